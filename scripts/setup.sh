@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# Installs what the tests, the demo and the benchmarks run on: real Docker clients and engines, a real Consul.
+#
+#   bash scripts/setup.sh      as root, on Debian 12 with Node 20
+#
+# Engine, clients and network tools come through apt. What should not be installed system-wide (another Debian
+# release's binaries, or packages that would start a daemon) is unpacked into .cache/, which git ignores.
+# Run it as often as you like: what is there already is left alone, and nothing is left running.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cache="$root/.cache"
+bin="$cache/bin"
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+has() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+newer() { [ -e "$1" ] && [ ! "$2" -nt "$1" ]; }
+
+# --- what is missing -------------------------------------------------------------------------------------------
+
+packages=() # to install
+unpack=()   # to unpack into the cache
+needs() { has "$1" || packages+=("$2"); }
+
+needs dockerd docker.io
+needs docker-compose docker-compose
+needs iptables iptables
+needs ip iproute2
+needs nsenter util-linux
+
+[ -x "$bin/busybox" ] || unpack+=(busybox)
+[ -x "$bin/docker-registry" ] || unpack+=(docker-registry)
+[ -x "$cache/redis/usr/bin/redis-server" ] || unpack+=(redis)
+[ -x "$bin/docker-compose-v2" ] || unpack+=(docker-compose-v2)
+has consul || [ -x "$bin/consul" ] || unpack+=(consul)
+
+if [ ${#packages[@]} -gt 0 ] || [ ${#unpack[@]} -gt 0 ]; then
+	missing="${packages[*]} ${unpack[*]}"
+	has apt-get && [ -e /etc/debian_version ] || die "this is not Debian; install by hand: $missing (see docs)"
+	[ "$(id -u)" = 0 ] || die "missing: $missing. Run as root: bash scripts/setup.sh"
+fi
+
+# --- apt -------------------------------------------------------------------------------------------------------
+
+# Several checkouts may set themselves up at once; apt waits for its lock instead of failing.
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root "$@"; }
+
+updated=
+update() { # once, and only when apt does not know the packages asked for
+	[ -z "$updated" ] || return 0
+	apt-cache show "$@" >/dev/null 2>&1 && return 0
+	refresh
+}
+refresh() {
+	say "reading the package lists"
+	apt update
+	updated=yes
+}
+try_twice() { # lists from long ago name versions that are gone: read them again
+	"$@" || { refresh; "$@"; }
+}
+
+restore_policy() { [ -z "$policy_is_ours" ] || rm -f "$policy"; }
+trap restore_policy EXIT
+
+install_packages() {
+	say "installing $*"
+	update "$@"
+	if [ ! -e "$policy" ]; then # no daemon is to be started by being installed
+		policy_is_ours=yes
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod +x "$policy"
+	fi
+	try_twice apt install -y --no-install-recommends "$@" >/dev/null
+}
+
+# fetch DIR PACKAGE...: unpacks packages of this release into DIR, installing nothing
+fetch() {
+	local into="$1" debs
+	shift
+	update "$@"
+	debs="$(mktemp -d "$cache/debs.XXXXXX")"
+	try_twice download "$debs" "$@"
+	unpack_all "$debs" "$into"
+}
+
+# fetch_from SUITE DIR PACKAGE: the same from another Debian release, leaving the system's own sources alone
+fetch_from() {
+	local suite="$1" into="$2" package="$3" private debs codename source
+	codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
+	private="$(mktemp -d "$cache/apt-$suite.XXXXXX")"
+	debs="$private/debs"
+	mkdir -p "$private/sources" "$private/lists/partial" "$private/archives/partial" "$debs"
+	for source in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+		[ -s "$source" ] || continue
+		case "$source" in
+		*.sources) # only the paragraph with the release itself: other suites have other names elsewhere
+			awk -v RS= -v ORS='\n\n' -v from="$codename" -v to="$suite" '
+				$0 ~ "(^|\n)Suites:([^\n]* )?" from "([ \n]|$)" {
+					gsub("(^|\n)Suites:[^\n]*", "\nSuites: " to); print }' "$source" >"$private/sources/$suite.sources" ;;
+		*)
+			awk -v from="$codename" -v to="$suite" '
+				$1 == "deb" { for (i = 2; i <= NF; i++) if ($i == from) { $i = to; print; next } }' \
+				"$source" >"$private/sources/$suite.list" ;;
+		esac
+	done
+	local options=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$private/sources"
+		-o "Dir::State::lists=$private/lists" -o "Dir::Cache=$private" -o Acquire::Check-Valid-Until=false)
+	apt "${options[@]}" update
+	download "$debs" "$package" "${options[@]}"
+	unpack_all "$debs" "$into"
+	rm -rf "$private"
+}
+
+download() { # DIR PACKAGE... [OPTION...]
+	local into="$1"
+	shift
+	(cd "$into" && apt download "$@" >/dev/null)
+}
+
+unpack_all() { # DEBS DIR: moved into place whole, so that a broken run leaves no half of it
+	local deb tree
+	tree="$(mktemp -d "$cache/tree.XXXXXX")"
+	for deb in "$1"/*.deb; do dpkg -x "$deb" "$tree"; done
+	rm -rf "$1" "$2"
+	chmod 755 "$tree"
+	mkdir -p "$(dirname "$2")"
+	mv -T "$tree" "$2"
+}
+
+# take TREE PATH NAME: keeps one program of an unpacked tree
+take() {
+	mkdir -p "$bin"
+	mv "$1/$2" "$bin/$3"
+	rm -rf "$1"
+}
+
+if [ ${#packages[@]} -gt 0 ]; then install_packages "${packages[@]}"; fi
+
+if [ ${#unpack[@]} -gt 0 ]; then
+	mkdir -p "$cache"
+	exec 9>"$cache/setup.lock"
+	flock 9
+fi
+for part in "${unpack[@]}"; do
+	tree="$cache/unpacked-$part"
+	case "$part" in
+	busybox)
+		say "fetching busybox (static, for images)"
+		fetch "$tree" busybox-static
+		take "$tree" bin/busybox busybox
+		;;
+	docker-registry)
+		say "fetching docker-registry"
+		fetch "$tree" docker-registry
+		take "$tree" usr/bin/docker-registry docker-registry
+		;;
+	redis)
+		say "fetching redis (for its image)"
+		fetch "$cache/redis" redis-server redis-tools libatomic1 libjemalloc2 liblzf1
+		;;
+	docker-compose-v2)
+		say "fetching Compose v2 (Debian 13)"
+		fetch_from trixie "$tree" docker-compose
+		take "$tree" usr/libexec/docker/cli-plugins/docker-compose docker-compose-v2
+		;;
+	consul)
+		say "fetching Consul (Debian 11)"
+		fetch_from bullseye "$tree" consul
+		take "$tree" usr/bin/consul consul
+		;;
+	esac
+done
+
+# --- npm -------------------------------------------------------------------------------------------------------
+
+# npm writes this file at the end of every install
+if ! newer "$root/node_modules/.package-lock.json" "$root/package-lock.json"; then
+	has npm || die "Node.js 20 with npm is needed"
+	say "installing npm packages"
+	(cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
+	touch "$root/node_modules/.package-lock.json" # npm keeps the lock's own time on some versions
+fi
