@@ -160,7 +160,7 @@ for part in "${unpack[@]}"; do
 		;;
 	redis)
 		say "fetching redis (for its image)"
-		fetch "$cache/redis" redis-server redis-tools libatomic1 libjemalloc2 liblzf1
+		fetch "$cache/redis" redis-server redis-tools libatomic1 libjemalloc2 liblzf1 libssl3
 		;;
 	docker-compose-v2)
 		say "fetching Compose v2 (Debian 13)"
