@@ -1,0 +1,201 @@
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import type { Logger } from "pino";
+import type { HttpError } from "../pipeline/errors.ts";
+import { BodyReader } from "./body-reader.ts";
+import type { Chains } from "./endpoints.ts";
+import { HookedExchange } from "./hooked.ts";
+import type { HookRunner } from "./hooks.ts";
+import {
+	headEnd,
+	Malformed,
+	mayBecomeRequest,
+	parseRequestHead,
+	type RequestHead,
+} from "./http1.ts";
+import { Pass } from "./pass.ts";
+import type { EnginePool } from "./upstream.ts";
+
+/** What every connection of one gateway shares. */
+export interface GatewayContext {
+	/** The hooks of a request; null when it has none. */
+	chains(method: string, path: string): Chains | null;
+	/** The engine that shall answer a request. */
+	route(head: RequestHead): EnginePool;
+	hooks: HookRunner;
+	/** Bytes. */
+	maxBody: number;
+	log: Logger;
+}
+
+/** One request, from its head to the last byte of its answer. */
+export interface Exchange {
+	clientData(chunk: Buffer): void;
+	/** The client has sent its last byte; it may still read. */
+	clientEnd(): void;
+	clientDrain(): void;
+	clientClosed(): void;
+}
+
+/** A request as far as it has come. */
+export interface Incoming {
+	head: RequestHead;
+	/** Head and body as they came, or what stands for them. */
+	sent: Buffer;
+	/** Bytes of `sent` that are the head. */
+	headSize: number;
+	/** Where its body is: not done while the client still sends. */
+	body: BodyReader;
+	/** What the client sent after the request's end: the next one, or a hijacked stream's start. */
+	early: Buffer | null;
+}
+
+/** How long a client that is not done sending may take to read a last answer. */
+const LINGER = 30_000;
+const NOTHING = (): void => {};
+
+/** Swallows what a client still sends, so that it reads its answer and no reset. */
+const DISCARD: Exchange = {
+	clientData: NOTHING,
+	clientEnd: NOTHING,
+	clientDrain: NOTHING,
+	clientClosed: NOTHING,
+};
+
+/** A client: serves its requests one after the other. */
+export class ClientConnection {
+	readonly socket: Socket;
+	readonly context: GatewayContext;
+	exchange: Exchange | null = null;
+	/** The client has sent its last byte. */
+	ended = false;
+	/** The client is gone. */
+	closed = false;
+	#closing = false;
+	#partial: Buffer | null = null;
+
+	constructor(socket: Socket, context: GatewayContext) {
+		this.socket = socket;
+		this.context = context;
+		socket.on("data", (chunk: Buffer) => {
+			if (this.exchange) this.exchange.clientData(chunk);
+			else this.#serve(chunk);
+		});
+		socket.on("end", () => {
+			this.ended = true;
+			if (this.exchange) this.exchange.clientEnd();
+			else if (this.#partial) this.refuse(400, "the request breaks off");
+			else socket.end();
+		});
+		socket.on("drain", () => this.exchange?.clientDrain());
+		socket.on("error", NOTHING); // resets are how many clients leave; "close" follows
+		socket.on("close", () => {
+			this.closed = true;
+			this.exchange?.clientClosed();
+		});
+	}
+
+	#serve(chunk: Buffer): void {
+		const bytes = this.#partial ? Buffer.concat([this.#partial, chunk]) : chunk;
+		let incoming: Incoming | null;
+		try {
+			incoming = readRequest(bytes, this.#partial?.length ?? 0);
+		} catch (error) {
+			if (!(error instanceof Malformed)) throw error;
+			this.refuse(400, error.message);
+			return;
+		}
+		this.#partial = incoming ? null : bytes;
+		if (!incoming) return;
+
+		const { head } = incoming;
+		const chains = this.context.chains(head.method, head.path);
+		if (chains) HookedExchange.start(this, incoming, chains);
+		else Pass.start(this, incoming, this.context.route(head), null);
+	}
+
+	/** The exchange is over. @param rest what the client has sent since */
+	next(keepAlive: boolean, rest: Buffer | null): void {
+		if (!keepAlive || this.#closing || (this.ended && !rest)) {
+			this.finish();
+			return;
+		}
+		this.exchange = null;
+		if (this.socket.isPaused()) this.socket.resume();
+		if (rest) this.#serve(rest);
+	}
+
+	/**
+	 * Answers as Docker says errors, and goes on with the connection.
+	 *
+	 * @param incoming the request that failed; with its body half read, there is no going on
+	 */
+	answer(error: HttpError, incoming: Incoming, rest = incoming.early): void {
+		if (this.closed || this.socket.writableEnded) return;
+		const { head, body } = incoming;
+		const keepAlive = body.done && head.keepAlive;
+		const { status, message } = error;
+		this.socket.write(errorAnswer(status, message, keepAlive, head.method));
+		this.next(keepAlive, rest);
+	}
+
+	/** Answers that the bytes make no request, and hangs up. */
+	refuse(status: number, message: string): void {
+		if (!this.closed && !this.socket.writableEnded) {
+			this.socket.write(errorAnswer(status, message, false));
+		}
+		this.finish();
+	}
+
+	/** Sends what is written, hangs up, and gives the client time to read it. */
+	finish(): void {
+		this.exchange = DISCARD;
+		const { socket } = this;
+		if (this.closed) return;
+		const limit = setTimeout(() => socket.destroy(), LINGER).unref();
+		socket.once("close", () => clearTimeout(limit));
+		socket.end();
+		socket.resume();
+	}
+
+	/** Hangs up once nothing is running. */
+	close(): void {
+		this.#closing = true;
+		if (!this.exchange) this.socket.destroy();
+	}
+}
+
+/** @param searched bytes at the front in which no head ended */
+function readRequest(bytes: Buffer, searched: number): Incoming | null {
+	const headSize = headEnd(bytes, 0, searched);
+	if (headSize < 0) {
+		if (!searched && !mayBecomeRequest(bytes)) {
+			throw new Malformed("this is not HTTP");
+		}
+		return null;
+	}
+	const head = parseRequestHead(bytes.toString("latin1", 0, headSize - 2));
+	const body = new BodyReader(head.bodyLength);
+	const end = body.read(bytes, headSize);
+	if (end === bytes.length) {
+		return { head, sent: bytes, headSize, body, early: null };
+	}
+	const sent = bytes.subarray(0, end);
+	return { head, sent, headSize, body, early: bytes.subarray(end) };
+}
+
+/** `{"message": …}`, which every Docker client prints. */
+function errorAnswer(
+	status: number,
+	message: string,
+	keepAlive: boolean,
+	method = "",
+): string {
+	const body = `${JSON.stringify({ message })}\n`;
+	return (
+		`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\n` +
+		`Content-Type: application/json\r\n${keepAlive ? "" : "Connection: close\r\n"}` +
+		`Content-Length: ${Buffer.byteLength(body)}\r\n\r\n` +
+		(method === "HEAD" ? "" : body)
+	);
+}

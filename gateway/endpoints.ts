@@ -1,0 +1,90 @@
+/** Which hooks a request gets: the `endpoints` of powerstrip.yml. */
+export interface Endpoint {
+	// method and path, both shell globs: "POST /*/containers/create"
+	pattern: string;
+	/** Names of the adapters to call before Docker, in this order. */
+	pre: string[];
+	/** Names of the adapters to call after Docker, in this order. */
+	post: string[];
+}
+
+export interface Chains {
+	pre: string[];
+	post: string[];
+}
+
+/**
+ * @returns a matcher: method and path (without its query) of a request to the hooks
+ * of every endpoint that it matches, in file order; null when none does
+ */
+export function endpointMatcher(
+	endpoints: Endpoint[],
+): (method: string, path: string) => Chains | null {
+	const table = endpoints.map(({ pattern, pre, post }) => {
+		const [, method = "", path = ""] =
+			/^\s*(\S+)\s+(.*?)\s*$/.exec(pattern) ?? [];
+		return {
+			pre,
+			post,
+			pattern: new RegExp(`^${glob(method)} ${glob(path)}$`, "s"),
+		};
+	});
+	return (method, path) => {
+		let found: Chains | null = null;
+		const asked = `${method} ${path}`;
+		const decoded = path.includes("%") ? `${method} ${decode(path)}` : asked;
+		for (const { pattern, pre, post } of table) {
+			// the engine routes by the decoded path: %63reate must not slip past a hook
+			if (!pattern.test(asked) && !pattern.test(decoded)) continue;
+			found = found
+				? { pre: [...found.pre, ...pre], post: [...found.post, ...post] }
+				: { pre, post };
+		}
+		return found;
+	};
+}
+
+/**
+ * A shell glob as the source of a RegExp, in the dialect of Python's fnmatch, which
+ * powerstrip uses: `*` `?` `[12]` `[!x]`; `*` crosses `/`; a `[` that is never closed is itself.
+ */
+export function glob(pattern: string): string {
+	let source = "";
+	for (let at = 0; at < pattern.length; at++) {
+		const char = pattern[at] as string;
+		if (char === "*") source += ".*";
+		else if (char === "?") source += ".";
+		else if (char === "[") {
+			const negated = pattern[at + 1] === "!";
+			const from = at + (negated ? 2 : 1);
+			const end = pattern.indexOf("]", from + 1); // a ] that comes first is a member
+			if (end < 0) source += "\\[";
+			else {
+				source += charClass(pattern.slice(from, end), negated);
+				at = end;
+			}
+		} else source += literal(char);
+	}
+	return source;
+}
+
+function charClass(members: string, negated: boolean): string {
+	const parts = members.replace(/(.)-(.)|[\s\S]/g, (part, low, high) => {
+		if (low === undefined) return literal(part);
+		return low <= high ? `${literal(low)}-${literal(high)}` : "";
+	});
+	if (parts === "") return negated ? "." : "(?!)"; // an empty range matches nothing
+	return `[${negated ? "^" : ""}${parts}]`;
+}
+
+function literal(char: string): string {
+	return char.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&");
+}
+
+function decode(path: string): string {
+	try {
+		return decodeURIComponent(path);
+	} catch {
+		return path; // the engine refuses it as well
+	}
+}

@@ -1,0 +1,159 @@
+import { chmodSync, unlinkSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import type { Logger } from "pino";
+import { messageOf } from "../pipeline/errors.ts";
+import type { Adapter } from "../pipeline/protocol.ts";
+import { ClientConnection, type GatewayContext } from "./connection.ts";
+import { type Endpoint, endpointMatcher } from "./endpoints.ts";
+import { HookRunner } from "./hooks.ts";
+import { type EngineAddress, EnginePool } from "./upstream.ts";
+
+export type { Endpoint } from "./endpoints.ts";
+export { HttpAdapter } from "./http-adapter.ts";
+export type { EngineAddress } from "./upstream.ts";
+
+export interface GatewayOptions {
+	engine: EngineAddress;
+	endpoints: Endpoint[];
+	/** By the name that endpoints call them. */
+	adapters: Record<string, Adapter>;
+	/** Milliseconds that one hook may take. */
+	hookTimeout: number;
+	/** Bytes that a body may have which hooks read. */
+	maxBody: number;
+	log: Logger;
+}
+
+export interface Gateway {
+	/**
+	 * @param addresses `tcp://127.0.0.1:2375`, `unix:///run/arpanet.sock`; port 0 is any free one
+	 * @returns the same, with the ports that were given
+	 * @throws Error naming the address that could not be had; then it listens nowhere
+	 */
+	listen(addresses: string[]): Promise<string[]>;
+	/** Accepts nothing more, lets what runs finish for `GRACE`, then hangs up. */
+	close(): Promise<void>;
+}
+
+/** Milliseconds for running requests when the gateway closes. */
+const GRACE = 3_000;
+/** TCP keep-alive, so that a client whose machine died does not stay for ever. */
+const KEEP_ALIVE = 60_000;
+
+/** Docker's API in front of one engine, with powerstrip's hooks. */
+export function createGateway(options: GatewayOptions): Gateway {
+	const { log } = options;
+	const pool = new EnginePool(options.engine);
+	const context: GatewayContext = {
+		chains: endpointMatcher(options.endpoints),
+		route: () => pool, // several hosts: this is where one is chosen
+		hooks: new HookRunner(options.adapters, options.hookTimeout, log),
+		maxBody: options.maxBody,
+		log,
+	};
+	const connections = new Set<ClientConnection>();
+	const servers: Server[] = [];
+
+	function serve(): Server {
+		const server = createServer(
+			{
+				allowHalfOpen: true,
+				noDelay: true,
+				keepAlive: true,
+				keepAliveInitialDelay: KEEP_ALIVE,
+			},
+			(socket) => {
+				const connection = new ClientConnection(socket, context);
+				connections.add(connection);
+				socket.once("close", () => connections.delete(connection));
+			},
+		);
+		servers.push(server);
+		return server;
+	}
+
+	async function close(): Promise<void> {
+		const closed = servers.map(
+			(server) => new Promise((resolve) => server.close(resolve)),
+		);
+		for (const connection of connections) connection.close();
+		const limit = setTimeout(() => {
+			for (const { socket } of connections) socket.destroy();
+		}, GRACE);
+		await Promise.all(closed);
+		clearTimeout(limit);
+		pool.close();
+	}
+
+	return {
+		async listen(addresses) {
+			try {
+				const bound: string[] = [];
+				for (const address of addresses)
+					bound.push(await bind(serve(), address));
+				log.info({ addresses: bound, engine: pool.name }, "gateway listens");
+				return bound;
+			} catch (error) {
+				await close();
+				throw error;
+			}
+		},
+		close,
+	};
+}
+
+async function bind(server: Server, address: string): Promise<string> {
+	const path = /^unix:\/\/(\/.+)$/.exec(address)?.[1];
+	if (path) {
+		await removeStaleSocket(path);
+		await listening(server, address, { path });
+		chmodSync(path, 0o660);
+		return address;
+	}
+	const [, host, port] =
+		/^tcp:\/\/(\[[0-9a-f:.]+\]|[^:/[\]]+):(\d+)$/i.exec(address) ?? [];
+	if (!host) {
+		throw new Error(
+			`cannot listen on "${address}": write tcp://127.0.0.1:2375 or unix:///run/arpanet.sock`,
+		);
+	}
+	await listening(server, address, {
+		host: host.replace(/[[\]]/g, ""),
+		port: Number(port),
+	});
+	return `tcp://${host}:${(server.address() as AddressInfo).port}`;
+}
+
+function listening(
+	server: Server,
+	address: string,
+	where: { path: string } | { host: string; port: number },
+): Promise<void> {
+	return new Promise((resolve, reject) => {
+		server.once("error", (error: NodeJS.ErrnoException) => {
+			const why =
+				error.code === "EADDRINUSE"
+					? "another program listens there; stop it or choose another address"
+					: messageOf(error);
+			reject(
+				new Error(`cannot listen on ${address}: ${why}`, { cause: error }),
+			);
+		});
+		server.listen(where, resolve);
+	});
+}
+
+/** A program that was killed leaves its socket's file; one that answers keeps it. */
+function removeStaleSocket(path: string): Promise<void> {
+	return new Promise((resolve) => {
+		const probe = connect(path);
+		probe.once("connect", () => {
+			probe.destroy();
+			resolve();
+		});
+		probe.once("error", (error: NodeJS.ErrnoException) => {
+			if (error.code === "ECONNREFUSED") unlinkSync(path);
+			resolve();
+		});
+	});
+}

@@ -1,0 +1,271 @@
+import { isUtf8 } from "node:buffer";
+import { randomUUID } from "node:crypto";
+import { STATUS_CODES } from "node:http";
+import { HttpError, messageOf } from "../pipeline/errors.ts";
+import type {
+	ClientRequest,
+	HookHeaders,
+	ServerResponse,
+} from "../pipeline/protocol.ts";
+import { BodyReader } from "./body-reader.ts";
+import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
+import type { Chains } from "./endpoints.ts";
+import { Gather } from "./gather.ts";
+import { field, type RequestHead, rewriteHead } from "./http1.ts";
+import { type Answer, Pass } from "./pass.ts";
+
+/**
+ * A request that matches endpoints of powerstrip.yml: its pre-hooks, then the engine,
+ * then its post-hooks. Post-hooks run whatever became of the request once a pre-hook
+ * may have acquired something for it.
+ */
+export class HookedExchange implements Exchange {
+	readonly #connection: ClientConnection;
+	readonly #chains: Chains;
+	readonly #headers: HookHeaders;
+	#incoming: Incoming;
+
+	static start(
+		connection: ClientConnection,
+		incoming: Incoming,
+		chains: Chains,
+	): void {
+		const exchange = new HookedExchange(connection, incoming, chains);
+		connection.exchange = exchange;
+		exchange.#run().catch((error) => {
+			connection.context.log.error({ err: error }, "a hooked request failed");
+			connection.refuse(500, messageOf(error));
+		});
+	}
+
+	private constructor(
+		connection: ClientConnection,
+		incoming: Incoming,
+		chains: Chains,
+	) {
+		this.#connection = connection;
+		this.#incoming = incoming;
+		this.#chains = chains;
+		const deployment = field(incoming.head, "x-arpanet-deployment");
+		this.#headers = {
+			"x-arpanet-request": randomUUID(),
+			...(deployment && { "x-arpanet-deployment": deployment }),
+		};
+	}
+
+	async #run(): Promise<void> {
+		const { context } = this.#connection;
+		const { head } = this.#incoming;
+		const { post } = this.#chains;
+		const tar = mediaType(head) === "application/tar";
+		const pre = tar ? [] : this.#chains.pre; // powerstrip hands tars to no pre-hook
+		const readable =
+			mediaType(head) === "application/json" &&
+			!field(head, "content-encoding") &&
+			head.bodyLength !== 0;
+
+		let body: string | null = null;
+		if (readable) {
+			const gather = new Gather(this.#connection, this.#incoming);
+			const payload = await gather.read(context.maxBody);
+			this.#incoming = gather.incoming;
+			if (payload === "gone") return;
+			if (payload === "over" && pre.length > 0) {
+				this.#connection.refuse(413, tooLarge(context.maxBody));
+				return;
+			}
+			if (payload !== "over") body = payload.toString() || null;
+		}
+
+		this.#hold();
+		const asked = { Method: head.method, Request: head.target, Body: body };
+		const asking = await context.hooks.pre(pre, asked, this.#headers);
+		if (asking.failure) {
+			if (!asking.acted)
+				this.#connection.answer(asking.failure, this.#incoming);
+			else await this.#failed(asked, asking.failure);
+			return;
+		}
+
+		let gone = false;
+		if (asking.request.Body !== body && !this.#incoming.body.done) {
+			const gather = new Gather(this.#connection, this.#incoming);
+			gone = !(await gather.skip());
+			this.#incoming = gather.incoming;
+		}
+		if (gone || this.#connection.closed) {
+			await this.#failed(asked, new HttpError(502, "the client hung up"));
+			return;
+		}
+		this.#incoming = changed(this.#incoming, asking.request, body);
+
+		const pool = context.route(head);
+		if (post.length === 0) {
+			Pass.start(this.#connection, this.#incoming, pool, null);
+			return;
+		}
+		const answer = await new Promise<Answer | HttpError>((resolve) => {
+			Pass.start(this.#connection, this.#incoming, pool, {
+				limit: context.maxBody,
+				answered: (answer) => resolve(answer),
+				failed: (error, early) => {
+					this.#incoming.early = early;
+					resolve(error);
+				},
+			});
+		});
+		if (answer instanceof HttpError) await this.#failed(asked, answer);
+		else await this.#answered(asked, answer);
+	}
+
+	/** Docker was not asked, or did not answer: post-hooks can give back what was acquired. */
+	async #failed(asked: ClientRequest, error: HttpError): Promise<void> {
+		this.#hold();
+		const { hooks, log } = this.#connection.context;
+		log.warn({ request: asked.Request }, error.message);
+		const response: ServerResponse = {
+			ContentType: "application/json",
+			Body: `${JSON.stringify({ message: error.message })}\n`,
+			Code: error.status,
+		};
+		const { post } = this.#chains;
+		await hooks.post(post, asked, response, this.#headers);
+		this.#connection.answer(error, this.#incoming);
+	}
+
+	async #answered(asked: ClientRequest, answer: Answer): Promise<void> {
+		const connection = this.#connection;
+		const { hooks, log } = connection.context;
+		const response: ServerResponse = {
+			ContentType: field(answer.head, "content-type") ?? null,
+			Body: readableText(answer),
+			Code: answer.head.status,
+		};
+		if (answer.body === null) {
+			// already on its way: a hijacked stream, or more than hooks may hold
+			if (response.Code !== 101) {
+				log.error(
+					{ request: asked.Request },
+					"post-hooks cannot read this answer",
+				);
+			}
+			await hooks.post(this.#chains.post, asked, response, this.#headers);
+			return;
+		}
+		this.#incoming.early = answer.early;
+		this.#hold();
+		const { post } = this.#chains;
+		const told = await hooks.post(post, asked, response, this.#headers);
+		if (told.refusal) {
+			connection.answer(told.refusal, this.#incoming);
+			return;
+		}
+		if (connection.closed) return;
+		for (const part of rewritten(
+			answer,
+			response,
+			told.response,
+			this.#incoming,
+		)) {
+			connection.socket.write(part);
+		}
+		connection.next(answer.keepAlive, this.#incoming.early);
+	}
+
+	/** Is the connection's exchange while hooks run. */
+	#hold(): void {
+		this.#connection.exchange = this;
+		if (!this.#incoming.body.done) this.#connection.socket.pause();
+	}
+
+	clientData(chunk: Buffer): void {
+		const { early, sent, body } = this.#incoming;
+		this.#connection.socket.pause();
+		let rest = chunk;
+		if (!body.done) {
+			// it was on its way when the socket was paused
+			const end = body.read(chunk, 0);
+			this.#incoming.sent = Buffer.concat([sent, chunk.subarray(0, end)]);
+			rest = chunk.subarray(end);
+		}
+		if (rest.length === 0) return;
+		this.#incoming.early = early ? Buffer.concat([early, rest]) : rest;
+	}
+
+	clientEnd(): void {}
+	clientDrain(): void {}
+	clientClosed(): void {}
+}
+
+/** The request as the pre-hooks made it; to the byte the client's where they changed nothing. */
+function changed(
+	incoming: Incoming,
+	request: ClientRequest,
+	body: string | null,
+): Incoming {
+	const { head, sent, headSize } = incoming;
+	const expects = incoming.body.done && field(head, "expect") !== undefined;
+	const sameBody = request.Body === body && !expects;
+	if (sameBody && request.Request === head.target) return incoming;
+
+	const version = head.text.slice(0, head.text.indexOf("\r\n")).slice(-8);
+	const line = `${head.method} ${request.Request} ${version}`;
+	if (sameBody) {
+		const fields = head.text.slice(head.text.indexOf("\r\n"));
+		const start = Buffer.from(`${line}${fields}\r\n`, "latin1");
+		const bytes = Buffer.concat([start, sent.subarray(headSize)]);
+		return { ...incoming, sent: bytes, headSize: start.length };
+	}
+	const payload = Buffer.from(request.Body ?? "");
+	const start = rewriteHead(head, line, payload.length);
+	return {
+		...incoming,
+		sent: Buffer.concat([start, payload]),
+		headSize: start.length,
+		body: new BodyReader(0),
+	};
+}
+
+/** The answer as the post-hooks made it; to the byte Docker's where they changed nothing. */
+function rewritten(
+	answer: Answer,
+	before: ServerResponse,
+	after: ServerResponse,
+	incoming: Incoming,
+): Buffer[] {
+	const sameBody = (after.Body ?? "") === (before.Body ?? "");
+	const sameCode = after.Code === before.Code;
+	if (sameBody && sameCode && after.ContentType === before.ContentType) {
+		return answer.raw;
+	}
+	const line = sameCode
+		? undefined
+		: `HTTP/1.1 ${after.Code} ${STATUS_CODES[after.Code] ?? "Unknown"}`;
+	const fields: Record<string, string> = {};
+	if (after.ContentType) fields["Content-Type"] = after.ContentType;
+	if (
+		after.Code === 204 ||
+		after.Code === 304 ||
+		incoming.head.method === "HEAD"
+	) {
+		return [rewriteHead(answer.head, line, undefined, fields)];
+	}
+	const body = sameBody
+		? (answer.body as Buffer)
+		: Buffer.from(after.Body ?? "");
+	return [rewriteHead(answer.head, line, body.length, fields), body];
+}
+
+/** Null where the body is no text that JSON can carry. */
+function readableText({ head, body }: Answer): string | null {
+	if (!body || field(head, "content-encoding") || !isUtf8(body)) return null;
+	return body.toString();
+}
+
+function mediaType(head: RequestHead): string | undefined {
+	return field(head, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
+}
+
+function tooLarge(limit: number): string {
+	return `the request's body is over ${limit} bytes, the most that adapters are given; send less, or raise arpanet's limit for bodies in powerstrip.yml`;
+}

@@ -1,0 +1,104 @@
+import { Pool } from "undici";
+import { HttpError, messageOf } from "../pipeline/errors.ts";
+import type {
+	Adapter,
+	HookHeaders,
+	PostHook,
+	PostHookAnswer,
+	PreHook,
+	PreHookAnswer,
+} from "../pipeline/protocol.ts";
+import { AdapterFailure } from "./hooks.ts";
+
+/** More hooks than this at once wait for each other. */
+const CONNECTIONS = 128;
+
+/** Any program that speaks the powerstrip adapter protocol, at a URL. */
+export class HttpAdapter implements Adapter {
+	readonly #title: string;
+	readonly #path: string;
+	readonly #pool: Pool;
+
+	/**
+	 * @param name as in powerstrip.yml
+	 * @param url both kinds of hook are posted to it: `http://127.0.0.1:9042/adapter`
+	 * @param timeLimit of one hook in ms, after which its connection is given up
+	 */
+	constructor(name: string, url: string, timeLimit: number) {
+		const { origin, pathname, search } = new URL(url);
+		this.#title = `adapter ${name} (${url})`;
+		this.#path = pathname + search;
+		this.#pool = new Pool(origin, {
+			connections: CONNECTIONS,
+			pipelining: 1,
+			connectTimeout: timeLimit,
+			headersTimeout: timeLimit,
+			bodyTimeout: timeLimit,
+		});
+	}
+
+	/** @throws HttpError what the adapter said; AdapterFailure when it said nothing */
+	preHook(hook: PreHook, headers: HookHeaders): Promise<PreHookAnswer> {
+		return this.#post(hook, headers) as Promise<PreHookAnswer>;
+	}
+
+	/** @throws as `preHook` */
+	postHook(hook: PostHook, headers: HookHeaders): Promise<PostHookAnswer> {
+		return this.#post(hook, headers) as Promise<PostHookAnswer>;
+	}
+
+	/** Lets running hooks finish and closes its connections. */
+	close(): Promise<void> {
+		return this.#pool.close();
+	}
+
+	async #post(
+		hook: PreHook | PostHook,
+		headers: HookHeaders,
+	): Promise<unknown> {
+		let status: number;
+		let text: string;
+		try {
+			const answer = await this.#pool.request({
+				method: "POST",
+				path: this.#path,
+				headers: { "content-type": "application/json", ...headers },
+				body: JSON.stringify(hook),
+			});
+			status = answer.statusCode;
+			text = await answer.body.text();
+		} catch (error) {
+			throw new AdapterFailure(
+				502,
+				`${this.#title} does not answer: ${messageOf(error)}; start it or remove it from powerstrip.yml`,
+				{ cause: error },
+			);
+		}
+		if (status < 200 || status > 299) {
+			throw new HttpError(status, this.#complaint(status, text));
+		}
+		try {
+			return JSON.parse(text);
+		} catch (cause) {
+			const start = JSON.stringify(text.slice(0, 80));
+			throw new AdapterFailure(
+				502,
+				`${this.#title} answered no JSON: ${start}`,
+				{
+					cause,
+				},
+			);
+		}
+	}
+
+	/** The message in Docker's form if it has one, else what it wrote. */
+	#complaint(status: number, text: string): string {
+		try {
+			const { message } = JSON.parse(text);
+			if (typeof message === "string") return message;
+		} catch {
+			// plain text then
+		}
+		return text.trim() || `${this.#title} answered ${status}`;
+	}
+}

@@ -1,0 +1,87 @@
+import type { ClientConnection, Exchange } from "./connection.ts";
+import type { Upstream, UpstreamSink } from "./upstream.ts";
+
+/**
+ * Milliseconds between the head that opens a stream and stream bytes that came with it:
+ * docker-py reads the head through a buffer, and what is in one segment with it is lost to it.
+ */
+const GAP = 20;
+
+/** A hijacked connection: bytes both ways, each direction ended by itself. */
+export class Tunnel implements Exchange, UpstreamSink {
+	readonly #connection: ClientConnection;
+	readonly #upstream: Upstream;
+	#held: Buffer | null = null;
+
+	/**
+	 * @param head of the answer that opens the stream, to the byte
+	 * @param first stream bytes that the engine sent with it
+	 * @param early stream bytes that the client has sent already
+	 */
+	constructor(
+		connection: ClientConnection,
+		upstream: Upstream,
+		head: Buffer,
+		first: Buffer,
+		early: Buffer | null,
+	) {
+		this.#connection = connection;
+		this.#upstream = upstream;
+		connection.exchange = this;
+		upstream.sink = this;
+		connection.socket.write(head);
+		if (first.length > 0) {
+			this.#held = first;
+			upstream.socket.pause();
+			setTimeout(() => this.#release(), GAP);
+		}
+		if (early) this.clientData(early);
+		if (!connection.socket.isPaused()) return;
+		if (!upstream.socket.writableNeedDrain) connection.socket.resume();
+	}
+
+	#release(): void {
+		const held = this.#held;
+		this.#held = null;
+		if (held && this.#connection.socket.write(held)) {
+			this.#upstream.socket.resume();
+		}
+	}
+
+	clientData(chunk: Buffer): void {
+		if (!this.#upstream.socket.write(chunk)) this.#connection.socket.pause();
+	}
+
+	clientEnd(): void {
+		this.#upstream.socket.end();
+	}
+
+	clientDrain(): void {
+		if (!this.#held) this.#upstream.socket.resume();
+	}
+
+	clientClosed(): void {
+		this.#held = null;
+		this.#upstream.sink = null;
+		this.#upstream.socket.destroy();
+	}
+
+	upstreamData(chunk: Buffer): void {
+		if (!this.#connection.socket.write(chunk)) this.#upstream.socket.pause();
+	}
+
+	upstreamEnd(): void {
+		this.#connection.socket.end();
+	}
+
+	upstreamDrain(): void {
+		this.#connection.socket.resume();
+	}
+
+	/** A reset as well: what came before it has still to reach the client. */
+	upstreamClosed(): void {
+		this.#upstream.sink = null;
+		this.#release();
+		this.#connection.finish();
+	}
+}

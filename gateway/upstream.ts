@@ -1,0 +1,107 @@
+import { connect, type Socket } from "node:net";
+
+/** Where an engine listens. */
+export type EngineAddress =
+	| { socketPath: string }
+	| { host: string; port: number };
+
+/** Who is told what the engine's connection does. */
+export interface UpstreamSink {
+	upstreamData(chunk: Buffer): void;
+	/** The engine has sent its last byte; it may still read. */
+	upstreamEnd(): void;
+	upstreamDrain(): void;
+	upstreamClosed(error: Error | undefined): void;
+}
+
+/** One connection to the engine, lent to one request at a time. */
+export interface Upstream {
+	readonly socket: Socket;
+	sink: UpstreamSink | null;
+	/** It has served a request before, so the engine may have closed it meanwhile. */
+	reused: boolean;
+}
+
+/** More connections than this are not kept for later. */
+const MAX_IDLE = 64;
+const CONNECT_LIMIT = 10_000;
+
+/** Kept-alive connections to one engine. */
+export class EnginePool {
+	readonly address: EngineAddress;
+	readonly #idle: Upstream[] = [];
+	#closed = false;
+
+	constructor(address: EngineAddress) {
+		this.address = address;
+	}
+
+	/** As users write it: `unix:///var/run/docker.sock`, `tcp://10.0.0.1:2375`. */
+	get name(): string {
+		const { address } = this;
+		if ("socketPath" in address) return `unix://${address.socketPath}`;
+		return `tcp://${address.host}:${address.port}`;
+	}
+
+	/** A connection that can be written to at once; how it fails, the sink is told. */
+	take(sink: UpstreamSink): Upstream {
+		const upstream = this.#idle.pop();
+		if (!upstream) return this.fresh(sink);
+		upstream.sink = sink;
+		upstream.reused = true;
+		return upstream;
+	}
+
+	/** The same, and never one that the engine may have given up already. */
+	fresh(sink: UpstreamSink): Upstream {
+		const { address } = this;
+		const where =
+			"socketPath" in address ? { path: address.socketPath } : address;
+		const socket = connect({ ...where, allowHalfOpen: true, noDelay: true });
+		const upstream: Upstream = { socket, sink, reused: false };
+		const limit = setTimeout(() => {
+			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
+		}, CONNECT_LIMIT);
+		let error: Error | undefined;
+		socket.once("connect", () => clearTimeout(limit));
+		socket.on("data", (chunk: Buffer) => {
+			if (upstream.sink) upstream.sink.upstreamData(chunk);
+			else socket.destroy(); // nobody asked
+		});
+		socket.on("end", () => {
+			if (upstream.sink) upstream.sink.upstreamEnd();
+			else socket.destroy();
+		});
+		socket.on("drain", () => upstream.sink?.upstreamDrain());
+		socket.on("error", (cause) => {
+			error = cause;
+		});
+		socket.on("close", () => {
+			clearTimeout(limit);
+			const at = this.#idle.indexOf(upstream);
+			if (at >= 0) this.#idle.splice(at, 1);
+			upstream.sink?.upstreamClosed(error);
+		});
+		return upstream;
+	}
+
+	/** Gives back a connection whose response has been read to its end. */
+	release(upstream: Upstream): void {
+		upstream.sink = null;
+		const { socket } = upstream;
+		const usable =
+			!socket.destroyed && !socket.readableEnded && socket.writable;
+		if (this.#closed || !usable || this.#idle.length >= MAX_IDLE) {
+			socket.destroy();
+			return;
+		}
+		if (socket.isPaused()) socket.resume();
+		this.#idle.push(upstream);
+	}
+
+	/** Ends what is idle, and lets nothing become idle any more. */
+	close(): void {
+		this.#closed = true;
+		for (const { socket } of this.#idle) socket.destroy();
+	}
+}
