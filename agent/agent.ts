@@ -1,0 +1,157 @@
+import { setTimeout } from "node:timers/promises";
+import type { EngineEvent } from "../pipeline/docker.ts";
+import { messageOf } from "../pipeline/errors.ts";
+import { readLabels } from "../pipeline/facts.ts";
+import type { Lifecycle } from "../pipeline/lifecycle.ts";
+import type { Services } from "../pipeline/plugin.ts";
+
+/** A lease whose container is gone goes back within a minute: two looks must fit in. */
+const SWEEP_MS = 10_000;
+/** How soon to look again after Consul or the engine did not answer. */
+const RETRY_MS = 1_000;
+
+/** Changes after which a container may run, or not, or be somewhere else. */
+const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
+
+/**
+ * What must happen on each host without anybody asking: the engine's events reach Consul (crash,
+ * restart policy, `--rm`, health), and now and then all that lives here is compared with
+ * what is on record. Both only say again what hooks have said, or would have.
+ */
+export class Agent {
+	readonly #lifecycle: Lifecycle;
+	readonly #services: Services;
+	readonly #abort = new AbortController();
+	/** Work under way for each container or network: one thing after the other. */
+	readonly #queues = new Map<string, Promise<void>>();
+	#running: Promise<unknown> | undefined;
+	#mustLook = true;
+
+	constructor(lifecycle: Lifecycle, services: Services) {
+		this.#lifecycle = lifecycle;
+		this.#services = services;
+	}
+
+	/** Begins to watch; returns at once and goes on until `stop`. */
+	start(): void {
+		this.#running = Promise.all([this.#watch(), this.#sweep()]);
+	}
+
+	async stop(): Promise<void> {
+		this.#abort.abort();
+		await this.#running;
+		await Promise.all(this.#queues.values());
+	}
+
+	async #watch(): Promise<void> {
+		const { log } = this.#services;
+		const { signal } = this.#abort;
+		let complained = false;
+		while (!signal.aborted) {
+			try {
+				const events = this.#services.engine().events(signal, () => {
+					complained = false;
+					this.#mustLook = true; // what happened before nobody told us
+					log.info({ engine: this.#services.engine().url }, "watching events");
+				});
+				for await (const event of events) this.#handle(event);
+			} catch (error) {
+				if (signal.aborted) return;
+				if (!complained) log.warn({ err: messageOf(error) }, "engine's events ended");
+				complained = true;
+			}
+			await pause(RETRY_MS, signal);
+		}
+	}
+
+	async #sweep(): Promise<void> {
+		const { signal } = this.#abort;
+		let complained = false;
+		let next = 0;
+		while (!signal.aborted) {
+			await pause(200, signal);
+			if (signal.aborted) return;
+			if (!this.#mustLook && performance.now() < next) continue;
+			const all = this.#mustLook;
+			this.#mustLook = false;
+			try {
+				await this.#look(all);
+				next = performance.now() + SWEEP_MS;
+				complained = false;
+			} catch (error) {
+				this.#mustLook ||= all;
+				if (!complained) {
+					this.#services.log.warn({ err: messageOf(error) }, "sweep failed; trying again");
+				}
+				complained = true;
+				await pause(RETRY_MS, signal);
+			}
+		}
+	}
+
+	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
+	async #look(all: boolean): Promise<void> {
+		const containers = await this.#services.engine().listContainers("arpanet.host");
+		if (all) {
+			await Promise.all(
+				containers.map(({ Id }) =>
+					this.#queue(Id, async () => {
+						await this.#lifecycle.observe(Id);
+					}),
+				),
+			);
+		}
+		await this.#lifecycle.sweep(containers);
+	}
+
+	#handle({ Type, Action, Actor }: EngineEvent): void {
+		const attributes = Actor.Attributes;
+		if (Type === "network") {
+			const container = attributes.container ?? "";
+			if (Action === "destroy") {
+				void this.#queue(Actor.ID, () => this.#lifecycle.reapNetworks());
+			} else if (/^(dis)?connect$/.test(Action) && container) {
+				void this.#queue(container, async () => {
+					await this.#lifecycle.observe(container);
+				});
+			}
+			return;
+		}
+		if (!attributes["arpanet.host"]) return; // none of ours
+		void this.#queue(Actor.ID, async () => {
+			if (Action === "destroy") {
+				const facts = readLabels(attributes);
+				await this.#lifecycle.removed(attributes.name ?? "", facts, Actor.ID);
+			} else if (Action === "rename") {
+				await this.#lifecycle.renamed(Actor.ID);
+			} else if (Action === "create") {
+				const container = await this.#lifecycle.find(Actor.ID);
+				if (container) await this.#lifecycle.adopt(container);
+			} else if (STATE.test(Action)) {
+				await this.#lifecycle.observe(Actor.ID);
+			}
+		});
+	}
+
+	/** Runs work after what is under way for the same key. What fails is put right by the next look. */
+	#queue(key: string, work: () => Promise<void>): Promise<void> {
+		const run = async () => {
+			try {
+				await work();
+			} catch (error) {
+				this.#mustLook = true;
+				this.#services.log.warn({ key, err: messageOf(error) }, "will look again");
+			}
+		};
+		const done = (this.#queues.get(key) ?? Promise.resolve()).then(run);
+		this.#queues.set(key, done);
+		void done.finally(() => {
+			if (this.#queues.get(key) === done) this.#queues.delete(key);
+		});
+		return done;
+	}
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+	await setTimeout(ms, undefined, { signal }).catch(() => {});
+}

@@ -1,0 +1,72 @@
+import { networkInterfaces } from "node:os";
+import type { Logger } from "pino";
+import { Chain } from "../pipeline/chain.ts";
+import type { Config } from "../pipeline/config.ts";
+import { Engine } from "../pipeline/engine.ts";
+import { Lifecycle } from "../pipeline/lifecycle.ts";
+import { findPlugins, setUp } from "../pipeline/load.ts";
+import { Pipeline } from "../pipeline/pipeline.ts";
+import type { Services } from "../pipeline/plugin.ts";
+import { Containers } from "../pipeline/state/containers.ts";
+import { Networks } from "../pipeline/state/networks.ts";
+import { Store } from "../pipeline/state/store.ts";
+import { builtins } from "../plugins/index.ts";
+
+/** Everything that a role of arpanet is made of. */
+export interface Booted {
+	services: Services;
+	lifecycle: Lifecycle;
+	pipeline: Pipeline;
+	/** Closes the connections to Consul and the engine. */
+	close(): Promise<void>;
+}
+
+/**
+ * Puts the parts together as the configuration says; connects to nothing yet.
+ * @throws ConfigError for a plugin that is not there or not configured well
+ */
+export async function boot(config: Config, log: Logger): Promise<Booted> {
+	const found = await findPlugins(config.plugins, builtins, config.file);
+	const store = new Store(config.arpanet.consul);
+	const engine = new Engine(config.arpanet.engine);
+	const services: Services = {
+		store,
+		networks: new Networks(store),
+		containers: new Containers(store),
+		engine: () => engine,
+		host: {
+			name: config.arpanet.host.name,
+			address: config.arpanet.host.address ?? defaultAddress(),
+		},
+		log,
+	};
+	const chain = new Chain(
+		setUp(found, services),
+		config.arpanet.pluginTimeout,
+		log,
+	);
+	const lifecycle = new Lifecycle(chain, services);
+	return {
+		services,
+		lifecycle,
+		pipeline: new Pipeline(lifecycle, log),
+		close: async () => {
+			store.close();
+			await engine.close();
+		},
+	};
+}
+
+/** Interfaces that engines and other overlays make: their addresses are not the host's. */
+const VIRTUAL = /^(docker|br-|veth|virbr|weave|vx|cni|flannel)/;
+
+/** The machine's first own IPv4 address; Docker's bridge if it has no network at all. */
+export function defaultAddress(): string {
+	const all = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
+		(addresses ?? [])
+			.filter(({ family, internal }) => family === "IPv4" && !internal)
+			.map(({ address }) => ({ address, virtual: VIRTUAL.test(name) })),
+	);
+	const own = all.find(({ virtual }) => !virtual) ?? all[0];
+	return own?.address ?? "172.17.0.1";
+}

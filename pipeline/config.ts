@@ -1,0 +1,319 @@
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { Ajv, type ErrorObject } from "ajv";
+import { isMap, LineCounter, parseDocument, type Document } from "yaml";
+import { parseEngineUrl } from "./engine.ts";
+
+/** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
+export interface Endpoint {
+	/** `POST *​/containers/create`: method and path, both shell globs. */
+	pattern: string;
+	pre: string[];
+	post: string[];
+}
+
+/** A plugin in the list: its name, path or package, and its own configuration. */
+export interface PluginEntry {
+	name: string;
+	config: unknown;
+	/** `powerstrip.yml:12`, for messages. */
+	where: string;
+}
+
+/** All that powerstrip.yml says: powerstrip's own part, and ours under `arpanet:`. */
+export interface Config {
+	/** Path of the file, from which relative plugin paths start. */
+	file: string;
+	endpoints: Endpoint[];
+	/** Name → URL. */
+	adapters: Record<string, string>;
+	plugins: PluginEntry[];
+	arpanet: ArpanetConfig;
+}
+
+export interface ArpanetConfig {
+	/** The Docker Engine behind the gateway. */
+	engine: string;
+	consul: { address: string; token?: string };
+	host: { name: string; address?: string };
+	/** Milliseconds that one plugin may take over one hook. */
+	pluginTimeout: number;
+	gateway: { listen: string[]; hookTimeout: number; maxBody: number };
+	adapter: { listen: string };
+}
+
+/** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
+export class ConfigError extends Error {
+	override name = "ConfigError";
+}
+
+const strings = { type: "array", items: { type: "string" } };
+
+const ENDPOINT = {
+	type: "object",
+	additionalProperties: false,
+	minProperties: 1,
+	properties: { pre: strings, post: strings },
+};
+
+const ARPANET = {
+	type: "object",
+	additionalProperties: false,
+	default: {},
+	properties: {
+		engine: { type: "string", default: "unix:///var/run/docker.sock" },
+		consul: {
+			type: "object",
+			additionalProperties: false,
+			default: {},
+			properties: {
+				address: { type: "string", default: "http://127.0.0.1:8500" },
+				token: { type: "string" },
+			},
+		},
+		host: {
+			type: "object",
+			additionalProperties: false,
+			default: {},
+			properties: {
+				name: { type: "string", pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" },
+				address: { type: "string" },
+			},
+		},
+		pluginTimeout: { type: "integer", minimum: 1, default: 10_000 },
+		gateway: {
+			type: "object",
+			additionalProperties: false,
+			default: {},
+			properties: {
+				listen: {
+					...strings,
+					default: ["tcp://127.0.0.1:2375", "unix:///var/run/arpanet.sock"],
+				},
+				/** Milliseconds that one hook may take. */
+				hookTimeout: { type: "integer", minimum: 1, default: 30_000 },
+				/** Bytes of a body that a hook reads. */
+				maxBody: { type: "integer", minimum: 1, default: 4 * 1024 * 1024 },
+			},
+		},
+		adapter: {
+			type: "object",
+			additionalProperties: false,
+			default: {},
+			properties: {
+				listen: { type: "string", default: "tcp://127.0.0.1:2378" },
+			},
+		},
+		plugins: { type: "array", items: { type: ["string", "object"] } },
+	},
+};
+
+// Powerstrip ignores other top-level keys: that is where ours stand.
+const SCHEMA = {
+	type: "object",
+	required: ["endpoints", "adapters"],
+	properties: {
+		version: { const: 1 },
+		endpoints: { type: "object", additionalProperties: ENDPOINT },
+		adapters: { type: "object", additionalProperties: { type: "string" } },
+		arpanet: ARPANET,
+	},
+};
+
+/** The chain that runs when the file lists none. */
+export const DEFAULT_PLUGINS = [
+	"deployment-id",
+	"placement",
+	"dhcp",
+	"links",
+	"network",
+	"dns-search",
+	"consul-register",
+];
+
+/**
+ * Reads powerstrip.yml.
+ * @throws ConfigError with file, line and remedy
+ */
+export async function loadConfig(file: string): Promise<Config> {
+	let text: string;
+	try {
+		text = await readFile(file, "utf8");
+	} catch (error) {
+		throw new ConfigError(
+			`${file}: cannot be read (${(error as Error).message}); name another with --config`,
+		);
+	}
+	return parseConfig(text, file);
+}
+
+/**
+ * Reads the text of a powerstrip.yml.
+ * @param file path for messages and for relative plugin paths
+ * @throws ConfigError with file, line and remedy
+ */
+export function parseConfig(text: string, file: string): Config {
+	const lines = new LineCounter();
+	const document = parseDocument(text, { lineCounter: lines });
+	const broken = document.errors[0];
+	if (broken) {
+		const { line } = lines.linePos(broken.pos[0]);
+		throw new ConfigError(
+			`${file}:${line}: not YAML: ${broken.message.split("\n")[0]}`,
+		);
+	}
+	const where = (path: string[]) => `${file}:${lineOf(document, lines, path)}`;
+	const root = document.toJS() as unknown;
+	validate(SCHEMA, root ?? {}, where);
+	const raw = root as {
+		endpoints: Record<string, { pre?: string[]; post?: string[] }>;
+		adapters: Record<string, string>;
+		arpanet: ArpanetConfig & { plugins?: unknown[] };
+	};
+	const { plugins, ...arpanet } = raw.arpanet;
+	const config: Config = {
+		file,
+		endpoints: Object.entries(raw.endpoints).map(
+			([pattern, { pre = [], post = [] }]) => ({ pattern, pre, post }),
+		),
+		adapters: raw.adapters,
+		plugins: (plugins ?? DEFAULT_PLUGINS).map((entry, i) =>
+			pluginEntry(entry, where(["arpanet", "plugins", String(i)])),
+		),
+		arpanet,
+	};
+	config.arpanet.host.name ??= defaultHostName();
+	checkReferences(config, where);
+	return config;
+}
+
+/**
+ * Checks a value against a JSON schema and applies its defaults in place.
+ * @param where gives `file:line` of a path into the value
+ * @throws ConfigError naming the key and what it may be
+ */
+export function validate(
+	schema: object,
+	value: unknown,
+	where: (path: string[]) => string,
+): void {
+	const check = new Ajv({
+		useDefaults: true,
+		allowUnionTypes: true,
+		verbose: true,
+	}).compile(schema);
+	if (check(value)) return;
+	const error = check.errors?.[0] as ErrorObject;
+	const path = error.instancePath.split("/").slice(1).map(unescapePointer);
+	const extra = error.params.additionalProperty as string | undefined;
+	const at = where(extra ? [...path, extra] : path);
+	const name = path.join(".") || "the file";
+	throw new ConfigError(`${at}: ${explain(error, name, extra)}`);
+}
+
+function explain(
+	error: ErrorObject,
+	name: string,
+	extra: string | undefined,
+): string {
+	switch (error.keyword) {
+		case "additionalProperties": {
+			const known = Object.keys(
+				(error.parentSchema as { properties?: object } | undefined)
+					?.properties ?? {},
+			).join(", ");
+			return `unknown key "${extra}" in ${name}${known ? ` (known: ${known})` : ""}; remove it`;
+		}
+		case "required":
+			return `${name} lacks "${error.params.missingProperty}"; add it`;
+		case "minProperties":
+			return `${name} needs "pre" or "post"`;
+		default:
+			return `${name} ${error.message}`;
+	}
+}
+
+function checkReferences(
+	config: Config,
+	where: (path: string[]) => string,
+): void {
+	for (const { pattern, pre, post } of config.endpoints) {
+		const at = ["endpoints", pattern];
+		if (!/^\S+ \S+$/.test(pattern)) {
+			throw new ConfigError(
+				`${where(at)}: endpoint "${pattern}" is not "METHOD PATH", such as "POST */containers/create"`,
+			);
+		}
+		for (const name of [...pre, ...post]) {
+			if (Object.hasOwn(config.adapters, name)) continue;
+			throw new ConfigError(
+				`${where(at)}: endpoint "${pattern}" names adapter "${name}", which is not under "adapters"; define it there`,
+			);
+		}
+	}
+	for (const [name, url] of Object.entries(config.adapters)) {
+		if (URL.canParse(url)) continue;
+		throw new ConfigError(
+			`${where(["adapters", name])}: adapter "${name}" has no URL: "${url}"; write http://host:port/path`,
+		);
+	}
+	try {
+		parseEngineUrl(config.arpanet.engine);
+	} catch (error) {
+		throw new ConfigError(
+			`${where(["arpanet", "engine"])}: ${(error as Error).message}`,
+		);
+	}
+	if (!URL.canParse(config.arpanet.consul.address)) {
+		throw new ConfigError(
+			`${where(["arpanet", "consul", "address"])}: "${config.arpanet.consul.address}" is no URL; write http://127.0.0.1:8500`,
+		);
+	}
+}
+
+function pluginEntry(entry: unknown, where: string): PluginEntry {
+	if (typeof entry === "string") return { name: entry, config: {}, where };
+	const pairs = Object.entries(entry as object);
+	const [name, config] = pairs[0] ?? [];
+	if (pairs.length !== 1 || !name) {
+		throw new ConfigError(
+			`${where}: a plugin is a name, or one name with its configuration: "- dhcp: {pool: 10.32.0.0/12}"`,
+		);
+	}
+	return { name, config: config ?? {}, where };
+}
+
+/** Line of the deepest part of a path that stands in the file. */
+function lineOf(
+	document: Document,
+	lines: LineCounter,
+	path: string[],
+): number {
+	for (let depth = path.length; depth > 0; depth--) {
+		const parent = document.getIn(path.slice(0, depth - 1), true) ?? document.contents;
+		const key = path[depth - 1];
+		if (isMap(parent)) {
+			const pair = parent.items.find((item) => String(item.key) === key);
+			const range = (pair?.key as { range?: [number] } | undefined)?.range;
+			if (range) return lines.linePos(range[0]).line;
+		}
+		const node = document.getIn(path.slice(0, depth), true);
+		const range = (node as { range?: [number] } | undefined)?.range;
+		if (range) return lines.linePos(range[0]).line;
+	}
+	return 1;
+}
+
+function unescapePointer(part: string): string {
+	return part.replaceAll("~1", "/").replaceAll("~0", "~");
+}
+
+/** The machine's host name as a DNS label: `Node1.example.com` is `node1`. */
+function defaultHostName(): string {
+	const label = (hostname().split(".")[0] ?? "")
+		.toLowerCase()
+		.replaceAll(/[^a-z0-9-]/g, "-")
+		.replaceAll(/^-+|-+$/g, "");
+	return label || "host";
+}
+

@@ -1,0 +1,104 @@
+/**
+ * The parts of Docker's API objects that arpanet reads or writes, by Docker's own names.
+ * Everything else in a body is carried along untouched.
+ */
+
+export interface EndpointSettings {
+	IPAMConfig?: { IPv4Address?: string; [key: string]: unknown } | null;
+	IPAddress?: string;
+	NetworkID?: string;
+	Aliases?: string[] | null;
+	Links?: string[] | null;
+	[key: string]: unknown;
+}
+
+export interface HostConfig {
+	NetworkMode?: string;
+	Links?: string[] | null;
+	Dns?: string[] | null;
+	DnsSearch?: string[] | null;
+	DnsOptions?: string[] | null;
+	[key: string]: unknown;
+}
+
+/** Body of `POST /containers/create`. */
+export interface ContainerCreate {
+	Env?: string[] | null;
+	Labels?: Record<string, string>;
+	HostConfig?: HostConfig;
+	NetworkingConfig?: {
+		EndpointsConfig?: Record<string, EndpointSettings | null> | null;
+	} | null;
+	[key: string]: unknown;
+}
+
+/** Answer of `GET /containers/{id}/json`. */
+export interface ContainerInspect {
+	Id: string;
+	/** With a leading slash: `/abc_web_1` */
+	Name: string;
+	Created: string;
+	State: {
+		Running: boolean;
+		Paused: boolean;
+		Restarting: boolean;
+		Health?: { Status: string } | null;
+		[key: string]: unknown;
+	};
+	Config: {
+		Image: string;
+		Labels: Record<string, string> | null;
+		Env: string[] | null;
+		[key: string]: unknown;
+	};
+	HostConfig: HostConfig;
+	NetworkSettings: { Networks: Record<string, EndpointSettings> };
+}
+
+/** One row of `GET /containers/json`. */
+export interface ContainerSummary {
+	Id: string;
+	Names: string[];
+	State: string;
+	Status: string;
+	Labels: Record<string, string>;
+}
+
+/** Body of `POST /networks/create`. */
+export interface NetworkCreate {
+	Name: string;
+	Driver?: string;
+	Internal?: boolean;
+	CheckDuplicate?: boolean;
+	IPAM?: {
+		Driver?: string;
+		Config?: { Subnet?: string; Gateway?: string; IPRange?: string }[] | null;
+		[key: string]: unknown;
+	} | null;
+	Options?: Record<string, string> | null;
+	Labels?: Record<string, string> | null;
+	[key: string]: unknown;
+}
+
+/** Answer of `GET /networks/{id}`. */
+export interface NetworkInspect extends NetworkCreate {
+	Id: string;
+	Containers?: Record<string, { Name: string; IPv4Address: string }>;
+}
+
+/** Body of `POST /networks/{id}/connect` and, without the settings, `/disconnect`. */
+export interface NetworkConnect {
+	Container: string;
+	EndpointConfig?: EndpointSettings | null;
+	[key: string]: unknown;
+}
+
+/** One line of `GET /events`. */
+export interface EngineEvent {
+	Type: string;
+	/** `start`, `die`, `health_status: healthy`, … */
+	Action: string;
+	Actor: { ID: string; Attributes: Record<string, string> };
+	time: number;
+	timeNano: number;
+}

@@ -1,0 +1,166 @@
+import { createInterface } from "node:readline";
+import { Pool } from "undici";
+import type {
+	ContainerInspect,
+	ContainerSummary,
+	EngineEvent,
+	NetworkCreate,
+	NetworkInspect,
+} from "./docker.ts";
+import { HttpError, messageOf } from "./errors.ts";
+
+/** How to dial an engine: its unix socket, or host and port. */
+export type EngineAddress =
+	| { socketPath: string }
+	| { host: string; port: number };
+
+/** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer. */
+const TIMEOUT = 60_000;
+
+/**
+ * Reads `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
+ * @throws Error for any other form
+ */
+export function parseEngineUrl(url: string): EngineAddress {
+	const unix = /^unix:\/\/(\/.+)$/.exec(url);
+	if (unix) return { socketPath: unix[1] as string };
+	const tcp = /^tcp:\/\/(.+):(\d+)$/.exec(url);
+	if (tcp) return { host: tcp[1] as string, port: Number(tcp[2]) };
+	throw new Error(
+		`"${url}" is no engine address; write unix:///var/run/docker.sock or tcp://127.0.0.1:2375`,
+	);
+}
+
+/** The few calls that plugins and the agent make to a Docker Engine themselves. */
+export class Engine {
+	readonly url: string;
+	readonly #pool: Pool;
+
+	/** @param url `unix:///var/run/docker.sock` or `tcp://host:port` */
+	constructor(url: string) {
+		this.url = url;
+		const address = parseEngineUrl(url);
+		this.#pool =
+			"socketPath" in address
+				? new Pool("http://docker", { socketPath: address.socketPath })
+				: new Pool(`http://${address.host}:${address.port}`);
+	}
+
+	/** A container by id, unique id prefix or name; undefined if there is none. */
+	inspectContainer(ref: string): Promise<ContainerInspect | undefined> {
+		return this.#find(`/containers/${encodeURIComponent(ref)}/json`);
+	}
+
+	/** All containers, stopped ones too, whose labels match (`key` or `key=value`). */
+	async listContainers(label: string): Promise<ContainerSummary[]> {
+		const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
+		return (await this.#find<ContainerSummary[]>(
+			`/containers/json?all=1&filters=${filters}`,
+		)) as ContainerSummary[];
+	}
+
+	/** A network by id, unique id prefix or name; undefined if there is none. */
+	inspectNetwork(ref: string): Promise<NetworkInspect | undefined> {
+		return this.#find(`/networks/${encodeURIComponent(ref)}`);
+	}
+
+	/** All networks whose labels match (`key` or `key=value`). */
+	async listNetworks(label: string): Promise<NetworkInspect[]> {
+		const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
+		return (await this.#find<NetworkInspect[]>(
+			`/networks?filters=${filters}`,
+		)) as NetworkInspect[];
+	}
+
+	/** @throws HttpError with the engine's status and message */
+	async createNetwork(body: NetworkCreate): Promise<{ Id: string }> {
+		return (await this.#call("POST", "/networks/create", body)) as {
+			Id: string;
+		};
+	}
+
+	/** Removes a network; one that is gone already is success. @throws HttpError 403 while containers use it */
+	async removeNetwork(ref: string): Promise<void> {
+		try {
+			await this.#call("DELETE", `/networks/${encodeURIComponent(ref)}`);
+		} catch (error) {
+			if (!(error instanceof HttpError && error.status === 404)) throw error;
+		}
+	}
+
+	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */
+	async info(): Promise<{ Name: string; ServerVersion: string; ID: string }> {
+		return (await this.#call("GET", "/info")) as never;
+	}
+
+	/**
+	 * The engine's events as they happen, from now on.
+	 * @param ready called once the engine listens: what happens after is in the stream
+	 */
+	async *events(
+		signal: AbortSignal,
+		ready: () => void,
+	): AsyncGenerator<EngineEvent> {
+		const filters = JSON.stringify({ type: ["container", "network"] });
+		const { body } = await this.#pool.request({
+			method: "GET",
+			path: `/events?filters=${encodeURIComponent(filters)}`,
+			signal,
+			headersTimeout: TIMEOUT,
+			bodyTimeout: 0,
+		});
+		ready();
+		for await (const line of createInterface({ input: body })) {
+			if (line) yield JSON.parse(line) as EngineEvent;
+		}
+	}
+
+	close(): Promise<void> {
+		return this.#pool.destroy();
+	}
+
+	async #find<T>(path: string): Promise<T | undefined> {
+		try {
+			return (await this.#call("GET", path)) as T;
+		} catch (error) {
+			if (error instanceof HttpError && error.status === 404) return undefined;
+			throw error;
+		}
+	}
+
+	async #call(
+		method: "GET" | "POST" | "DELETE",
+		path: string,
+		body?: unknown,
+	): Promise<unknown> {
+		let status: number;
+		let text: string;
+		try {
+			const answer = await this.#pool.request({
+				method,
+				path,
+				headersTimeout: TIMEOUT,
+				bodyTimeout: TIMEOUT,
+				...(body === undefined
+					? {}
+					: {
+							body: JSON.stringify(body),
+							headers: { "content-type": "application/json" },
+						}),
+			});
+			status = answer.statusCode;
+			text = await answer.body.text();
+		} catch (error) {
+			throw new HttpError(
+				502,
+				`engine ${this.url} does not answer: ${messageOf(error)}; start it, or set "engine" in powerstrip.yml`,
+				{ cause: error },
+			);
+		}
+		const json = text ? JSON.parse(text) : undefined;
+		if (status >= 400) {
+			throw new HttpError(status, json?.message ?? `engine says ${status}`);
+		}
+		return json;
+	}
+}

@@ -1,0 +1,42 @@
+import type { ContainerCreate } from "./docker.ts";
+import type { Facts } from "./plugin.ts";
+
+/**
+ * Facts are kept as labels on the container (`arpanet.deployment=abc`), so that whoever sees the
+ * container knows them. A label that the client sent under the same prefix is removed
+ * unless it is one of those that are the user's to say.
+ */
+export const LABEL_PREFIX = "arpanet.";
+
+/** Labels that are the user's: what he asks for, not what we decided. */
+const USER_LABELS = new Set(["deployment", "service", "size", "enabled"]);
+
+/** Removes every `arpanet.*` label that only we may write. */
+export function stripLabels(body: ContainerCreate): void {
+	for (const label of Object.keys(body.Labels ?? {})) {
+		if (!label.startsWith(LABEL_PREFIX)) continue;
+		if (!USER_LABELS.has(label.slice(LABEL_PREFIX.length))) {
+			delete body.Labels?.[label];
+		}
+	}
+}
+
+/** Writes facts onto a create body: numbers and strings as they are, lists joined by commas. */
+export function writeLabels(body: ContainerCreate, facts: Facts): void {
+	const labels = { ...body.Labels };
+	for (const [name, value] of Object.entries(facts)) {
+		if (value !== undefined) labels[LABEL_PREFIX + name] = String(value);
+	}
+	body.Labels = labels;
+}
+
+/** Reads the facts back from a container's labels; all values are strings there, but `index`. */
+export function readLabels(labels: Record<string, string> | null): Facts {
+	const facts: Record<string, unknown> = {};
+	for (const [label, value] of Object.entries(labels ?? {})) {
+		if (!label.startsWith(LABEL_PREFIX)) continue;
+		const name = label.slice(LABEL_PREFIX.length);
+		facts[name] = name === "index" ? Number(value) : value;
+	}
+	return facts as Facts;
+}

@@ -1,0 +1,525 @@
+import type { Chain } from "./chain.ts";
+import type {
+	ContainerCreate,
+	ContainerInspect,
+	ContainerSummary,
+	NetworkConnect,
+	NetworkCreate,
+} from "./docker.ts";
+import { HttpError } from "./errors.ts";
+import { readLabels, stripLabels, writeLabels } from "./facts.ts";
+import type {
+	ContainerContext,
+	CreateContext,
+	Facts,
+	Services,
+} from "./plugin.ts";
+import type { HookHeaders } from "./protocol.ts";
+import type { ContainerRecord } from "./state/containers.ts";
+import { leaseKey } from "./state/leases.ts";
+import type { NetworkRecord } from "./state/networks.ts";
+import { Conflict, type Entry, type Operation } from "./state/store.ts";
+import { Ripening } from "./state/ripening.ts";
+
+/** Tries before a create gives up against other creates that want the same. */
+const MAX_TRIES = 50;
+
+/** Labels by which a user says that a container or network is none of arpanet's. */
+const DISABLED = "arpanet.enabled";
+
+/** Where it is kept who a container is until Docker has answered its removal. */
+const REMOVING = "arpanet/removing/";
+
+interface Removing {
+	name: string;
+	facts: Facts;
+}
+
+export interface CreateRequest {
+	/** `?name=`, if the client gave one. */
+	name: string | undefined;
+	body: ContainerCreate;
+	headers: HookHeaders;
+	onlyHost: string | undefined;
+}
+
+/**
+ * What happens to containers and networks, told to the plugins in the right order and written
+ * to Consul. Hooks and the agent's events both come through here, often about the same
+ * thing, so everything can be said twice.
+ */
+export class Lifecycle {
+	readonly #chain: Chain;
+	readonly #services: Services;
+	readonly #orphans = new Ripening<ContainerRecord>();
+	readonly #removals = new Ripening<unknown>();
+
+	constructor(chain: Chain, services: Services) {
+		this.#chain = chain;
+		this.#services = services;
+	}
+
+	/**
+	 * Runs the chain over a create body and commits what it acquired in one transaction.
+	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
+	 * @throws HttpError with nothing left acquired
+	 */
+	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
+		if (isDisabled(request.body.Labels)) return undefined;
+		const stripped = structuredClone(request.body);
+		stripLabels(stripped);
+		const record = recordName(request.name, request.headers);
+		const lost: Operation[] = [];
+		let previous: Entry<ContainerRecord> | undefined;
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			const operations: Operation[] = [];
+			const holds: string[] = [];
+			const context: CreateContext = {
+				name: request.name,
+				body: structuredClone(stripped),
+				facts: {},
+				networks: [],
+				headers: request.headers,
+				onlyHost: request.onlyHost,
+				record,
+				previous: previous?.value,
+				lost,
+				commit: (operation) => operations.push(operation),
+				hold: (key, value) => {
+					holds.push(key);
+					if (previous?.value.holds.includes(key)) return;
+					operations.push({ verb: "create", key, value });
+				},
+			};
+			try {
+				await this.#chain.acquire("create", context, (position) =>
+					this.#undo(context.facts, position),
+				);
+				if (Object.keys(context.facts).length === 0) {
+					return changedLabels(request.body, stripped) ? stripped : undefined;
+				}
+				const value: ContainerRecord = {
+					facts: context.facts,
+					holds,
+					attempts: (previous?.value.attempts ?? 0) + 1,
+				};
+				const key = this.#services.containers.key(record);
+				await this.#services.store.commit([
+					previous
+						? { verb: "update", key, value, index: previous.index }
+						: { verb: "create", key, value },
+					...operations,
+					...(previous?.value.holds ?? [])
+						.filter((held) => !holds.includes(held))
+						.map((held): Operation => ({ verb: "delete", key: held })),
+				]);
+				writeLabels(context.body, context.facts);
+				return context.body;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				await this.#undo(context.facts);
+				lost.push(error.operation);
+				if (lostRecord(error, this.#services.containers.key(record))) {
+					previous = await this.#leftBehind(record);
+				}
+			}
+		}
+		throw new HttpError(
+			503,
+			`too many creates at once wanted the same as ${request.name ?? "this one"}; try again`,
+		);
+	}
+
+	/**
+	 * Docker refused a create: gives back what it had acquired, unless a container of that name
+	 * came from another create after all.
+	 */
+	async createFailed(
+		name: string | undefined,
+		headers: HookHeaders,
+	): Promise<void> {
+		const entry = await this.#services.containers.get(recordName(name, headers));
+		if (!entry) return;
+		// Another create of the same name may be under way with this very record: the sweep will know.
+		if (entry.value.attempts > 1) return;
+		if (await this.#holder(entry)) return;
+		await this.#giveBack(entry, undefined);
+	}
+
+	/** Docker created a container. */
+	async created(id: string, name: string | undefined): Promise<void> {
+		if (!this.#chain.has("created")) return;
+		const container = await this.#services.engine().inspectContainer(id);
+		if (!container || !isOurs(container)) return;
+		const facts = readLabels(container.Config.Labels);
+		await this.#chain.acquire("created", { id, name, facts });
+	}
+
+	/** Docker is about to start a container. @throws HttpError when a plugin refuses */
+	async starting(ref: string): Promise<void> {
+		if (!this.#chain.has("start")) return;
+		const context = await this.#context(ref);
+		if (context) await this.#chain.acquire("start", context);
+	}
+
+	/** Docker is about to stop, kill, pause or remove a container; errors are logged, the stop goes on. */
+	async stopping(ref: string, seconds: number | undefined): Promise<void> {
+		const context = await this.#context(ref);
+		if (!context?.container.State.Running) return;
+		const grace = seconds ?? stopTimeout(context.container);
+		await this.#chain.release("stop", { ...context, grace });
+	}
+
+	/**
+	 * A container's state may have changed: tells the plugins what is true now.
+	 * @returns the container, if there is one of that ref
+	 */
+	async observe(ref: string): Promise<ContainerInspect | undefined> {
+		const context = await this.#context(ref);
+		if (!context) return undefined;
+		await this.settle(context.container);
+		return context.container;
+	}
+
+	/** The same for a container that was inspected already. */
+	async settle(container: ContainerInspect): Promise<void> {
+		if (!isOurs(container)) return;
+		const context = {
+			container,
+			facts: readLabels(container.Config.Labels),
+		};
+		const { Running, Paused, Restarting } = container.State;
+		if (Running && !Paused && !Restarting) {
+			await this.#chain.acquire("started", context);
+		} else {
+			await this.#chain.release("stopped", context);
+		}
+	}
+
+	/** A container is gone: gives back what it held. One that is not on record any more is success. */
+	async removed(name: string, facts: Facts, id?: string): Promise<void> {
+		const entry = await this.#services.containers.find(name, facts);
+		if (entry) await this.#giveBack(entry, id);
+		else await this.#chain.release("removed", { id, facts });
+	}
+
+	/** A container has a new name; its record goes with it. */
+	async renamed(ref: string): Promise<void> {
+		const context = await this.#context(ref);
+		if (!context) return;
+		const { containers, store } = this.#services;
+		const name = context.container.Name.slice(1);
+		const entry = await containers.find(name, context.facts);
+		if (!entry || entry.key === containers.key(name)) return;
+		await ignoreConflict(store.commit(await containers.rename(entry, name)));
+	}
+
+	/** Writes down again what a living container holds, if it is not on record. */
+	async adopt(container: ContainerInspect): Promise<void> {
+		const { containers, store } = this.#services;
+		const facts = readLabels(container.Config.Labels);
+		const name = container.Name.slice(1);
+		const entry = await containers.find(name, facts);
+		if (entry) {
+			if (entry.key === containers.key(name)) return;
+			await ignoreConflict(store.commit(await containers.rename(entry, name)));
+			return;
+		}
+		const operations: Operation[] = [];
+		const holds: string[] = [];
+		await this.#chain.acquire("adopt", {
+			container,
+			facts,
+			record: name,
+			commit: (operation) => operations.push(operation),
+			hold: (key, value) => {
+				holds.push(key);
+				operations.push({ verb: "create", key, value });
+			},
+		});
+		const value: ContainerRecord = { facts, holds, attempts: 1 };
+		await store.commit([
+			{ verb: "set", key: containers.key(name), value },
+			...operations,
+		]);
+		this.#services.log.info({ container: name }, "put back on record");
+	}
+
+	/** Runs the chain over the body of a network; undefined if it is none of ours. @throws HttpError */
+	async networkCreate(
+		body: NetworkCreate,
+		headers: HookHeaders,
+	): Promise<NetworkCreate | undefined> {
+		if (isDisabled(body.Labels)) return undefined;
+		const context = { body: structuredClone(body), headers, facts: {} };
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			try {
+				await this.#chain.acquire("networkCreate", context);
+				return Object.keys(context.facts).length > 0 ? context.body : undefined;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+			}
+		}
+		throw new HttpError(503, `network ${body.Name}: too many at once; try again`);
+	}
+
+	/** Docker created a network. */
+	async networkCreated(name: string): Promise<void> {
+		const entry = await this.#services.networks.byName(name);
+		if (entry) {
+			await this.#chain.acquire("networkCreated", { network: entry.value });
+		}
+	}
+
+	/** Gives back every network that the client made and that Docker no longer has. */
+	async reapNetworks(): Promise<void> {
+		for (const { value } of await this.#services.networks.list()) {
+			if (value.implicit) continue;
+			const network = await this.#services.engine().inspectNetwork(value.name);
+			if (!network) await this.retire(value);
+		}
+	}
+
+	/** Gives a network back if no container holds a lease in it. */
+	async retire(network: NetworkRecord): Promise<void> {
+		await this.#services.networks.retire(network.scope, async (record) => {
+			const error = await this.#chain.release("networkRemoved", {
+				network: record,
+			});
+			if (error) throw error;
+		});
+	}
+
+	/** Runs the chain before a container is connected to a further network; undefined if it is none of ours. @throws HttpError */
+	async connect(
+		ref: string,
+		body: NetworkConnect,
+	): Promise<NetworkConnect | undefined> {
+		const { containers, networks, store } = this.#services;
+		const docker = await this.#services.engine().inspectNetwork(ref);
+		const network = docker && (await networks.byName(docker.Name));
+		if (!network) return undefined;
+		const context = await this.#context(body.Container);
+		if (!context) return undefined;
+		const name = context.container.Name.slice(1);
+		const lost: Operation[] = [];
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			const entry = await containers.find(name, context.facts);
+			if (!entry) return undefined;
+			const operations: Operation[] = [];
+			const holds = new Set(entry.value.holds);
+			const changed = structuredClone(body);
+			try {
+				await this.#chain.acquire("connect", {
+					...context,
+					network,
+					body: changed,
+					record: containers.name(entry.key),
+					holds: entry.value.holds,
+					lost,
+					commit: (operation) => operations.push(operation),
+					hold: (key, value) => {
+						if (holds.has(key)) return;
+						holds.add(key);
+						operations.push({ verb: "create", key, value });
+					},
+				});
+				if (operations.length > 0) {
+					const value = { ...entry.value, holds: [...holds] };
+					await store.commit([
+						{ verb: "update", key: entry.key, value, index: entry.index },
+						...operations,
+					]);
+				}
+				return changed;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				lost.push(error.operation);
+			}
+		}
+		throw new HttpError(503, `network ${ref}: too many at once; try again`);
+	}
+
+	/**
+	 * Compares the containers that exist on this host with what is on record of it: adopts the
+	 * one, gives the other back, and lets every plugin do the same with what is its own.
+	 * @param containers all that the engine has, stopped ones too
+	 */
+	async sweep(containers: ContainerSummary[]): Promise<void> {
+		const records = await this.#services.containers.list();
+		const leased = new Set(records.map(({ value }) => leaseOf(value.facts)));
+		const names = new Set(records.map(({ key }) => key));
+		for (const summary of containers) {
+			const name = summary.Names[0]?.slice(1) ?? "";
+			const lease = leaseOf(readLabels(summary.Labels));
+			const known = names.has(this.#services.containers.key(name));
+			if (known && (!lease || leased.has(lease))) continue;
+			const container = await this.#services
+				.engine()
+				.inspectContainer(summary.Id);
+			if (container) await this.adopt(container);
+		}
+		const alive = new Set(containers.map((each) => leaseOf(readLabels(each.Labels))));
+		const found = new Set(containers.flatMap((each) => each.Names));
+		const orphans = records.filter(({ key, value }) => {
+			if (value.facts.host !== this.#services.host.name) return false;
+			const lease = leaseOf(value.facts);
+			const name = `/${this.#services.containers.name(key)}`;
+			return lease ? !alive.has(lease) : !found.has(name);
+		});
+		for (const orphan of this.#orphans.ripe(orphans)) {
+			this.#services.log.info(
+				{ container: orphan.key, held: orphan.value.holds },
+				"no such container any more; giving back",
+			);
+			await this.#giveBack(orphan, undefined);
+		}
+		for (const { key } of this.#removals.ripe(
+			await this.#services.store.list(REMOVING),
+		)) {
+			await this.#services.store.commit([{ verb: "delete", key }]);
+		}
+		for (const { value } of await this.#services.networks.list()) {
+			if (value.implicit) await this.retire(value);
+		}
+		await this.reapNetworks();
+		await this.#chain.release("sweep", { containers });
+	}
+
+	/** Notes who a container is that is about to be removed: afterwards nothing tells. */
+	async removing(container: ContainerInspect): Promise<void> {
+		const value: Removing = {
+			name: container.Name.slice(1),
+			facts: readLabels(container.Config.Labels),
+		};
+		await this.#services.store.commit([
+			{ verb: "set", key: REMOVING + container.Id, value },
+		]);
+	}
+
+	/** Docker removed the container that was noted under that id, prefix or name. */
+	async removedByRef(ref: string): Promise<void> {
+		const name = ref.replace(/^\//, "");
+		const noted = await this.#services.store.list<Removing>(REMOVING);
+		const found =
+			noted.find(({ value }) => value.name === name) ??
+			noted.find(({ key }) => key.startsWith(REMOVING + ref));
+		if (!found) return; // none of ours
+		const id = found.key.slice(REMOVING.length);
+		await this.removed(found.value.name, found.value.facts, id);
+		await this.#services.store.commit([{ verb: "delete", key: found.key }]);
+	}
+
+	/**
+	 * The record that an earlier create of that name left, if no container came of it.
+	 * @throws HttpError 409, in Docker's words, if one did
+	 */
+	async #leftBehind(name: string): Promise<Entry<ContainerRecord> | undefined> {
+		const entry = await this.#services.containers.get(name);
+		const holder = entry && (await this.#holder(entry));
+		if (!holder) return entry;
+		if (!holder.Names.includes(`/${name}`)) {
+			await this.renamed(holder.Id); // its record had not followed yet
+			return undefined;
+		}
+		throw new HttpError(
+			409,
+			`Conflict. The container name "/${name}" is already in use by container "${holder.Id}". You have to remove (or rename) that container to be able to reuse that name.`,
+		);
+	}
+
+	/** The container that holds the lease of a record, or, without a lease, has its name. */
+	async #holder(
+		entry: Entry<ContainerRecord>,
+	): Promise<{ Id: string; Names: string[] } | undefined> {
+		const { address, network, host } = entry.value.facts;
+		const engine = this.#services.engine(host);
+		if (!address || !network) {
+			const found = await engine.inspectContainer(
+				this.#services.containers.name(entry.key),
+			);
+			return found && { Id: found.Id, Names: [found.Name] };
+		}
+		const holders = await engine.listContainers(`arpanet.address=${address}`);
+		return holders.find((each) => each.Labels["arpanet.network"] === network);
+	}
+
+	async #giveBack(
+		entry: Entry<ContainerRecord>,
+		id: string | undefined,
+	): Promise<void> {
+		const { facts, holds } = entry.value;
+		await this.#chain.release("removed", { id, facts });
+		await ignoreConflict(
+			this.#services.store.commit([
+				{ verb: "delete", key: entry.key, index: entry.index },
+				...holds.map((key): Operation => ({ verb: "delete", key })),
+			]),
+		);
+		const network =
+			facts.network && (await this.#services.networks.get(facts.network));
+		if (network && network.value.implicit) await this.retire(network.value);
+	}
+
+	async #undo(facts: Facts, from?: number): Promise<void> {
+		await this.#chain.release("removed", { id: undefined, facts }, from);
+	}
+
+	/** A container of ours by id, prefix or name. */
+	async find(ref: string): Promise<ContainerInspect | undefined> {
+		return (await this.#context(ref))?.container;
+	}
+
+	/** A container of ours, as the engine shows it now. */
+	async #context(ref: string): Promise<ContainerContext | undefined> {
+		const container = await this.#services.engine().inspectContainer(ref);
+		if (!container || !isOurs(container)) return undefined;
+		return { container, facts: readLabels(container.Config.Labels) };
+	}
+}
+
+/** Whether a container went through the chain. */
+export function isOurs(container: ContainerInspect): boolean {
+	return Boolean(container.Config.Labels?.["arpanet.host"]);
+}
+
+/** Key of the lease that a container's facts tell of. */
+export function leaseOf(facts: Facts): string | undefined {
+	return facts.network && facts.address
+		? leaseKey(facts.network, facts.address)
+		: undefined;
+}
+
+function isDisabled(labels: Record<string, string> | null | undefined): boolean {
+	return labels?.[DISABLED] === "false";
+}
+
+/** A container without a name is on record under its request until the agent learns the name Docker made up. */
+function recordName(name: string | undefined, headers: HookHeaders): string {
+	return name ?? `.${headers["x-arpanet-request"] ?? crypto.randomUUID()}`;
+}
+
+function changedLabels(before: ContainerCreate, after: ContainerCreate): boolean {
+	return (
+		Object.keys(before.Labels ?? {}).length !==
+		Object.keys(after.Labels ?? {}).length
+	);
+}
+
+function lostRecord({ operation }: Conflict, key: string): boolean {
+	return "key" in operation && operation.key === key;
+}
+
+/** Seconds between Docker's first signal and its kill. */
+function stopTimeout(container: ContainerInspect): number {
+	const timeout = container.Config.StopTimeout;
+	return typeof timeout === "number" ? timeout : 10;
+}
+
+async function ignoreConflict(commit: Promise<void>): Promise<void> {
+	try {
+		await commit;
+	} catch (error) {
+		if (!(error instanceof Conflict)) throw error; // another has done it, or is doing it
+	}
+}

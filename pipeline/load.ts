@@ -1,0 +1,118 @@
+import { access } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { ConfigError, type PluginEntry, validate } from "./config.ts";
+import { messageOf } from "./errors.ts";
+import type { Hooks, Plugin, Services } from "./plugin.ts";
+
+/** A plugin that is set up. */
+export interface Loaded {
+	name: string;
+	hooks: Hooks;
+}
+
+/** A plugin that was found and whose configuration is good, not set up yet. */
+export interface Found {
+	plugin: Plugin;
+	config: unknown;
+}
+
+/**
+ * Finds the listed plugins: by the bare name of a built-in, a path relative to the
+ * configuration file, or the name of an npm package installed beside that file.
+ * @param builtins by name
+ * @param file path of powerstrip.yml
+ * @throws ConfigError naming file, line and remedy
+ */
+export async function findPlugins(
+	entries: PluginEntry[],
+	builtins: Record<string, Plugin>,
+	file: string,
+): Promise<Found[]> {
+	const found: Found[] = [];
+	for (const { name, config, where } of entries) {
+		const plugin = builtins[name] ?? (await importPlugin(name, file, where));
+		const missing = plugin.after?.find(
+			(other) => !found.some((before) => before.plugin.name === other),
+		);
+		if (missing) {
+			throw new ConfigError(
+				`${where}: plugin ${plugin.name} must stand after ${missing}; put ${missing} before it in the list`,
+			);
+		}
+		if (found.some((before) => before.plugin.name === plugin.name)) {
+			throw new ConfigError(
+				`${where}: plugin ${plugin.name} stands in the list twice; remove one`,
+			);
+		}
+		const holder = { [plugin.name]: config };
+		validate(
+			{
+				type: "object",
+				properties: { [plugin.name]: plugin.schema ?? NOTHING },
+			},
+			holder,
+			() => where,
+		);
+		found.push({ plugin, config: holder[plugin.name] });
+	}
+	return found;
+}
+
+/** A plugin without a schema takes no configuration. */
+const NOTHING = { type: "object", additionalProperties: false };
+
+/** Sets the plugins up, in list order. */
+export function setUp(found: Found[], services: Services): Loaded[] {
+	const all: Hooks[] = [];
+	return found.map(({ plugin, config }) => {
+		const hooks = plugin.setup(config, services, all);
+		all.push(hooks);
+		return { name: plugin.name, hooks };
+	});
+}
+
+async function importPlugin(
+	name: string,
+	file: string,
+	where: string,
+): Promise<Plugin> {
+	const module = await importFrom(name, file, where);
+	const plugin = module.default as Partial<Plugin> | undefined;
+	if (typeof plugin?.name !== "string" || typeof plugin.setup !== "function") {
+		throw new ConfigError(
+			`${where}: "${name}" is no plugin; its default export must be {name, setup}`,
+		);
+	}
+	return plugin as Plugin;
+}
+
+async function importFrom(
+	name: string,
+	file: string,
+	where: string,
+): Promise<{ default?: unknown }> {
+	const base = resolve(file);
+	let target: string;
+	try {
+		if (/^\.{0,2}\//.test(name)) {
+			target = resolve(dirname(base), name);
+			await access(target);
+		} else {
+			target = createRequire(base).resolve(name);
+		}
+	} catch {
+		throw new ConfigError(
+			`${where}: plugin "${name}" is not found; it is no built-in, and no file or npm package of that name is there (a path starts with ./, from the folder of ${file})`,
+		);
+	}
+	try {
+		return (await import(pathToFileURL(target).href)) as { default?: unknown };
+	} catch (error) {
+		throw new ConfigError(
+			`${where}: plugin "${name}" cannot be loaded: ${messageOf(error)}`,
+			{ cause: error },
+		);
+	}
+}

@@ -1,0 +1,212 @@
+import type { JSONSchemaType } from "ajv";
+import type { Logger } from "pino";
+import type {
+	ContainerCreate,
+	ContainerInspect,
+	ContainerSummary,
+	NetworkConnect,
+	NetworkCreate,
+} from "./docker.ts";
+import type { Engine } from "./engine.ts";
+import type { HookHeaders } from "./protocol.ts";
+import type { ContainerRecord, Containers } from "./state/containers.ts";
+import type { NetworkRecord, Networks } from "./state/networks.ts";
+import type { Entry, Operation, Store } from "./state/store.ts";
+
+/**
+ * What the plugins know of a container. A plugin adds its own to this interface
+ *
+ *     declare module "arpanet2" { interface Facts { colour?: string } }
+ *
+ * sets it in `create`, and finds it again in every later hook: facts are kept as labels
+ * (`arpanet.colour`) on the container and in Consul, never in memory.
+ */
+export interface Facts {
+	/** Host whose engine runs the container; routing goes by it. */
+	host?: string;
+	/** Scope of the network that `address` is leased in; see NetworkRecord. */
+	network?: string;
+	/** Leased IPv4 address. */
+	address?: string;
+}
+
+/** What a plugin is given at setup: the outside world. */
+export interface Services {
+	store: Store;
+	networks: Networks;
+	containers: Containers;
+	/** The engine of a host; of this one without a name. */
+	engine(host?: string): Engine;
+	/** This host, as powerstrip.yml or the machine names it. */
+	host: Host;
+	log: Logger;
+}
+
+export interface Host {
+	/** `node1`: a DNS label, one of a kind in the cluster. */
+	name: string;
+	/** IPv4 address at which the other hosts, and containers, reach this one. */
+	address: string;
+}
+
+/** A hook that may write to Consul: all that is handed in is written together, or not at all. */
+interface Committing {
+	/** One more operation for the commit. */
+	commit(operation: Operation): void;
+	/**
+	 * Creates a key that belongs to the container from now on and is deleted with it. Nothing is
+	 * written if an earlier create of the same name left it behind.
+	 */
+	hold(key: string, value: unknown): void;
+}
+
+/** A network of the deployment that the container joins, and its address there. */
+export interface Attachment {
+	network: Entry<NetworkRecord>;
+	address: string;
+}
+
+export interface CreateContext extends Committing {
+	/** Name that the client asked for; Docker makes one up if there is none. */
+	name: string | undefined;
+	/** The create body, to be amended in place. */
+	body: ContainerCreate;
+	facts: Facts;
+	/** Set by dhcp; the container's own network stands first. */
+	networks: Attachment[];
+	headers: HookHeaders;
+	/** Host named in the adapter's URL: under a stock powerstrip the only one that can be chosen. */
+	onlyHost: string | undefined;
+	/** Name under which the container goes on record. */
+	record: string;
+	/** What an earlier create of the same name, of which no container came, left on record. */
+	previous: ContainerRecord | undefined;
+	/** Operations with which this create has lost against others so far: do not try them again. */
+	lost: readonly Operation[];
+}
+
+export interface CreatedContext {
+	id: string;
+	/** Name asked for, if any. */
+	name: string | undefined;
+	facts: Facts;
+}
+
+/** A container as the engine shows it now. */
+export interface ContainerContext {
+	container: ContainerInspect;
+	facts: Facts;
+}
+
+export interface StopContext extends ContainerContext {
+	/** Seconds for which the container may still run although it is about to stop. */
+	grace: number;
+}
+
+export interface AdoptContext extends ContainerContext, Committing {
+	/** Name under which the container goes on record. */
+	record: string;
+}
+
+export interface RemovedContext {
+	/** Full id, where it is known: a create that failed has none. */
+	id: string | undefined;
+	facts: Facts;
+}
+
+export interface NetworkCreateContext {
+	body: NetworkCreate;
+	/** Deployment and Compose's name of the network; deployment-id sets them. */
+	facts: { deployment?: string; network?: string };
+	headers: HookHeaders;
+}
+
+export interface NetworkContext {
+	network: NetworkRecord;
+}
+
+export interface ConnectContext extends ContainerContext, Committing {
+	network: Entry<NetworkRecord>;
+	body: NetworkConnect;
+	/** Name under which the container is on record. */
+	record: string;
+	/** Keys that the container holds already. */
+	holds: readonly string[];
+	lost: readonly Operation[];
+}
+
+type Result = void | Promise<void>;
+
+/**
+ * The moments at which a plugin is called. Tense carries timing: `create` asks before Docker
+ * acts, `created` tells after. Acquiring hooks run in list order; releasing ones
+ * (`stop`, `stopped`, `removed`, `networkRemoved`) in reverse, and go on past errors.
+ * Every hook may be called again for the same thing and must then change nothing.
+ */
+export interface Hooks {
+	/** Amend the body, set facts, acquire. A throw ends the create: `removed` runs for this plugin and those before it. */
+	create?(context: CreateContext): Result;
+	/** Docker created the container. */
+	created?(context: CreatedContext): Result;
+	/** Docker is about to start the container. */
+	start?(context: ContainerContext): Result;
+	/** The container runs (or its health changed while it runs). */
+	started?(context: ContainerContext): Result;
+	/** Docker is about to stop, pause or remove the container. */
+	stop?(context: StopContext): Result;
+	/** The container exists and does not run, or is paused. */
+	stopped?(context: ContainerContext): Result;
+	/** The container is gone, or never came to be: give back. What is gone already is success. */
+	removed?(context: RemovedContext): Result;
+	/** A living container is not on record: write down again what it holds. */
+	adopt?(context: AdoptContext): Result;
+	/** Amend the body of a network of a deployment. */
+	networkCreate?(context: NetworkCreateContext): Result;
+	/** Docker created the network. */
+	networkCreated?(context: NetworkContext): Result;
+	/** No container holds a lease in the network any more, and none can get one: take down what was made for it. */
+	networkRemoved?(context: NetworkContext): Result;
+	/** A container is about to be connected to a further network of a deployment. */
+	connect?(context: ConnectContext): Result;
+	/** Called every now and then on each host with its living containers: give back what belongs to none, put right what drifted. */
+	sweep?(context: { containers: ContainerSummary[] }): Result;
+	/** Filters hosts out with a reason, and scores those that are left. */
+	place?: Placer;
+}
+
+/** A host that a container could be placed on. */
+export interface Candidate {
+	name: string;
+	address: string;
+}
+
+export interface Placer {
+	/** Why the container cannot run on this host; undefined if it can. */
+	filter?(
+		host: Candidate,
+		context: CreateContext,
+	): string | undefined | Promise<string | undefined>;
+	/** The lower, the better the host. */
+	score?(host: Candidate, context: CreateContext): number | Promise<number>;
+}
+
+export interface Plugin<Config = unknown> {
+	name: string;
+	/** Plugins that must stand before this one in the list; checked at boot, never re-sorted. */
+	after?: string[];
+	/** JSON schema of the configuration. Defaults are applied, unknown keys refused. */
+	schema?: JSONSchemaType<Config> | Record<string, unknown>;
+	/**
+	 * @param config what powerstrip.yml says, checked against `schema`
+	 * @param services the outside world
+	 * @param all hooks of all plugins in the list, complete once every setup has run
+	 */
+	setup(config: Config, services: Services, all: readonly Hooks[]): Hooks;
+}
+
+/** Gives a plugin its types; it is the same object that comes out. */
+export function definePlugin<Config = Record<string, never>>(
+	plugin: Plugin<Config>,
+): Plugin<Config> {
+	return plugin;
+}

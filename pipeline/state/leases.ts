@@ -1,0 +1,142 @@
+import { Netmask } from "netmask";
+import { HttpError } from "../errors.ts";
+import type { NetworkRecord } from "./networks.ts";
+import type { Store } from "./store.ts";
+
+const PREFIX = "arpanet/leases/";
+
+/**
+ * Who holds an address, under `arpanet/leases/<network>/<address>`. A host's lease is the gateway
+ * address of its bridge and names no container.
+ */
+export interface Lease {
+	host: string;
+	deployment: string;
+	container?: string;
+	service?: string;
+}
+
+/** Key of the lease of an address in a network. */
+export function leaseKey(network: string, address: string): string {
+	return `${PREFIX}${network}/${address}`;
+}
+
+/** Whether a key is that of a lease. */
+export function isLease(key: string): boolean {
+	return key.startsWith(PREFIX);
+}
+
+/** The address in a lease's key. */
+export function leasedAddress(key: string): string {
+	return key.slice(key.lastIndexOf("/") + 1);
+}
+
+/** The network in a lease's key. */
+export function leasedNetwork(key: string): string {
+	return key.slice(PREFIX.length, key.lastIndexOf("/"));
+}
+
+interface Range {
+	subnet: string;
+	/** First and last address that can be leased, as numbers. */
+	first: number;
+	last: number;
+	taken: Set<number>;
+	cursor: number;
+}
+
+/**
+ * Picks free addresses. Whether an address really is free, only the commit of its lease decides
+ * (`create` fails if it exists); what is kept here is a guess that saves a read. Each process walks
+ * its networks from a random place, so that two seldom want the same address and an address
+ * that was given back rests for a while.
+ */
+export class Leases {
+	readonly #store: Store;
+	readonly #ranges = new Map<string, Range>();
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/**
+	 * An address that seems to be free.
+	 * @throws HttpError 503 when all are leased, with the count of them
+	 */
+	async pick(network: NetworkRecord): Promise<string> {
+		const known = this.#ranges.get(network.scope);
+		const range =
+			known?.subnet === network.subnet ? known : await this.#load(network);
+		const picked = next(range);
+		if (picked !== undefined) return picked;
+		const fresh = await this.#load(network); // what we took for leased may have been given back
+		const found = next(fresh);
+		if (found !== undefined) return found;
+		const all = fresh.last - fresh.first + 1 - (await this.#gateways(network));
+		throw new HttpError(
+			503,
+			`dhcp: no free address in ${network.subnet} (${all} of ${all} leased)`,
+		);
+	}
+
+	/** All leases of a network, from Consul. */
+	async list(scope: string): Promise<{ address: string; lease: Lease }[]> {
+		const entries = await this.#store.list<Lease>(`${PREFIX}${scope}/`);
+		return entries.map(({ key, value }) => ({
+			address: leasedAddress(key),
+			lease: value,
+		}));
+	}
+
+	/** Forgets what is known of a network, because it was seen to be wrong. */
+	forget(scope: string): void {
+		this.#ranges.delete(scope);
+	}
+
+	async #load(network: NetworkRecord): Promise<Range> {
+		const block = new Netmask(network.subnet);
+		const keys = await this.#store.keys(`${PREFIX}${network.scope}/`);
+		const first = toNumber(block.first);
+		const last = toNumber(block.last);
+		const range: Range = {
+			subnet: network.subnet,
+			first,
+			last,
+			taken: new Set(keys.map((key) => toNumber(leasedAddress(key)))),
+			cursor: first + Math.floor(Math.random() * (last - first + 1)),
+		};
+		this.#ranges.set(network.scope, range);
+		return range;
+	}
+
+	async #gateways(network: NetworkRecord): Promise<number> {
+		const leases = await this.list(network.scope);
+		return leases.filter(({ lease }) => !lease.container).length;
+	}
+}
+
+/** The next address after the cursor that is not known to be taken; from then on it is. */
+function next(range: Range): string | undefined {
+	const size = range.last - range.first + 1;
+	if (range.taken.size >= size) return undefined;
+	for (let i = 0; i < size; i++) {
+		const candidate = range.cursor;
+		range.cursor = candidate === range.last ? range.first : candidate + 1;
+		if (range.taken.has(candidate)) continue;
+		range.taken.add(candidate);
+		return toAddress(candidate);
+	}
+	return undefined;
+}
+
+/** `10.32.1.7` as a number. */
+export function toNumber(address: string): number {
+	return address
+		.split(".")
+		.reduce((sum, octet) => sum * 256 + Number(octet), 0);
+}
+
+/** A number as `10.32.1.7`. */
+export function toAddress(number: number): string {
+	return [24, 16, 8, 0].map((shift) => (number >>> shift) & 255).join(".");
+}

@@ -1,0 +1,337 @@
+import { setTimeout } from "node:timers/promises";
+import { Netmask } from "netmask";
+import { HttpError } from "../errors.ts";
+import { type Lease, leaseKey, toAddress, toNumber } from "./leases.ts";
+import { Conflict, type Entry, type Operation, type Store } from "./store.ts";
+
+const NETWORKS = "arpanet/networks/";
+const SUBNETS = "arpanet/subnets/";
+const GATEWAYS = "arpanet/gateways/";
+/** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
+const SERIAL = "arpanet/subnets-serial";
+
+/** One network of a deployment, under `arpanet/networks/<scope>`. */
+export interface NetworkRecord {
+	/** Its names in DNS end in `<scope>.service.consul`: `abc` for the default network, `abc-back` for another. */
+	scope: string;
+	deployment: string;
+	/** Docker's name of it: `abc_default`. */
+	name: string;
+	/** `10.32.1.0/24` */
+	subnet: string;
+	/** Made because a container needed it, not by the client: goes with its last container. */
+	implicit: boolean;
+	/** Set while it is being given back: no lease may be added. */
+	retiring?: true;
+}
+
+/** What a deployment's network must be granted from. */
+export interface Pool {
+	/** `10.32.0.0/12` */
+	pool: string;
+	/** Ranges within the pool that are never granted. */
+	reserved: string[];
+}
+
+/** The networks of all deployments and the subnets they were granted. */
+export class Networks {
+	readonly #store: Store;
+	/** Networks that were read or made before. Every commit checks the index of what it relies on. */
+	readonly #known = new Map<string, Entry<NetworkRecord>>();
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/** A network by scope; from memory where it is known. */
+	async get(scope: string): Promise<Entry<NetworkRecord> | undefined> {
+		return this.#known.get(scope) ?? (await this.#read(scope));
+	}
+
+	/** A network by Docker's name or, for one that a deployment has no network of that name, undefined. */
+	async byName(name: string): Promise<Entry<NetworkRecord> | undefined> {
+		for (const entry of this.#known.values()) {
+			if (entry.value.name === name) return entry;
+		}
+		return (await this.list()).find((entry) => entry.value.name === name);
+	}
+
+	/** All networks, from Consul. */
+	async list(): Promise<Entry<NetworkRecord>[]> {
+		const entries = await this.#store.list<NetworkRecord>(NETWORKS);
+		this.#known.clear();
+		for (const entry of entries) this.#known.set(entry.value.scope, entry);
+		return entries;
+	}
+
+	/** Forgets a network, because what is known of it was seen to be wrong. */
+	forget(scope: string): void {
+		this.#known.delete(scope);
+	}
+
+	/** The operation that makes a commit fail if the network changed or went. */
+	check(entry: Entry<NetworkRecord>): Operation {
+		return { verb: "check", key: entry.key, index: entry.index };
+	}
+
+	/**
+	 * The network of that scope, granting it a subnet if it has none yet.
+	 * @param wanted the record to make; `subnet` only if the user asked for that very one
+	 * @param size how many addresses are asked for
+	 * @param avoid ranges that the hosts themselves use
+	 * @throws HttpError 409 if the scope is another deployment's or the subnet is taken, 503 if the pool is exhausted
+	 */
+	async ensure(
+		wanted: Omit<NetworkRecord, "subnet"> & { subnet?: string },
+		host: string,
+		size: number,
+		from: Pool,
+		avoid: string[],
+	): Promise<Entry<NetworkRecord>> {
+		for (;;) {
+			const existing = await this.get(wanted.scope);
+			if (existing?.value.retiring) {
+				await this.#waitForRetirement(wanted.scope);
+				continue;
+			}
+			if (existing) return sameDeployment(existing, wanted.deployment);
+			try {
+				return await this.#grant(wanted, host, size, from, avoid);
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				this.forget(wanted.scope); // another was faster: look again
+			}
+		}
+	}
+
+	/**
+	 * The address that a host's bridge has in a network, leasing one if it has none.
+	 * @param pick gives a free address to try
+	 */
+	async gateway(
+		entry: Entry<NetworkRecord>,
+		host: string,
+		pick: () => Promise<string>,
+	): Promise<string> {
+		const key = gatewayKey(entry.value.scope, host);
+		for (;;) {
+			const known = await this.#store.get<string>(key);
+			if (known) return known.value;
+			const address = await pick();
+			try {
+				await this.#store.commit([
+					this.check(entry),
+					{ verb: "create", key, value: address },
+					gatewayLease(entry.value, host, address),
+				]);
+				return address;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				if (error.operation.verb === "check") throw error;
+			}
+		}
+	}
+
+	/**
+	 * Gives a network back if no container holds a lease in it.
+	 * @param removeFromDocker called when it is certain that none will be added
+	 * @returns whether it is gone
+	 */
+	async retire(
+		scope: string,
+		removeFromDocker: (network: NetworkRecord) => Promise<void>,
+	): Promise<boolean> {
+		this.forget(scope);
+		let entry = await this.#read(scope);
+		if (!entry) return true;
+		if (!entry.value.retiring) {
+			if ((await this.#containers(scope)).length > 0) return false;
+			// From the mark on every new lease fails its check; what got in before is seen by the second look.
+			const marked = await this.#update(entry, { ...entry.value, retiring: true });
+			if (!marked) return false;
+			entry = marked;
+		}
+		const { retiring: _, ...record } = entry.value;
+		try {
+			if ((await this.#containers(scope)).length > 0) {
+				await this.#update(entry, record);
+				return false;
+			}
+			await removeFromDocker(record);
+		} catch (error) {
+			await this.#update(entry, record);
+			throw error;
+		}
+		const keys = [
+			...(await this.#store.keys(`arpanet/leases/${scope}/`)),
+			...(await this.#store.keys(`${GATEWAYS}${scope}/`)),
+		];
+		try {
+			await this.#store.commit([
+				{ verb: "delete", key: entry.key, index: entry.index },
+				{ verb: "delete", key: subnetKey(record.subnet) },
+				...keys.map((key): Operation => ({ verb: "delete", key })),
+			]);
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+			return false;
+		} finally {
+			this.forget(scope);
+		}
+		return true;
+	}
+
+	/** Someone is giving the network back. Who takes longer than this has died over it: go on in his place. */
+	async #waitForRetirement(scope: string): Promise<void> {
+		for (let i = 0; i < 20; i++) {
+			this.forget(scope);
+			if (!(await this.get(scope))?.value.retiring) return;
+			await setTimeout(100);
+		}
+		await this.retire(scope, async () => {});
+	}
+
+	async #containers(scope: string): Promise<Entry<Lease>[]> {
+		const leases = await this.#store.list<Lease>(`arpanet/leases/${scope}/`);
+		return leases.filter((lease) => lease.value.container);
+	}
+
+	async #read(scope: string): Promise<Entry<NetworkRecord> | undefined> {
+		const entry = await this.#store.get<NetworkRecord>(NETWORKS + scope);
+		if (entry) this.#known.set(scope, entry);
+		return entry;
+	}
+
+	async #update(
+		entry: Entry<NetworkRecord>,
+		value: NetworkRecord,
+	): Promise<Entry<NetworkRecord> | undefined> {
+		try {
+			await this.#store.commit([
+				{ verb: "update", key: entry.key, value, index: entry.index },
+			]);
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+			return undefined;
+		}
+		this.forget(entry.value.scope);
+		return this.#read(entry.value.scope);
+	}
+
+	async #grant(
+		wanted: Omit<NetworkRecord, "subnet"> & { subnet?: string },
+		host: string,
+		size: number,
+		from: Pool,
+		avoid: string[],
+	): Promise<Entry<NetworkRecord>> {
+		const serial = await this.#store.get<number>(SERIAL);
+		const granted = await this.#store.list<string>(SUBNETS);
+		const used = granted.map(({ key }) => subnetOf(key));
+		const subnet = wanted.subnet
+			? claim(wanted.subnet, used)
+			: choose(size, from, [...used, ...from.reserved, ...avoid]);
+		const record: NetworkRecord = { ...wanted, subnet };
+		const gateway = new Netmask(subnet).first;
+		await this.#store.commit([
+			serial
+				? { verb: "update", key: SERIAL, value: serial.value + 1, index: serial.index }
+				: { verb: "create", key: SERIAL, value: 1 },
+			{ verb: "create", key: subnetKey(subnet), value: wanted.scope },
+			{ verb: "create", key: NETWORKS + wanted.scope, value: record },
+			{ verb: "create", key: gatewayKey(wanted.scope, host), value: gateway },
+			gatewayLease(record, host, gateway),
+		]);
+		const entry = await this.#read(wanted.scope);
+		if (!entry) throw new HttpError(503, `dhcp: network ${wanted.scope} went while it was made; try again`);
+		return entry;
+	}
+}
+
+function sameDeployment(
+	entry: Entry<NetworkRecord>,
+	deployment: string,
+): Entry<NetworkRecord> {
+	if (entry.value.deployment === deployment) return entry;
+	throw new HttpError(
+		409,
+		`dhcp: the name ${entry.value.scope} belongs to network ${entry.value.name} of deployment ${entry.value.deployment}; choose another deployment id`,
+	);
+}
+
+/** `10.32.1.0/24` is kept under `arpanet/subnets/10.32.1.0-24`: a key's slash makes a folder. */
+function subnetKey(subnet: string): string {
+	return SUBNETS + subnet.replace("/", "-");
+}
+
+function subnetOf(key: string): string {
+	return key.slice(SUBNETS.length).replace("-", "/");
+}
+
+function gatewayKey(scope: string, host: string): string {
+	return `${GATEWAYS}${scope}/${host}`;
+}
+
+function gatewayLease(
+	network: NetworkRecord,
+	host: string,
+	address: string,
+): Operation {
+	const value: Lease = { host, deployment: network.deployment };
+	return { verb: "create", key: leaseKey(network.scope, address), value };
+}
+
+/** @throws HttpError 409 when the subnet overlaps one that is granted, 400 when it is none */
+function claim(subnet: string, used: string[]): string {
+	let block: Netmask;
+	try {
+		block = new Netmask(subnet);
+	} catch {
+		throw new HttpError(400, `dhcp: "${subnet}" is no subnet`);
+	}
+	const taken = used.find((other) => overlap(block, new Netmask(other)));
+	if (taken) {
+		throw new HttpError(
+			409,
+			`dhcp: subnet ${subnet} overlaps ${taken}, which another network has; ask for another or for none`,
+		);
+	}
+	return block.toString();
+}
+
+/**
+ * The lowest subnet of the pool that is big enough and overlaps nothing used.
+ * @param size addresses asked for, of which a host's bridge takes one
+ * @throws HttpError 503 when the pool has no such subnet left
+ */
+export function choose(size: number, { pool }: Pool, used: string[]): string {
+	// network and broadcast address cannot be leased
+	const bits = Math.max(2, Math.ceil(Math.log2(size + 2)));
+	const step = 2 ** bits;
+	const whole = new Netmask(pool);
+	const end = toNumber(whole.base) + whole.size;
+	const blocks = used
+		.map((each) => new Netmask(each))
+		.map((block) => ({
+			from: toNumber(block.base),
+			to: toNumber(block.base) + block.size,
+		}))
+		.sort((a, b) => a.from - b.from);
+	let base = toNumber(whole.base);
+	for (const block of blocks) {
+		if (block.to <= base) continue;
+		if (block.from >= base + step) break;
+		base = Math.ceil(block.to / step) * step;
+	}
+	if (base + step > end) {
+		throw new HttpError(
+			503,
+			`dhcp: no free subnet for ${size} addresses in ${pool} (${used.length} in use); widen "pool", or remove deployments`,
+		);
+	}
+	return `${toAddress(base)}/${32 - bits}`;
+}
+
+function overlap(a: Netmask, b: Netmask): boolean {
+	return a.contains(b.base) || b.contains(a.base);
+}

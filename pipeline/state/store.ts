@@ -1,0 +1,329 @@
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import Consul from "consul";
+import { HttpError, messageOf } from "../errors.ts";
+
+/** Where Consul's HTTP API is, and the ACL token to show it. */
+export interface ConsulConfig {
+	/** `http://127.0.0.1:8500` */
+	address: string;
+	token?: string;
+}
+
+/** A value under a key, and the index at which it was last written (for compare-and-set). */
+export interface Entry<T> {
+	key: string;
+	value: T;
+	index: number;
+}
+
+/**
+ * One operation of a commit. `create` fails if the key exists, `update` and an indexed
+ * `delete` if it was written since, `check` if it was written since or is gone.
+ */
+export type Operation =
+	| { verb: "create"; key: string; value: unknown }
+	| { verb: "update"; key: string; value: unknown; index: number }
+	| { verb: "set"; key: string; value: unknown }
+	| { verb: "delete"; key: string; index?: number }
+	| { verb: "check"; key: string; index: number }
+	| { verb: "catalog"; operation: CatalogOperation };
+
+/** An operation on Consul's catalog, in the shapes of its `/v1/txn`. */
+export type CatalogOperation =
+	| { Node: { Verb: "set" | "delete"; Node: Record<string, unknown> } }
+	| {
+			Service: {
+				Verb: "set" | "cas" | "delete" | "delete-cas";
+				Node: string;
+				Service: Record<string, unknown>;
+			};
+	  }
+	| { Check: { Verb: "set" | "delete"; Check: Record<string, unknown> } };
+
+/** A commit that lost against another: nothing of it was written. `operation` is the one that failed. */
+export class Conflict extends Error {
+	readonly operation: Operation;
+
+	constructor(operation: Operation, what: string) {
+		super(what);
+		this.name = "Conflict";
+		this.operation = operation;
+	}
+}
+
+/** Consul takes at most so many operations in one transaction. */
+const MAX_OPERATIONS = 64;
+/** Transactions in flight at once: enough to hide a commit's fsync, few enough that waiting requests share. */
+const MAX_IN_FLIGHT = 2;
+/** A client that waits for a create shall read a 503 in under 5 s. */
+const TIMEOUT = 2_500;
+
+interface KvItem {
+	Key: string;
+	Value: string | null;
+	ModifyIndex: number;
+}
+
+interface Waiting {
+	operations: Operation[];
+	resolve(): void;
+	reject(error: Error): void;
+}
+
+/**
+ * All that outlives a request: Consul's key/value store and catalog.
+ * Values are JSON. Every method throws HttpError 503 when Consul does not answer.
+ */
+export class Store {
+	readonly consul: Consul;
+	readonly config: ConsulConfig;
+	/** Requests sent to Consul so far, for the bench. */
+	requests = 0;
+	readonly #waiting: Waiting[] = [];
+	#inFlight = 0;
+	#scheduled = false;
+
+	constructor(config: ConsulConfig) {
+		this.config = config;
+		const url = new URL(config.address);
+		const secure = url.protocol === "https:";
+		const Agent = secure ? HttpsAgent : HttpAgent;
+		const options = {
+			host: url.hostname,
+			port: Number(url.port) || (secure ? 443 : 80),
+			secure,
+			agent: new Agent({ keepAlive: true, noDelay: true, maxSockets: 64 }),
+			defaults: config.token ? { token: config.token } : {},
+			timeout: TIMEOUT,
+		};
+		this.consul = new Consul(options);
+	}
+
+	/** The value under a key, or undefined. */
+	async get<T>(key: string): Promise<Entry<T> | undefined> {
+		const item = await this.ask(() => this.consul.kv.get(key));
+		return item
+			? { key, value: parse<T>(item.Value), index: item.ModifyIndex }
+			: undefined;
+	}
+
+	/** All entries whose key begins with `prefix`, in key order. */
+	async list<T>(prefix: string): Promise<Entry<T>[]> {
+		const items = (await this.ask(() =>
+			this.consul.kv.get({ key: prefix, recurse: true }),
+		)) as KvItem[] | null;
+		return (items ?? []).map((item) => ({
+			key: item.Key,
+			value: parse<T>(item.Value),
+			index: item.ModifyIndex,
+		}));
+	}
+
+	/** All keys that begin with `prefix`. */
+	async keys(prefix: string): Promise<string[]> {
+		try {
+			return await this.ask(() => this.consul.kv.keys(prefix));
+		} catch (error) {
+			if (isNotFound(error)) return []; // Consul says 404 for a prefix without keys
+			throw error;
+		}
+	}
+
+	/** The services of a container (by their meta `container`) under a catalog node; empty for an unknown node. */
+	async nodeServices(node: string, container: string): Promise<CatalogService[]> {
+		const found = (await this.ask(() =>
+			this.consul.catalog.node.services({
+				node,
+				filter: `Meta.container == "${container}"`,
+			} as never),
+		)) as { Services?: Record<string, CatalogService> } | null;
+		return Object.values(found?.Services ?? {});
+	}
+
+	/**
+	 * Writes all operations, or none of them. Commits that wait together share one
+	 * transaction; one that lost is taken out and the others go on without it.
+	 * @throws Conflict when an operation lost against another writer
+	 */
+	commit(operations: Operation[]): Promise<void> {
+		if (operations.length > MAX_OPERATIONS) {
+			throw new Error(`a commit of ${operations.length} operations is too big`);
+		}
+		return new Promise((resolve, reject) => {
+			this.#waiting.push({ operations, resolve, reject });
+			this.#schedule();
+		});
+	}
+
+	/** Runs one request to Consul and names Consul in what goes wrong. */
+	async ask<T>(request: () => Promise<T>): Promise<T> {
+		this.requests++;
+		try {
+			return await request();
+		} catch (error) {
+			if (statusOf(error) !== undefined && statusOf(error) !== 500) throw error;
+			throw new HttpError(
+				503,
+				`consul: ${this.config.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
+				{ cause: error },
+			);
+		}
+	}
+
+	/** Closes the connections that are kept to Consul. */
+	close(): void {
+		this.consul.destroy();
+	}
+
+	#schedule(): void {
+		if (this.#scheduled || this.#inFlight >= MAX_IN_FLIGHT) return;
+		this.#scheduled = true;
+		setImmediate(() => {
+			this.#scheduled = false;
+			const batch = this.#take();
+			if (batch.length === 0) return;
+			this.#inFlight++;
+			void this.#send(batch).finally(() => {
+				this.#inFlight--;
+				if (this.#waiting.length > 0) this.#schedule();
+			});
+			if (this.#waiting.length > 0) this.#schedule();
+		});
+	}
+
+	/** As many waiting commits as fit into one transaction; equal checks are sent once. */
+	#take(): Waiting[] {
+		const batch: Waiting[] = [];
+		const checks = new Set<string>();
+		let size = 0;
+		while (this.#waiting.length > 0) {
+			const next = this.#waiting[0] as Waiting;
+			const added = next.operations.filter(
+				(operation) => !checks.has(checkId(operation)),
+			);
+			if (batch.length > 0 && size + added.length > MAX_OPERATIONS) break;
+			size += added.length;
+			for (const operation of added) {
+				if (operation.verb === "check") checks.add(checkId(operation));
+			}
+			batch.push(next);
+			this.#waiting.shift();
+		}
+		return batch;
+	}
+
+	async #send(batch: Waiting[]): Promise<void> {
+		const operations: Operation[] = [];
+		const positions = new Map<string, number>();
+		const owners = batch.map((waiting) =>
+			waiting.operations.map((operation) => {
+				const id = checkId(operation);
+				const known = id ? positions.get(id) : undefined;
+				if (known !== undefined) return known;
+				operations.push(operation);
+				if (id) positions.set(id, operations.length - 1);
+				return operations.length - 1;
+			}),
+		);
+		try {
+			await this.ask(() =>
+				this.consul.transaction.create(operations.map(toConsul) as never),
+			);
+			for (const waiting of batch) waiting.resolve();
+		} catch (error) {
+			const failed = failures(error);
+			if (!failed) {
+				for (const waiting of batch) waiting.reject(error as Error);
+				return;
+			}
+			let lost = 0;
+			batch.forEach((waiting, i) => {
+				const position = owners[i]?.find((at) => failed.has(at));
+				if (position === undefined) return;
+				lost++;
+				const operation = operations[position] as Operation;
+				waiting.reject(
+					new Conflict(operation, failed.get(position) ?? "conflict"),
+				);
+			});
+			const rest = batch.filter(
+				(_, i) => !owners[i]?.some((at) => failed.has(at)),
+			);
+			if (lost === 0) {
+				for (const waiting of rest) waiting.reject(error as Error);
+				return;
+			}
+			this.#waiting.unshift(...rest);
+		}
+	}
+}
+
+/** A service as `/v1/catalog/node-services` and `/v1/catalog/node` give it. */
+export interface CatalogService {
+	ID: string;
+	Service: string;
+	Address: string;
+	Tags: string[];
+	Meta: Record<string, string> | null;
+	ModifyIndex: number;
+}
+
+function checkId(operation: Operation): string {
+	return operation.verb === "check"
+		? `${operation.key} ${operation.index}`
+		: "";
+}
+
+function parse<T>(value: string | null): T {
+	return JSON.parse(value ?? "null") as T;
+}
+
+function encode(value: unknown): string {
+	return Buffer.from(JSON.stringify(value)).toString("base64");
+}
+
+function toConsul(operation: Operation): unknown {
+	switch (operation.verb) {
+		case "catalog":
+			return operation.operation;
+		case "create":
+			return kv("cas", operation.key, { Value: encode(operation.value), Index: 0 });
+		case "update":
+			return kv("cas", operation.key, {
+				Value: encode(operation.value),
+				Index: operation.index,
+			});
+		case "set":
+			return kv("set", operation.key, { Value: encode(operation.value) });
+		case "check":
+			return kv("check-index", operation.key, { Index: operation.index });
+		case "delete":
+			return operation.index === undefined
+				? kv("delete", operation.key, {})
+				: kv("delete-cas", operation.key, { Index: operation.index });
+	}
+}
+
+function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
+	return { KV: { Verb: verb, Key: key, ...rest } };
+}
+
+/** HTTP status that Consul answered an error with; undefined when it did not answer. */
+function statusOf(error: unknown): number | undefined {
+	return (error as { response?: { statusCode?: number } }).response?.statusCode;
+}
+
+function isNotFound(error: unknown): boolean {
+	return statusOf(error) === 404;
+}
+
+/** Which operations of a rolled-back transaction failed, and why; undefined if it failed otherwise. */
+function failures(error: unknown): Map<number, string> | undefined {
+	if (statusOf(error) !== 409) return undefined;
+	const { body } = (error as { response: { body?: unknown } }).response;
+	const answer = (typeof body === "string" ? JSON.parse(body) : body) as {
+		Errors?: { OpIndex: number; What: string }[];
+	};
+	return new Map(answer.Errors?.map((each) => [each.OpIndex, each.What]));
+}

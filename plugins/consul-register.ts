@@ -1,0 +1,229 @@
+import { Netmask } from "netmask";
+import type { ContainerInspect } from "../pipeline/docker.ts";
+import {
+	definePlugin,
+	type Facts,
+	type Services,
+} from "../pipeline/plugin.ts";
+import { toNumber } from "../pipeline/state/leases.ts";
+import { Conflict, type Operation } from "../pipeline/state/store.ts";
+import { aliases } from "./links.ts";
+
+/** Kept from just before Docker signals a container until it has stopped: nobody shall register it meanwhile. */
+const LEAVING = "arpanet/leaving/";
+
+interface Leaving {
+	/** Milliseconds since 1970 at which the container, if it still runs then, is not leaving after all. */
+	until: number;
+}
+
+/** Time that Docker may need beyond the container's own grace before its process is dead. */
+const MARGIN_MS = 15_000;
+
+/**
+ * consul-register: a running container answers in DNS, a stopped, paused or unhealthy one does not.
+ * Copy 1 of pricing in deployment abc stands in the catalog as service `pricing.abc`, ServiceID
+ * `1.pricing.abc`, under the external node `arpanet-<host>`.
+ *
+ *     plugins:
+ *       - consul-register
+ *
+ * Consul's DNS reads `pricing.abc.service.consul` as service `abc`, tag `pricing`. So each copy is
+ * registered a second time in that form, and there its link aliases are tags as well.
+ */
+export default definePlugin({
+	name: "consul-register",
+	after: ["deployment-id", "dhcp"],
+	setup: (_, services) => ({
+		async started({ container, facts }) {
+			if (!facts.service) return; // a one-off is no copy of a service
+			if (await isLeaving(container.Id, services)) return;
+			await services.store.commit(await registration(container, facts, services));
+		},
+		async stop({ container, facts, grace }) {
+			if (!facts.service) return;
+			const until = Date.now() + grace * 1000 + MARGIN_MS;
+			const value: Leaving = { until };
+			await deregister(container.Id, facts, services, {
+				verb: "set",
+				key: LEAVING + container.Id,
+				value,
+			});
+		},
+		async stopped({ container, facts }) {
+			if (!facts.service) return;
+			await leave(container.Id, facts, services);
+		},
+		async removed({ id, facts }) {
+			if (!id || !facts.service) return; // never ran
+			await leave(id, facts, services);
+		},
+	}),
+});
+
+/** Takes a container that does not run out of the catalog. */
+async function leave(
+	id: string,
+	facts: Facts,
+	services: Services,
+): Promise<void> {
+	await deregister(id, facts, services, { verb: "delete", key: LEAVING + id });
+}
+
+/**
+ * Deletes what is registered of this very container, with one more operation in the same
+ * transaction. A new copy of the same number may take over the ServiceID at any moment: then it is looked
+ * at again.
+ */
+async function deregister(
+	id: string,
+	facts: Facts,
+	{ store, host }: Services,
+	mark: Operation,
+): Promise<void> {
+	const node = nodeOf(facts.host ?? host.name);
+	for (;;) {
+		const registered = await store.nodeServices(node, id);
+		try {
+			await store.commit([
+				mark,
+				...registered.map(({ ID, ModifyIndex }): Operation => ({
+					verb: "catalog",
+					operation: {
+						Service: {
+							Verb: "delete-cas",
+							Node: node,
+							Service: { ID, ModifyIndex },
+						},
+					},
+				})),
+			]);
+			return;
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+		}
+	}
+}
+
+async function isLeaving(id: string, { store }: Services): Promise<boolean> {
+	const entry = await store.get<Leaving>(LEAVING + id);
+	if (!entry) return false;
+	if (entry.value.until > Date.now()) return true;
+	await store.commit([{ verb: "delete", key: entry.key }]);
+	return false;
+}
+
+/** The catalog node under which a host's containers stand. */
+export function nodeOf(host: string): string {
+	return `arpanet-${host}`;
+}
+
+async function registration(
+	container: ContainerInspect,
+	facts: Facts,
+	services: Services,
+): Promise<Operation[]> {
+	const node = nodeOf(facts.host ?? services.host.name);
+	const named = await aliases(facts.deployment ?? "", services);
+	const names = new Set([
+		...ownNames(container, facts),
+		...named
+			.filter(({ service }) => service === facts.service)
+			.map(({ alias }) => alias),
+	]);
+	const operations: Operation[] = [
+		{
+			verb: "catalog",
+			operation: {
+				Node: {
+					Verb: "set",
+					Node: {
+						Node: node,
+						Address: services.host.address,
+						Meta: { "external-node": "true" },
+					},
+				},
+			},
+		},
+	];
+	for (const { scope, address, subnet } of await places(container, facts, services)) {
+		const index = facts.index ?? toNumber(address) - toNumber(new Netmask(subnet).base);
+		const meta = { container: container.Id, deployment: facts.deployment ?? "" };
+		const common = { Address: address, Port: 0, Meta: meta };
+		const forms = [
+			{
+				ID: `${index}.${facts.service}.${scope}`,
+				Service: `${facts.service}.${scope}`,
+				Tags: [],
+				...common,
+			},
+			{
+				ID: dnsId(container.Id, scope),
+				Service: scope,
+				Tags: [...names],
+				...common,
+			},
+		];
+		for (const Service of forms) {
+			operations.push({
+				verb: "catalog",
+				operation: { Service: { Verb: "set", Node: node, Service } },
+			});
+			const health = container.State.Health;
+			if (!health || health.Status === "none") continue;
+			operations.push({
+				verb: "catalog",
+				operation: {
+					Check: {
+						Verb: "set",
+						Check: {
+							Node: node,
+							CheckID: `health:${Service.ID}`,
+							Name: "Docker HEALTHCHECK",
+							ServiceID: Service.ID,
+							Status: health.Status === "healthy" ? "passing" : "critical",
+							Output: health.Status,
+						},
+					},
+				},
+			});
+		}
+	}
+	return operations;
+}
+
+/** The DNS form's ServiceID: one of a kind for each container and network. */
+function dnsId(id: string, scope: string): string {
+	return `${id.slice(0, 12)}.${scope}`;
+}
+
+/** Names under which Docker too would find this one copy. */
+function ownNames(container: ContainerInspect, facts: Facts): string[] {
+	const { service = "", index } = facts;
+	const names = [service, container.Name.slice(1)];
+	if (index !== undefined) names.push(`${service}_${index}`, `${service}-${index}`);
+	return names.filter((name) => /^[a-z0-9_-]{1,63}$/i.test(name));
+}
+
+/** The networks of its own deployment in which a container has an address. */
+async function places(
+	container: ContainerInspect,
+	facts: Facts,
+	{ networks }: Services,
+): Promise<{ scope: string; address: string; subnet: string }[]> {
+	const found = [];
+	for (const [name, endpoint] of Object.entries(
+		container.NetworkSettings.Networks,
+	)) {
+		const network = (await networks.byName(name))?.value;
+		const address = endpoint.IPAddress || endpoint.IPAMConfig?.IPv4Address;
+		if (!network || !address || network.deployment !== facts.deployment) continue;
+		found.push({ scope: network.scope, subnet: network.subnet, address });
+	}
+	if (found.length > 0 || !facts.network || !facts.address) return found;
+	// weave gives the address, Docker does not know of it
+	const own = await networks.get(facts.network);
+	return own
+		? [{ scope: own.value.scope, subnet: own.value.subnet, address: facts.address }]
+		: [];
+}

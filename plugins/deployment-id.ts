@@ -1,0 +1,110 @@
+import type { ContainerCreate } from "../pipeline/docker.ts";
+import { HttpError } from "../pipeline/errors.ts";
+import { definePlugin } from "../pipeline/plugin.ts";
+
+declare module "../pipeline/plugin.ts" {
+	interface Facts {
+		/** Id of the deployment: `abc`. */
+		deployment?: string;
+		/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
+		service?: string;
+		/** Number of the copy, from 1. */
+		index?: number;
+	}
+}
+
+const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+/** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
+const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
+/** Compose puts the old container's id before its name while it makes the new one. */
+const COPY_NUMBER = /[_-](\d+)$/;
+
+/**
+ * deployment-id: which deployment, service and copy a container is. The id is the first found of
+ *
+ *     label arpanet.deployment, env ARPANET_DEPLOYMENT
+ *     label com.docker.compose.project
+ *     fig's name <id>_<service>_<n>
+ *     HTTP header X-Arpanet-Deployment
+ *
+ *     plugins:
+ *       - deployment-id
+ *
+ * Without an id the container is none of arpanet's and passes through untouched.
+ */
+export default definePlugin({
+	name: "deployment-id",
+	setup: () => ({
+		create({ body, name, facts, headers }) {
+			const labels = body.Labels ?? {};
+			const env = environment(body);
+			const fig = FIG_NAME.exec(name ?? "");
+			const id =
+				labels["arpanet.deployment"] ??
+				env.ARPANET_DEPLOYMENT ??
+				labels["com.docker.compose.project"] ??
+				fig?.[1]?.toLowerCase() ??
+				headers["x-arpanet-deployment"];
+			if (id === undefined) return; // not ours
+
+			facts.deployment = checked(id);
+			if (labels["com.docker.compose.oneoff"] === "True") return;
+
+			facts.service =
+				labels["arpanet.service"] ??
+				labels["com.docker.compose.service"] ??
+				fig?.[2] ??
+				asService(name);
+			const number =
+				labels["com.docker.compose.container-number"] ??
+				fig?.[3] ??
+				COPY_NUMBER.exec(name ?? "")?.[1];
+			if (number) facts.index = Number(number);
+		},
+		networkCreate({ body, facts, headers }) {
+			const labels = body.Labels ?? {};
+			const id =
+				labels["arpanet.deployment"] ??
+				labels["com.docker.compose.project"] ??
+				headers["x-arpanet-deployment"];
+			if (id === undefined) return; // not ours
+
+			facts.deployment = checked(id);
+			facts.network = labels["com.docker.compose.network"] ?? body.Name;
+		},
+	}),
+});
+
+/** The id becomes a part of a DNS name. */
+function checked(id: string): string {
+	if (DNS_LABEL.test(id)) return id;
+	throw new HttpError(
+		400,
+		`deployment-id: "${id}" is no DNS label; use 1 to 63 of a-z, 0-9 and "-", such as docker-compose -p ${suggestion(id)}`,
+	);
+}
+
+function suggestion(id: string): string {
+	const label = id
+		.toLowerCase()
+		.replaceAll(/[^a-z0-9]+/g, "-")
+		.slice(0, 63)
+		.replaceAll(/^-+|-+$/g, "");
+	return label || "abc";
+}
+
+/** A container started by hand is a service of its own name, where that can stand in DNS. */
+function asService(name: string | undefined): string | undefined {
+	return name && DNS_LABEL.test(name) ? name : undefined;
+}
+
+function environment(body: ContainerCreate): Record<string, string> {
+	return Object.fromEntries(
+		(body.Env ?? []).map((pair) => {
+			const mark = pair.indexOf("=");
+			return mark === -1
+				? [pair, ""]
+				: [pair.slice(0, mark), pair.slice(mark + 1)];
+		}),
+	);
+}

@@ -1,0 +1,343 @@
+import { networkInterfaces } from "node:os";
+import { Netmask } from "netmask";
+import type {
+	ContainerCreate,
+	EndpointSettings,
+	NetworkInspect,
+} from "../pipeline/docker.ts";
+import { HttpError } from "../pipeline/errors.ts";
+import {
+	type Attachment,
+	definePlugin,
+	type Services,
+} from "../pipeline/plugin.ts";
+import {
+	isLease,
+	type Lease,
+	Leases,
+	leaseKey,
+	leasedAddress,
+	leasedNetwork,
+} from "../pipeline/state/leases.ts";
+import type { NetworkRecord, Pool } from "../pipeline/state/networks.ts";
+import type { Entry, Operation } from "../pipeline/state/store.ts";
+
+interface Config extends Pool {
+	/** Addresses that a network is made for unless it asks (label `arpanet.size`). */
+	size: number;
+}
+
+type Network = Entry<NetworkRecord>;
+
+/** Docker's own networks, where we give no addresses. */
+const NOT_OURS = /^(bridge|host|none|container:.*)$/;
+/** The network mode of who did not ask for one. */
+const UNASKED = new Set(["", "default"]);
+
+/**
+ * dhcp: a subnet for each network of a deployment and an address in it for each container, for
+ * its whole life. Who holds what stands in Consul: `consul kv get -recurse arpanet/leases/abc`.
+ *
+ *     plugins:
+ *       - dhcp: {pool: 10.32.0.0/12, reserved: [10.40.0.0/16], size: 254}
+ */
+export default definePlugin<Config>({
+	name: "dhcp",
+	after: ["deployment-id", "placement"],
+	schema: {
+		type: "object",
+		additionalProperties: false,
+		properties: {
+			pool: { type: "string", default: "10.32.0.0/12" },
+			reserved: { type: "array", items: { type: "string" }, default: [] },
+			size: { type: "integer", minimum: 1, maximum: 65_534, default: 254 },
+		},
+	},
+	setup(config, services) {
+		const { networks, host } = services;
+		const leases = new Leases(services.store);
+
+		return {
+			async create(context) {
+				const { body, facts, lost } = context;
+				if (!facts.deployment || !facts.host) return; // not ours
+
+				learn(lost, leases, services);
+				for (const joined of await joins(context.body, facts.deployment)) {
+					const wanted = requested(body, joined);
+					const network = await joined.network();
+					const address =
+						wanted ??
+						heldAddress(context.previous?.holds ?? [], network) ??
+						(await leases.pick(network.value));
+					if (wanted) await mustBeFree(wanted, network, lost);
+					const lease: Lease = {
+						host: facts.host,
+						deployment: facts.deployment,
+						container: context.record,
+						...(facts.service ? { service: facts.service } : {}),
+					};
+					context.commit(networks.check(network));
+					context.hold(leaseKey(network.value.scope, address), lease);
+					context.networks.push({ network, address } satisfies Attachment);
+				}
+				const [own] = context.networks;
+				if (!own) return; // shares a network that is not ours to number
+				facts.network = own.network.value.scope;
+				facts.address = own.address;
+			},
+
+			async connect(context) {
+				const { network, facts, lost, holds, body } = context;
+				if (!facts.deployment || !facts.host) return; // not ours
+
+				learn(lost, leases, services);
+				const settings: EndpointSettings = (body.EndpointConfig ??= {});
+				const wanted = settings.IPAMConfig?.IPv4Address || undefined;
+				const held = heldAddress(holds, network);
+				const address = wanted ?? held ?? (await leases.pick(network.value));
+				if (wanted && wanted !== held) {
+					await mustBeFree(wanted, network, lost);
+				}
+				const lease: Lease = {
+					host: facts.host,
+					deployment: facts.deployment,
+					container: context.record,
+					...(facts.service ? { service: facts.service } : {}),
+				};
+				context.commit(networks.check(network));
+				context.hold(leaseKey(network.value.scope, address), lease);
+				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
+			},
+
+			async networkCreate({ body, facts }) {
+				if (!facts.deployment) return; // not ours
+				if (body.Driver && body.Driver !== "bridge") return; // the user's own driver has its own addresses
+
+				const asked = body.IPAM?.Config?.[0];
+				const { value } = await networks.ensure(
+					{
+						scope: scopeOf(facts.deployment, facts.network ?? "default"),
+						deployment: facts.deployment,
+						name: body.Name,
+						implicit: false,
+						...(asked?.Subnet ? { subnet: asked.Subnet } : {}),
+					},
+					host.name,
+					sizeAsked(body.Labels?.["arpanet.size"], config.size),
+					config,
+					routes(),
+				);
+				const gateway = await gatewayOf(value);
+				body.IPAM = {
+					...body.IPAM,
+					Config: [{ ...asked, Subnet: value.subnet, Gateway: gateway }],
+				};
+				body.Labels = { ...body.Labels, "arpanet.network": value.scope };
+			},
+
+			async adopt(context) {
+				const { container, facts } = context;
+				if (!facts.deployment || !facts.host) return;
+				for (const [name, endpoint] of Object.entries(
+					container.NetworkSettings.Networks,
+				)) {
+					const network =
+						(await networks.byName(name)) ?? (await restore(name));
+					const address = endpoint.IPAMConfig?.IPv4Address;
+					if (!network || !address) continue;
+					await putBack(network, address);
+				}
+				// no network of Docker's: weave carries the address
+				const network = facts.network && (await networks.get(facts.network));
+				if (network && facts.address) await putBack(network, facts.address);
+
+				async function putBack(network: Network, address: string) {
+					const key = leaseKey(network.value.scope, address);
+					const known = await services.store.get<Lease>(key);
+					if (known && known.value.container !== context.record) {
+						services.log.error(
+							{ address, holder: known.value, container: context.record },
+							"two containers hold one address; remove one of them",
+						);
+						return;
+					}
+					const lease: Lease = {
+						host: facts.host as string,
+						deployment: facts.deployment as string,
+						container: context.record,
+						...(facts.service ? { service: facts.service } : {}),
+					};
+					if (known) context.commit({ verb: "check", key, index: known.index });
+					else context.hold(key, lease);
+				}
+			},
+		};
+
+		/** The networks that a create asks for and that are ours to number, its own first. */
+		async function joins(
+			body: ContainerCreate,
+			deployment: string,
+		): Promise<{ name: string; network: () => Promise<Network> }[]> {
+			const mode = body.HostConfig?.NetworkMode ?? "";
+			if (UNASKED.has(mode)) {
+				return [{ name: mode, network: () => ownNetwork(body, deployment) }];
+			}
+			const names = new Set([
+				mode,
+				...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
+			]);
+			const found = [];
+			for (const name of names) {
+				if (NOT_OURS.test(name)) continue;
+				const network = await networks.byName(name);
+				if (network) found.push({ name, network: async () => network });
+			}
+			return found;
+		}
+
+		/** fig.yml has one network, which nobody asks for in words. */
+		function ownNetwork(
+			body: ContainerCreate,
+			deployment: string,
+		): Promise<Network> {
+			const cidr = weaveCidr(body);
+			return networks.ensure(
+				{
+					scope: deployment,
+					deployment,
+					name: `${deployment}_default`,
+					implicit: true,
+					...(cidr ? { subnet: cidr } : {}),
+				},
+				host.name,
+				sizeAsked(body.Labels?.["arpanet.size"], config.size),
+				config,
+				routes(),
+			);
+		}
+
+		async function gatewayOf(network: NetworkRecord): Promise<string> {
+			const entry = (await networks.get(network.scope)) as Network;
+			return networks.gateway(entry, host.name, () => leases.pick(network));
+		}
+
+		/** A network that Docker has and Consul has lost. */
+		async function restore(name: string): Promise<Network | undefined> {
+			const docker = await services.engine().inspectNetwork(name);
+			const scope = docker?.Labels?.["arpanet.network"];
+			const subnet = docker?.IPAM?.Config?.[0]?.Subnet;
+			if (!docker || !scope || !subnet) return undefined;
+			return networks.ensure(
+				{
+					scope,
+					deployment: deploymentOf(docker, scope),
+					name,
+					implicit: docker.Labels?.["arpanet.implicit"] === "true",
+					subnet,
+				},
+				host.name,
+				config.size,
+				config,
+				[],
+			);
+		}
+
+		async function mustBeFree(
+			address: string,
+			{ value: network }: Network,
+			lost: readonly Operation[],
+		): Promise<void> {
+			if (!new Netmask(network.subnet).contains(address)) {
+				throw new HttpError(
+					400,
+					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}`,
+				);
+			}
+			const key = leaseKey(network.scope, address);
+			if (!lost.some((operation) => "key" in operation && operation.key === key)) {
+				return; // the commit will tell
+			}
+			const lease = await services.store.get<Lease>(key);
+			if (!lease) return;
+			throw new HttpError(
+				409,
+				`dhcp: ${address} is leased to ${lease.value.container ?? `host ${lease.value.host}`}; ask for another address or for none`,
+			);
+		}
+	},
+});
+
+/** A network that changed under our hands must be read again; an address that was lost the picker counts as taken already. */
+function learn(
+	lost: readonly Operation[],
+	leases: Leases,
+	{ networks }: Services,
+): void {
+	const last = lost.at(-1);
+	if (!last || !("key" in last)) return;
+	if (last.verb === "check") {
+		const scope = last.key.slice(last.key.lastIndexOf("/") + 1);
+		networks.forget(scope);
+		leases.forget(scope);
+	}
+}
+
+/** `abc` for the default network of deployment abc, `abc-back` for its network back. */
+export function scopeOf(deployment: string, network: string): string {
+	if (network === "default") return deployment;
+	return `${deployment}-${network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-")}`;
+}
+
+/** The address that the user fixed himself, if he did. */
+function requested(
+	body: ContainerCreate,
+	{ name }: { name: string },
+): string | undefined {
+	const endpoint = body.NetworkingConfig?.EndpointsConfig?.[name];
+	if (endpoint?.IPAMConfig?.IPv4Address) return endpoint.IPAMConfig.IPv4Address;
+	return UNASKED.has(name) ? weaveCidr(body)?.split("/")[0] : undefined;
+}
+
+/** `WEAVE_CIDR=10.2.1.7/24` set by the user: his address and subnet, to be leased as they are. */
+function weaveCidr(body: ContainerCreate): string | undefined {
+	return body.Env?.find((pair) => pair.startsWith("WEAVE_CIDR="))?.slice(11);
+}
+
+function heldAddress(
+	holds: readonly string[],
+	{ value }: Network,
+): string | undefined {
+	const key = holds.find(
+		(held) => isLease(held) && leasedNetwork(held) === value.scope,
+	);
+	return key && leasedAddress(key);
+}
+
+/** @throws HttpError 400 for a size that is no number in range */
+function sizeAsked(label: string | undefined, usual: number): number {
+	if (label === undefined) return usual;
+	const size = Number(label);
+	if (Number.isInteger(size) && size >= 1 && size <= 65_534) return size;
+	throw new HttpError(
+		400,
+		`dhcp: label arpanet.size=${label} is no number of addresses; use 1 to 65534`,
+	);
+}
+
+function deploymentOf(docker: NetworkInspect, scope: string): string {
+	return (
+		docker.Labels?.["arpanet.deployment"] ??
+		docker.Labels?.["com.docker.compose.project"] ??
+		scope
+	);
+}
+
+/** Subnets that this machine itself has an address in; Docker's bridges for our own networks among them. */
+function routes(): string[] {
+	return Object.values(networkInterfaces())
+		.flat()
+		.filter((each) => each?.family === "IPv4" && !each.internal)
+		.map((each) => each?.cidr)
+		.filter((cidr) => cidr !== null && cidr !== undefined);
+}

@@ -1,0 +1,119 @@
+import type { NetworkCreate } from "../pipeline/docker.ts";
+import { HttpError } from "../pipeline/errors.ts";
+import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
+import { Leases } from "../pipeline/state/leases.ts";
+import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import type { Entry } from "../pipeline/state/store.ts";
+
+interface Config {
+	driver: "bridge" | "weave";
+}
+
+/**
+ * network: joins a container to the network of its deployment with the address that dhcp leased.
+ *
+ *     plugins:
+ *       - network: {driver: bridge}
+ *
+ * `bridge` is a Docker network for each network of a deployment. `weave` sets
+ * `WEAVE_CIDR=<address>/<prefix>` and nothing else, for hosts that run weave's proxy or
+ * powerstrip-weave.
+ */
+export default definePlugin<Config>({
+	name: "network",
+	after: ["dhcp"],
+	schema: {
+		type: "object",
+		additionalProperties: false,
+		properties: {
+			driver: { type: "string", enum: ["bridge", "weave"], default: "bridge" },
+		},
+	},
+	setup: ({ driver }, services) =>
+		driver === "weave" ? weave() : bridge(services),
+});
+
+function weave(): Hooks {
+	return {
+		create({ body, networks: [own] }) {
+			if (!own) return; // no address of ours
+			const env = (body.Env ??= []);
+			if (env.some((pair) => pair.startsWith("WEAVE_CIDR="))) return; // his own; dhcp leased it
+			const prefix = own.network.value.subnet.split("/")[1];
+			env.push(`WEAVE_CIDR=${own.address}/${prefix}`);
+		},
+	};
+}
+
+function bridge(services: Services): Hooks {
+	return {
+		async create({ body, networks, facts }) {
+			for (const { network, address } of networks) {
+				const { name, implicit } = network.value;
+				if (implicit) await ensureInDocker(network, facts.host, services);
+				const host = (body.HostConfig ??= {});
+				if (!host.NetworkMode || host.NetworkMode === "default") {
+					host.NetworkMode = name;
+				}
+				const networking = (body.NetworkingConfig ??= {});
+				const endpoints = (networking.EndpointsConfig ??= {});
+				const { [host.NetworkMode]: given, default: unnamed } = endpoints;
+				const settings = { ...(endpoints[name] ?? given ?? unnamed) };
+				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
+				// Docker's own DNS answers an alias with the copies on this host alone; Consul knows all
+				delete settings.Aliases;
+				delete endpoints.default;
+				endpoints[name] = settings;
+			}
+		},
+		connect({ body }) {
+			if (body.EndpointConfig) delete body.EndpointConfig.Aliases;
+		},
+		async networkRemoved({ network }) {
+			await services.engine().removeNetwork(network.name);
+		},
+	};
+}
+
+/** Makes the Docker network that fig.yml takes for granted, or replaces one that has another subnet. */
+async function ensureInDocker(
+	{ value, ...entry }: Entry<NetworkRecord>,
+	host: string | undefined,
+	services: Services,
+): Promise<void> {
+	const engine = services.engine(host);
+	const existing = await engine.inspectNetwork(value.name);
+	if (existing?.IPAM?.Config?.[0]?.Subnet === value.subnet) return;
+	if (existing) {
+		if (existing.Labels?.["arpanet.network"] !== value.scope) {
+			throw new HttpError(
+				409,
+				`network: Docker has a network ${value.name} that is not arpanet's; remove it (docker network rm ${value.name}) or choose another deployment id`,
+			);
+		}
+		await engine.removeNetwork(value.name); // its subnet went back while nobody used it
+	}
+	const leases = new Leases(services.store);
+	const gateway = await services.networks.gateway(
+		{ value, ...entry },
+		host ?? services.host.name,
+		() => leases.pick(value),
+	);
+	const body: NetworkCreate = {
+		Name: value.name,
+		CheckDuplicate: true,
+		Driver: "bridge",
+		IPAM: { Config: [{ Subnet: value.subnet, Gateway: gateway }] },
+		Labels: {
+			"arpanet.deployment": value.deployment,
+			"arpanet.network": value.scope,
+			"arpanet.implicit": "true",
+		},
+	};
+	try {
+		await engine.createNetwork(body);
+	} catch (error) {
+		// another create was faster
+		if (!(error instanceof HttpError && error.status === 409)) throw error;
+	}
+}
