@@ -29,7 +29,7 @@ export interface HostOptions {
 	consulConfig?: Record<string, unknown>;
 	/** More of the engine's configuration (daemon.json), in its own words, over the lab's. */
 	engineConfig?: Record<string, unknown>;
-	/** What the hosts' /etc/resolv.conf holds; no name server unless told, so that look-ups fail at once. */
+	/** What the hosts' /etc/resolv.conf holds; no name server unless told, so that look-ups on the host fail at once. */
 	resolvConf?: string;
 }
 
