@@ -181,6 +181,8 @@ done
 if ! newer "$root/node_modules/.package-lock.json" "$root/package-lock.json"; then
 	has npm || die "Node.js 20 with npm is needed"
 	say "installing npm packages"
-	(cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
-	touch "$root/node_modules/.package-lock.json" # npm keeps the lock's own time on some versions
+	# from the lock, without writing it. Not "npm ci", which refuses a lock that was made where the registry
+	# lacks some other platform's optional package.
+	(cd "$root" && npm install --no-save --no-audit --no-fund --loglevel=error)
+	touch "$root/node_modules/.package-lock.json" # npm leaves it alone when nothing has changed
 fi
