@@ -115,6 +115,7 @@ export class Pass implements Exchange, UpstreamSink {
 	 * still answers a client that only said that it has no more to send.
 	 */
 	clientEnd(): void {
+		if (this.#early) return; // first comes what it sent before
 		if (!this.#payload || !this.#incoming.body.done)
 			this.#upstream.socket.end();
 	}

@@ -12,6 +12,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 	readonly #connection: ClientConnection;
 	readonly #upstream: Upstream;
 	#held: Buffer | null = null;
+	#over = false;
 
 	/**
 	 * @param head of the answer that opens the stream, to the byte
@@ -46,6 +47,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 		if (held && this.#connection.socket.write(held)) {
 			this.#upstream.socket.resume();
 		}
+		if (this.#over) this.#connection.socket.end();
 	}
 
 	clientData(chunk: Buffer): void {
@@ -71,7 +73,8 @@ export class Tunnel implements Exchange, UpstreamSink {
 	}
 
 	upstreamEnd(): void {
-		this.#connection.socket.end();
+		this.#over = true; // node tells a paused socket's end as well
+		if (!this.#held) this.#connection.socket.end();
 	}
 
 	upstreamDrain(): void {

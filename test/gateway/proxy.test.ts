@@ -1,0 +1,420 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import test from "ava";
+import { pino } from "pino";
+import { createGateway } from "../../gateway/gateway.ts";
+import {
+	answering,
+	ask,
+	Client,
+	eventually,
+	parts,
+	rawEngine,
+	startGateway,
+} from "./helpers.ts";
+
+const PING = "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
+const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
+
+const refused: [title: string, bytes: string | Buffer][] = [
+	["a TLS hello", Buffer.from("16030100a5010000a1", "hex")],
+	["bytes that are no text", Buffer.from([0, 1, 2, 3])],
+	["lines that end in LF alone", "GET / HTTP/1.1\nHost: x\n\n"],
+	["no request line", "\r\n\r\n"],
+	["HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+	[
+		"a length that is no number",
+		"POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
+	],
+	[
+		"two lengths",
+		"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12",
+	],
+	[
+		"a length and chunks",
+		"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	],
+	[
+		"a chunk without a size",
+		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+	],
+	["headers over the limit", `GET / HTTP/1.1\r\nA: ${"a".repeat(1_100_000)}`],
+];
+
+for (const [title, bytes] of refused) {
+	test(`400 and the end for ${title}`, async (t) => {
+		const engine = await answering(t, OK);
+		const { port } = await startGateway(t, engine);
+		const { status, body } = parts(await ask(port, bytes));
+		t.is(status, 400);
+		t.is(typeof JSON.parse(body).message, "string");
+		t.deepEqual(engine.seen, []);
+	});
+}
+
+test("a bad chunk in the middle of a body gets 400, and the engine's connection ends", async (t) => {
+	const engine = await rawEngine(t, (socket) =>
+		socket.on("end", () => socket.end()).resume(),
+	);
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(
+		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+	);
+	await eventually(() => engine.sockets.size === 1);
+	client.send("oops\r\n");
+	t.is(parts(await client.end()).status, 400);
+	await eventually(() => engine.sockets.size === 0);
+});
+
+test("random bytes never harm it", async (t) => {
+	const engine = await answering(t, OK);
+	const { port } = await startGateway(t, engine);
+	await Promise.all(
+		Array.from({ length: 200 }, async (_, round) => {
+			const client = new Client(port);
+			if (round % 3 === 1) client.send("GET / HTTP/1.1\r\n");
+			if (round % 3 === 2)
+				client.send("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+			client.send(randomBytes(1 + (round % 50) * 20));
+			client.socket.end();
+			const answer = await client.end();
+			if (answer) t.regex(answer, /^HTTP\/1\.1 (400|502|200) /);
+		}),
+	);
+	t.regex(
+		await ask(port, PING.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")),
+		/OK$/,
+	);
+});
+
+test("a request and its answer pass to the byte", async (t) => {
+	const answer =
+		"HTTP/1.1 301 Moved Permanently\r\nlocation:  /images/name/json\r\nX-a:1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5;ext=1\r\nhello\r\n0\r\nT: 1\r\n\r\n";
+	const engine = await answering(t, answer, (text) =>
+		text.endsWith("0\r\n\r\n"),
+	);
+	const { port } = await startGateway(t, engine);
+	const request =
+		"PUT /images/host//name/json?a=%20+&a= HTTP/1.1\r\nhOST:x\r\nx-b:  \xe9 \r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+	t.is(await ask(port, request), answer);
+	t.deepEqual(engine.seen, [request]);
+});
+
+test("one byte at a time is as good as all at once", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		let text = "";
+		socket.on("data", async (chunk) => {
+			text += chunk;
+			if (!text.endsWith("body")) return;
+			for (const byte of "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply") {
+				socket.write(byte);
+				await sleep(0);
+			}
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port);
+	client.socket.setNoDelay(true);
+	for (const byte of "POST /x HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody") {
+		client.send(byte);
+		await sleep(0);
+	}
+	t.is(
+		await client.until((text) => text.endsWith("reply")),
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply",
+	);
+	client.socket.destroy();
+});
+
+test("answers without a body end at their head", async (t) => {
+	const engine = await answering(t, (text) =>
+		text.startsWith("HEAD")
+			? "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Docker-Container-Path-Stat: e30=\r\n\r\n"
+			: text.startsWith("POST")
+				? "HTTP/1.1 204 No Content\r\n\r\n"
+				: "HTTP/1.1 304 Not Modified\r\n\r\n",
+	);
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port);
+	client.send("HEAD /containers/a/archive HTTP/1.1\r\n\r\n");
+	await client.until((text) => text.endsWith("e30=\r\n\r\n"));
+	client.send("POST /containers/a/start HTTP/1.1\r\n\r\n");
+	await client.until((text) => text.endsWith("204 No Content\r\n\r\n"));
+	client.send("DELETE /x HTTP/1.1\r\n\r\n");
+	await client.until((text) => text.endsWith("304 Not Modified\r\n\r\n"));
+	client.socket.destroy();
+	t.is(engine.seen.length, 3);
+});
+
+test("requests sent ahead are served one after the other", async (t) => {
+	let running = 0;
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", async (chunk) => {
+			t.is(++running, 1);
+			const path = chunk.toString().split(" ")[1] as string;
+			await sleep(20);
+			running--;
+			socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n${path}`);
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(
+		"GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\n\r\n",
+	);
+	client.socket.end();
+	t.deepEqual((await client.end()).match(/\n\/\d/g), ["\n/1", "\n/2", "\n/3"]);
+});
+
+test("a head is passed on at once, long before its body", async (t) => {
+	const engine = await answering(
+		t,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+	);
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(
+		"POST /containers/a/wait HTTP/1.1\r\n\r\n",
+	);
+	await client.until((text) => text.endsWith("\r\n\r\n"));
+	client.socket.destroy();
+	t.pass();
+});
+
+for (const [how, leave] of [
+	["FIN", (client: Client) => client.socket.end()],
+	["RST", (client: Client) => client.socket.resetAndDestroy()],
+] as const) {
+	test(`a client that leaves with ${how} ends the engine's request`, async (t) => {
+		const engine = await rawEngine(t, (socket) => {
+			// as Go's server, which stops where it sees the client's end
+			socket.on("end", () => socket.destroy());
+			socket.on("data", () =>
+				socket.write(
+					"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+				),
+			);
+		});
+		const { port } = await startGateway(t, engine);
+		const client = new Client(port).send("GET /events HTTP/1.1\r\n\r\n");
+		await client.until((text) => text.endsWith("{}\r\n"));
+		t.is(engine.sockets.size, 1);
+		leave(client);
+		await eventually(() => engine.sockets.size === 0);
+	});
+}
+
+test("a client that leaves while the engine still thinks ends the engine's request", async (t) => {
+	const engine = await rawEngine(t, (socket) =>
+		socket.on("end", () => socket.destroy()).resume(),
+	);
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(PING);
+	await eventually(() => engine.sockets.size === 1);
+	client.socket.destroy();
+	await eventually(() => engine.sockets.size === 0);
+	t.pass();
+});
+
+test("a client that only ends its side still gets the whole answer", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", async () => {
+			socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+			await sleep(50);
+			socket.end("67890");
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(PING);
+	client.socket.end();
+	t.is(parts(await client.end()).body, "1234567890");
+});
+
+test("an engine that breaks off ends the client's connection, short", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", () => {
+			socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+			setTimeout(() => socket.resetAndDestroy(), 20);
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	t.is(parts(await ask(port, PING)).body, "12345");
+});
+
+test("a connection that the engine gave up while idle is replaced, unseen", async (t) => {
+	let connections = 0;
+	const engine = await rawEngine(t, (socket) => {
+		const first = ++connections === 1;
+		let requests = 0;
+		socket.on("data", () => {
+			if (first && ++requests === 2) socket.resetAndDestroy();
+			else socket.write(OK);
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(PING);
+	await client.until((text) => text.endsWith("OK"));
+	client.send("POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+	await client.until((text) => text.split("\r\n\r\nOK").length === 3);
+	client.socket.destroy();
+	t.is(connections, 2);
+});
+
+for (const [title, answer] of [
+	["nothing", ""],
+	["no HTTP", "hello there\r\n\r\n"],
+] as const) {
+	test(`502 when the engine answers ${title}`, async (t) => {
+		const engine = await rawEngine(t, (socket) =>
+			socket.on("data", () => socket.end(answer)),
+		);
+		const { port } = await startGateway(t, engine);
+		const client = new Client(port).send(PING);
+		const { status, body } = parts(
+			await client.until((text) => text.endsWith("}\n")),
+		);
+		t.is(status, 502);
+		t.regex(
+			JSON.parse(body).message,
+			/^engine tcp:\/\/127\.0\.0\.1:\d+ does not answer: .*dockerd/,
+		);
+		client.socket.destroy();
+	});
+}
+
+test("502 while the engine is down, and service again once it is up", async (t) => {
+	const folder = mkdtempSync(join(tmpdir(), "gateway-"));
+	t.teardown(() => rmSync(folder, { recursive: true }));
+	const socketPath = join(folder, "docker.sock");
+	const { port } = await startGateway(t, { socketPath });
+	const client = new Client(port).send(PING);
+	const { status, body } = parts(
+		await client.until((text) => text.endsWith("}\n")),
+	);
+	t.is(status, 502);
+	t.regex(
+		JSON.parse(body).message,
+		/engine unix:.*docker\.sock does not answer: connect ENOENT .*; is dockerd running/,
+	);
+
+	const server = createServer((socket) =>
+		socket.on("data", () => socket.write(OK)),
+	);
+	await new Promise<void>((done) => server.listen(socketPath, done));
+	t.teardown(() => server.close());
+	client.send(PING);
+	await client.until((text) => text.endsWith("\r\n\r\nOK"));
+	client.socket.destroy();
+});
+
+test("the body of an answered request that goes on coming is swallowed, and the answer read", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.once("data", () =>
+			socket.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno"),
+		);
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(
+		"POST /build HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n",
+	);
+	for (let sent = 0; sent < 20; sent++) client.send(Buffer.alloc(1_000_000));
+	t.is(parts(await client.end()).body, "no");
+});
+
+test("a slow reader holds the engine back", async (t) => {
+	const chunk = Buffer.alloc(65_536, "x");
+	let sent = 0;
+	const engine = await rawEngine(t, (socket) => {
+		const pump = () => {
+			do sent += chunk.length;
+			while (socket.write(chunk) && sent < 1e9);
+		};
+		socket.once("data", () => {
+			socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+			pump();
+		});
+		socket.on("drain", pump);
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port);
+	client.socket.pause();
+	client.send("GET /images/x/get HTTP/1.1\r\n\r\n");
+	await sleep(1_000);
+	const held = sent;
+	t.true(held < 30e6, `${held} bytes were taken from the engine`);
+	client.socket.resume();
+	await eventually(() => sent > held + 50e6);
+	client.socket.destroy();
+});
+
+test("a slow engine holds the client back", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.pause();
+		setTimeout(() => socket.resume(), 1_000);
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(
+		"POST /images/load HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n",
+	);
+	let sent = 0;
+	const pump = () => {
+		do sent += 65_536;
+		while (client.socket.write(Buffer.alloc(65_536)) && sent < 1e9);
+	};
+	client.socket.on("drain", pump);
+	pump();
+	await sleep(500);
+	const held = sent;
+	t.true(held < 30e6, `${held} bytes were taken from the client`);
+	await eventually(() => sent > held + 50e6);
+	client.socket.destroy();
+});
+
+test("closing lets what runs finish, and takes nothing more", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", () => setTimeout(() => socket.write(OK), 200));
+	});
+	const { gateway, port } = await startGateway(t, engine);
+	const idle = new Client(port);
+	const running = new Client(port).send(PING);
+	await eventually(() => engine.sockets.size === 1);
+	const closed = gateway.close();
+	t.regex(await running.end(), /OK$/);
+	t.is(await idle.end(), "");
+	await closed;
+	t.is(await ask(port, PING), "");
+});
+
+test("it listens on a unix socket, replaces a dead one's file, and refuses one in use", async (t) => {
+	const folder = mkdtempSync(join(tmpdir(), "gateway-"));
+	t.teardown(() => rmSync(folder, { recursive: true }));
+	const path = join(folder, "arpanet.sock");
+	const engine = await answering(t, OK);
+	const options = {
+		engine,
+		endpoints: [],
+		adapters: {},
+		hookTimeout: 1,
+		maxBody: 1,
+		log: pino({ level: "silent" }),
+	};
+
+	const first = createGateway(options);
+	t.deepEqual(await first.listen([`unix://${path}`]), [`unix://${path}`]);
+	t.is(statSync(path).mode & 0o777, 0o660);
+	const client = new Client(path).send(PING);
+	await client.until((text) => text.endsWith("OK"));
+	client.socket.destroy();
+
+	const second = createGateway(options);
+	await t.throwsAsync(second.listen(["tcp://127.0.0.1:0", `unix://${path}`]), {
+		message: /cannot listen on unix:.*another program listens there/,
+	});
+	t.true(existsSync(path));
+	await t.throwsAsync(second.listen(["localhost:2375"]), {
+		message: /write tcp:/,
+	});
+	await first.close();
+});
