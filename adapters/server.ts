@@ -8,8 +8,8 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import {
 	type HookHeaders,
 	type PostHook,
-	type PreHook,
 	PROTOCOL_VERSION,
+	type PreHook,
 } from "../pipeline/protocol.ts";
 
 /** Bytes of a hook that are read; powerstrip sends bodies whole, inside JSON. */

@@ -57,7 +57,8 @@ export class Agent {
 				for await (const event of events) this.#handle(event);
 			} catch (error) {
 				if (signal.aborted) return;
-				if (!complained) log.warn({ err: messageOf(error) }, "engine's events ended");
+				if (!complained)
+					log.warn({ err: messageOf(error) }, "engine's events ended");
 				complained = true;
 			}
 			await pause(RETRY_MS, signal);
@@ -81,7 +82,10 @@ export class Agent {
 			} catch (error) {
 				this.#mustLook ||= all;
 				if (!complained) {
-					this.#services.log.warn({ err: messageOf(error) }, "sweep failed; trying again");
+					this.#services.log.warn(
+						{ err: messageOf(error) },
+						"sweep failed; trying again",
+					);
 				}
 				complained = true;
 				await pause(RETRY_MS, signal);
@@ -91,7 +95,9 @@ export class Agent {
 
 	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
 	async #look(all: boolean): Promise<void> {
-		const containers = await this.#services.engine().listContainers("arpanet.host");
+		const containers = await this.#services
+			.engine()
+			.listContainers("arpanet.host");
 		if (all) {
 			await Promise.all(
 				containers.map(({ Id }) =>
@@ -140,7 +146,10 @@ export class Agent {
 				await work();
 			} catch (error) {
 				this.#mustLook = true;
-				this.#services.log.warn({ key, err: messageOf(error) }, "will look again");
+				this.#services.log.warn(
+					{ key, err: messageOf(error) },
+					"will look again",
+				);
 			}
 		};
 		const done = (this.#queues.get(key) ?? Promise.resolve()).then(run);

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { Ajv, type ErrorObject } from "ajv";
-import { isMap, LineCounter, parseDocument, type Document } from "yaml";
+import { type Document, isMap, LineCounter, parseDocument } from "yaml";
 import { parseEngineUrl } from "./engine.ts";
 
 /** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
@@ -76,7 +76,10 @@ const ARPANET = {
 			additionalProperties: false,
 			default: {},
 			properties: {
-				name: { type: "string", pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" },
+				name: {
+					type: "string",
+					pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+				},
 				address: { type: "string" },
 			},
 		},
@@ -290,7 +293,8 @@ function lineOf(
 	path: string[],
 ): number {
 	for (let depth = path.length; depth > 0; depth--) {
-		const parent = document.getIn(path.slice(0, depth - 1), true) ?? document.contents;
+		const parent =
+			document.getIn(path.slice(0, depth - 1), true) ?? document.contents;
 		const key = path[depth - 1];
 		if (isMap(parent)) {
 			const pair = parent.items.find((item) => String(item.key) === key);
@@ -316,4 +320,3 @@ function defaultHostName(): string {
 		.replaceAll(/^-+|-+$/g, "");
 	return label || "host";
 }
-

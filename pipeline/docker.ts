@@ -42,6 +42,8 @@ export interface ContainerInspect {
 		Running: boolean;
 		Paused: boolean;
 		Restarting: boolean;
+		/** `2026-11-23T16:00:00.123456789Z` */
+		StartedAt: string;
 		Health?: { Status: string } | null;
 		[key: string]: unknown;
 	};

@@ -18,8 +18,8 @@ import type { HookHeaders } from "./protocol.ts";
 import type { ContainerRecord } from "./state/containers.ts";
 import { leaseKey } from "./state/leases.ts";
 import type { NetworkRecord } from "./state/networks.ts";
-import { Conflict, type Entry, type Operation } from "./state/store.ts";
 import { Ripening } from "./state/ripening.ts";
+import { Conflict, type Entry, type Operation } from "./state/store.ts";
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
@@ -138,7 +138,9 @@ export class Lifecycle {
 		name: string | undefined,
 		headers: HookHeaders,
 	): Promise<void> {
-		const entry = await this.#services.containers.get(recordName(name, headers));
+		const entry = await this.#services.containers.get(
+			recordName(name, headers),
+		);
 		if (!entry) return;
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
@@ -172,28 +174,19 @@ export class Lifecycle {
 
 	/**
 	 * A container's state may have changed: tells the plugins what is true now.
-	 * @returns the container, if there is one of that ref
+	 * @param settled Docker has just answered a stop, restart or pause of it
+	 * @throws HttpError of the first plugin that failed
 	 */
-	async observe(ref: string): Promise<ContainerInspect | undefined> {
+	async observe(ref: string, settled = false): Promise<void> {
 		const context = await this.#context(ref);
-		if (!context) return undefined;
-		await this.settle(context.container);
-		return context.container;
-	}
-
-	/** The same for a container that was inspected already. */
-	async settle(container: ContainerInspect): Promise<void> {
-		if (!isOurs(container)) return;
-		const context = {
-			container,
-			facts: readLabels(container.Config.Labels),
-		};
-		const { Running, Paused, Restarting } = container.State;
+		if (!context) return;
+		const { Running, Paused, Restarting } = context.container.State;
 		if (Running && !Paused && !Restarting) {
-			await this.#chain.acquire("started", context);
-		} else {
-			await this.#chain.release("stopped", context);
+			await this.#chain.acquire("started", { ...context, settled });
+			return;
 		}
+		const error = await this.#chain.release("stopped", context);
+		if (error) throw error;
 	}
 
 	/** A container is gone: gives back what it held. One that is not on record any more is success. */
@@ -260,7 +253,10 @@ export class Lifecycle {
 				if (!(error instanceof Conflict)) throw error;
 			}
 		}
-		throw new HttpError(503, `network ${body.Name}: too many at once; try again`);
+		throw new HttpError(
+			503,
+			`network ${body.Name}: too many at once; try again`,
+		);
 	}
 
 	/** Docker created a network. */
@@ -359,7 +355,9 @@ export class Lifecycle {
 				.inspectContainer(summary.Id);
 			if (container) await this.adopt(container);
 		}
-		const alive = new Set(containers.map((each) => leaseOf(readLabels(each.Labels))));
+		const alive = new Set(
+			containers.map((each) => leaseOf(readLabels(each.Labels))),
+		);
 		const found = new Set(containers.flatMap((each) => each.Names));
 		const orphans = records.filter(({ key, value }) => {
 			if (value.facts.host !== this.#services.host.name) return false;
@@ -456,9 +454,9 @@ export class Lifecycle {
 				...holds.map((key): Operation => ({ verb: "delete", key })),
 			]),
 		);
-		const network =
-			facts.network && (await this.#services.networks.get(facts.network));
-		if (network && network.value.implicit) await this.retire(network.value);
+		if (!facts.network) return;
+		const network = await this.#services.networks.get(facts.network);
+		if (network?.value.implicit) await this.retire(network.value);
 	}
 
 	async #undo(facts: Facts, from?: number): Promise<void> {
@@ -490,7 +488,9 @@ export function leaseOf(facts: Facts): string | undefined {
 		: undefined;
 }
 
-function isDisabled(labels: Record<string, string> | null | undefined): boolean {
+function isDisabled(
+	labels: Record<string, string> | null | undefined,
+): boolean {
 	return labels?.[DISABLED] === "false";
 }
 
@@ -499,7 +499,10 @@ function recordName(name: string | undefined, headers: HookHeaders): string {
 	return name ?? `.${headers["x-arpanet-request"] ?? crypto.randomUUID()}`;
 }
 
-function changedLabels(before: ContainerCreate, after: ContainerCreate): boolean {
+function changedLabels(
+	before: ContainerCreate,
+	after: ContainerCreate,
+): boolean {
 	return (
 		Object.keys(before.Labels ?? {}).length !==
 		Object.keys(after.Labels ?? {}).length

@@ -7,9 +7,9 @@ import {
 	type HookHeaders,
 	type PostHook,
 	type PostHookAnswer,
+	PROTOCOL_VERSION,
 	type PreHook,
 	type PreHookAnswer,
-	PROTOCOL_VERSION,
 } from "./protocol.ts";
 import { type Command, commandOf } from "./verbs.ts";
 
@@ -26,11 +26,7 @@ export class Pipeline implements Adapter {
 	readonly #onlyHost: string | undefined;
 
 	/** @param onlyHost the one host that containers may be placed on; any without it */
-	constructor(
-		lifecycle: Lifecycle,
-		log: Logger,
-		onlyHost?: string,
-	) {
+	constructor(lifecycle: Lifecycle, log: Logger, onlyHost?: string) {
 		this.#lifecycle = lifecycle;
 		this.#log = log;
 		this.#onlyHost = onlyHost;
@@ -150,8 +146,13 @@ export class Pipeline implements Adapter {
 				if (Container) await this.#lifecycle.observe(Container);
 				return;
 			}
+			case "stop":
+			case "restart":
+			case "pause":
+				// also when Docker refused: then the container still runs
+				await this.#lifecycle.observe(ref, true);
+				return;
 			default:
-				// also when Docker refused: a stop that failed leaves a container running
 				await this.#lifecycle.observe(ref);
 		}
 	}

@@ -96,6 +96,8 @@ export interface CreatedContext {
 export interface ContainerContext {
 	container: ContainerInspect;
 	facts: Facts;
+	/** Docker has just answered a stop, restart or pause: what the container is now it remains. */
+	settled?: boolean;
 }
 
 export interface StopContext extends ContainerContext {

@@ -64,7 +64,11 @@ export function commandOf(
 		if (wanted !== method) continue;
 		const match = pattern.exec(path);
 		if (!match) continue;
-		return { verb, ref: decode(match[1] ?? ""), query: new URLSearchParams(query) };
+		return {
+			verb,
+			ref: decode(match[1] ?? ""),
+			query: new URLSearchParams(query),
+		};
 	}
 	return undefined;
 }

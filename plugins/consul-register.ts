@@ -1,10 +1,6 @@
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../pipeline/docker.ts";
-import {
-	definePlugin,
-	type Facts,
-	type Services,
-} from "../pipeline/plugin.ts";
+import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import { Conflict, type Operation } from "../pipeline/state/store.ts";
 import { aliases } from "./links.ts";
@@ -15,7 +11,12 @@ const LEAVING = "arpanet/leaving/";
 interface Leaving {
 	/** Milliseconds since 1970 at which the container, if it still runs then, is not leaving after all. */
 	until: number;
+	/** Docker's time of the start that is about to end: after another start the mark means nothing. */
+	startedAt: string;
 }
+
+/** How often another may be faster before that is an error. */
+const MAX_TRIES = 20;
 
 /** Time that Docker may need beyond the container's own grace before its process is dead. */
 const MARGIN_MS = 15_000;
@@ -35,15 +36,18 @@ export default definePlugin({
 	name: "consul-register",
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => ({
-		async started({ container, facts }) {
+		async started({ container, facts, settled }) {
 			if (!facts.service) return; // a one-off is no copy of a service
-			if (await isLeaving(container.Id, services)) return;
-			await services.store.commit(await registration(container, facts, services));
+			if (!settled && (await isLeaving(container, services))) return;
+			await services.store.commit(
+				await registration(container, facts, services),
+			);
 		},
 		async stop({ container, facts, grace }) {
 			if (!facts.service) return;
 			const until = Date.now() + grace * 1000 + MARGIN_MS;
-			const value: Leaving = { until };
+			const startedAt = container.State.StartedAt;
+			const value: Leaving = { until, startedAt };
 			await deregister(container.Id, facts, services, {
 				verb: "set",
 				key: LEAVING + container.Id,
@@ -82,33 +86,39 @@ async function deregister(
 	mark: Operation,
 ): Promise<void> {
 	const node = nodeOf(facts.host ?? host.name);
-	for (;;) {
+	for (let tries = 0; ; tries++) {
 		const registered = await store.nodeServices(node, id);
 		try {
 			await store.commit([
 				mark,
-				...registered.map(({ ID, ModifyIndex }): Operation => ({
-					verb: "catalog",
-					operation: {
-						Service: {
-							Verb: "delete-cas",
-							Node: node,
-							Service: { ID, ModifyIndex },
+				...registered.map(
+					({ ID, Service, ModifyIndex }): Operation => ({
+						verb: "catalog",
+						operation: {
+							Service: {
+								Verb: "delete-cas",
+								Node: node,
+								Service: { ID, Service, ModifyIndex },
+							},
 						},
-					},
-				})),
+					}),
+				),
 			]);
 			return;
 		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
+			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
 		}
 	}
 }
 
-async function isLeaving(id: string, { store }: Services): Promise<boolean> {
-	const entry = await store.get<Leaving>(LEAVING + id);
+async function isLeaving(
+	{ Id, State }: ContainerInspect,
+	{ store }: Services,
+): Promise<boolean> {
+	const entry = await store.get<Leaving>(LEAVING + Id);
 	if (!entry) return false;
-	if (entry.value.until > Date.now()) return true;
+	const { until, startedAt } = entry.value;
+	if (until > Date.now() && startedAt === State.StartedAt) return true;
 	await store.commit([{ verb: "delete", key: entry.key }]);
 	return false;
 }
@@ -146,9 +156,17 @@ async function registration(
 			},
 		},
 	];
-	for (const { scope, address, subnet } of await places(container, facts, services)) {
-		const index = facts.index ?? toNumber(address) - toNumber(new Netmask(subnet).base);
-		const meta = { container: container.Id, deployment: facts.deployment ?? "" };
+	for (const { scope, address, subnet } of await places(
+		container,
+		facts,
+		services,
+	)) {
+		const index =
+			facts.index ?? toNumber(address) - toNumber(new Netmask(subnet).base);
+		const meta = {
+			container: container.Id,
+			deployment: facts.deployment ?? "",
+		};
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{
@@ -201,7 +219,8 @@ function dnsId(id: string, scope: string): string {
 function ownNames(container: ContainerInspect, facts: Facts): string[] {
 	const { service = "", index } = facts;
 	const names = [service, container.Name.slice(1)];
-	if (index !== undefined) names.push(`${service}_${index}`, `${service}-${index}`);
+	if (index !== undefined)
+		names.push(`${service}_${index}`, `${service}-${index}`);
 	return names.filter((name) => /^[a-z0-9_-]{1,63}$/i.test(name));
 }
 
@@ -217,13 +236,20 @@ async function places(
 	)) {
 		const network = (await networks.byName(name))?.value;
 		const address = endpoint.IPAddress || endpoint.IPAMConfig?.IPv4Address;
-		if (!network || !address || network.deployment !== facts.deployment) continue;
+		if (!network || !address || network.deployment !== facts.deployment)
+			continue;
 		found.push({ scope: network.scope, subnet: network.subnet, address });
 	}
 	if (found.length > 0 || !facts.network || !facts.address) return found;
 	// weave gives the address, Docker does not know of it
 	const own = await networks.get(facts.network);
 	return own
-		? [{ scope: own.value.scope, subnet: own.value.subnet, address: facts.address }]
+		? [
+				{
+					scope: own.value.scope,
+					subnet: own.value.subnet,
+					address: facts.address,
+				},
+			]
 		: [];
 }

@@ -15,9 +15,9 @@ import {
 	isLease,
 	type Lease,
 	Leases,
-	leaseKey,
 	leasedAddress,
 	leasedNetwork,
+	leaseKey,
 } from "../pipeline/state/leases.ts";
 import type { NetworkRecord, Pool } from "../pipeline/state/networks.ts";
 import type { Entry, Operation } from "../pipeline/state/store.ts";
@@ -92,7 +92,8 @@ export default definePlugin<Config>({
 				if (!facts.deployment || !facts.host) return; // not ours
 
 				learn(lost, leases, services);
-				const settings: EndpointSettings = (body.EndpointConfig ??= {});
+				body.EndpointConfig ??= {};
+				const settings: EndpointSettings = body.EndpointConfig;
 				const wanted = settings.IPAMConfig?.IPv4Address || undefined;
 				const held = heldAddress(holds, network);
 				const address = wanted ?? held ?? (await leases.pick(network.value));
@@ -255,7 +256,9 @@ export default definePlugin<Config>({
 				);
 			}
 			const key = leaseKey(network.scope, address);
-			if (!lost.some((operation) => "key" in operation && operation.key === key)) {
+			if (
+				!lost.some((operation) => "key" in operation && operation.key === key)
+			) {
 				return; // the commit will tell
 			}
 			const lease = await services.store.get<Lease>(key);

@@ -37,7 +37,8 @@ export default definePlugin<Config>({
 					if (value.deployment === facts.deployment) scopes.add(value.scope);
 				}
 			}
-			const settings = (body.HostConfig ??= {});
+			body.HostConfig ??= {};
+			const settings = body.HostConfig;
 			settings.DnsSearch = [
 				...[...scopes].map((scope) => `${scope}.${domain}`),
 				...(settings.DnsSearch ?? []),

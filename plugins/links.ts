@@ -40,7 +40,9 @@ export default definePlugin({
 				if (endpoint) delete endpoint.Links;
 			}
 			for (const link of new Set(links)) {
-				const [target = "", alias = target] = link.replace(/^\//, "").split(":");
+				const [target = "", alias = target] = link
+					.replace(/^\//, "")
+					.split(":");
 				const service = await serviceOf(target, deployment, services);
 				if (isUsual(alias, service, target)) continue;
 				if (!ALIAS.test(alias)) {
@@ -84,7 +86,9 @@ export async function aliases(
 /** Names that every copy has anyway: container, service, `service_1`. */
 function isUsual(alias: string, service: string, target: string): boolean {
 	if (alias === service || alias === target) return true;
-	return alias.startsWith(service) && /^[_-]\d+$/.test(alias.slice(service.length));
+	return (
+		alias.startsWith(service) && /^[_-]\d+$/.test(alias.slice(service.length))
+	);
 }
 
 /**

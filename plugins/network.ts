@@ -1,9 +1,15 @@
+import { setTimeout } from "node:timers/promises";
 import type { NetworkCreate } from "../pipeline/docker.ts";
+import type { Engine } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+
+/** A network is made in a fraction of a second. */
+const MAX_TRIES = 50;
+const RETRY_MS = 100;
 
 interface Config {
 	driver: "bridge" | "weave";
@@ -37,7 +43,8 @@ function weave(): Hooks {
 	return {
 		create({ body, networks: [own] }) {
 			if (!own) return; // no address of ours
-			const env = (body.Env ??= []);
+			body.Env ??= [];
+			const env = body.Env;
 			if (env.some((pair) => pair.startsWith("WEAVE_CIDR="))) return; // his own; dhcp leased it
 			const prefix = own.network.value.subnet.split("/")[1];
 			env.push(`WEAVE_CIDR=${own.address}/${prefix}`);
@@ -51,12 +58,14 @@ function bridge(services: Services): Hooks {
 			for (const { network, address } of networks) {
 				const { name, implicit } = network.value;
 				if (implicit) await ensureInDocker(network, facts.host, services);
-				const host = (body.HostConfig ??= {});
+				body.HostConfig ??= {};
+				const host = body.HostConfig;
 				if (!host.NetworkMode || host.NetworkMode === "default") {
 					host.NetworkMode = name;
 				}
-				const networking = (body.NetworkingConfig ??= {});
-				const endpoints = (networking.EndpointsConfig ??= {});
+				body.NetworkingConfig ??= {};
+				body.NetworkingConfig.EndpointsConfig ??= {};
+				const endpoints = body.NetworkingConfig.EndpointsConfig;
 				const { [host.NetworkMode]: given, default: unnamed } = endpoints;
 				const settings = { ...(endpoints[name] ?? given ?? unnamed) };
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
@@ -75,15 +84,36 @@ function bridge(services: Services): Hooks {
 	};
 }
 
-/** Makes the Docker network that fig.yml takes for granted, or replaces one that has another subnet. */
+/** Makes the Docker network that fig.yml takes for granted; several creates may do so at the same moment. */
 async function ensureInDocker(
-	{ value, ...entry }: Entry<NetworkRecord>,
+	network: Entry<NetworkRecord>,
 	host: string | undefined,
 	services: Services,
 ): Promise<void> {
-	const engine = services.engine(host);
+	for (let tries = 0; ; tries++) {
+		if (await isInDocker(network.value, services.engine(host))) return;
+		try {
+			await createInDocker(network, host, services);
+			return;
+		} catch (error) {
+			// the engine refuses the name, or the subnet, while another create of it is under way
+			const busy = error instanceof HttpError && error.status < 500;
+			if (!busy || tries === MAX_TRIES) throw error;
+			await setTimeout(RETRY_MS);
+		}
+	}
+}
+
+/**
+ * Whether Docker has the network; one that has another subnet is removed.
+ * @throws HttpError 409 if the name is taken by a network that is not arpanet's
+ */
+async function isInDocker(
+	value: NetworkRecord,
+	engine: Engine,
+): Promise<boolean> {
 	const existing = await engine.inspectNetwork(value.name);
-	if (existing?.IPAM?.Config?.[0]?.Subnet === value.subnet) return;
+	if (existing?.IPAM?.Config?.[0]?.Subnet === value.subnet) return true;
 	if (existing) {
 		if (existing.Labels?.["arpanet.network"] !== value.scope) {
 			throw new HttpError(
@@ -93,6 +123,14 @@ async function ensureInDocker(
 		}
 		await engine.removeNetwork(value.name); // its subnet went back while nobody used it
 	}
+	return false;
+}
+
+async function createInDocker(
+	{ value, ...entry }: Entry<NetworkRecord>,
+	host: string | undefined,
+	services: Services,
+): Promise<void> {
 	const leases = new Leases(services.store);
 	const gateway = await services.networks.gateway(
 		{ value, ...entry },
@@ -110,10 +148,5 @@ async function ensureInDocker(
 			"arpanet.implicit": "true",
 		},
 	};
-	try {
-		await engine.createNetwork(body);
-	} catch (error) {
-		// another create was faster
-		if (!(error instanceof HttpError && error.status === 409)) throw error;
-	}
+	await services.engine(host).createNetwork(body);
 }

@@ -77,12 +77,14 @@ export class Containers {
 			{ verb: "create", key: this.key(name), value: entry.value },
 			...leases
 				.filter((lease) => lease !== undefined)
-				.map((lease): Operation => ({
-					verb: "update",
-					key: lease.key,
-					value: { ...lease.value, container: name },
-					index: lease.index,
-				})),
+				.map(
+					(lease): Operation => ({
+						verb: "update",
+						key: lease.key,
+						value: { ...lease.value, container: name },
+						index: lease.index,
+					}),
+				),
 		];
 	}
 }

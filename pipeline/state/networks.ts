@@ -147,7 +147,10 @@ export class Networks {
 		if (!entry.value.retiring) {
 			if ((await this.#containers(scope)).length > 0) return false;
 			// From the mark on every new lease fails its check; what got in before is seen by the second look.
-			const marked = await this.#update(entry, { ...entry.value, retiring: true });
+			const marked = await this.#update(entry, {
+				...entry.value,
+				retiring: true,
+			});
 			if (!marked) return false;
 			entry = marked;
 		}
@@ -235,7 +238,12 @@ export class Networks {
 		const gateway = new Netmask(subnet).first;
 		await this.#store.commit([
 			serial
-				? { verb: "update", key: SERIAL, value: serial.value + 1, index: serial.index }
+				? {
+						verb: "update",
+						key: SERIAL,
+						value: serial.value + 1,
+						index: serial.index,
+					}
 				: { verb: "create", key: SERIAL, value: 1 },
 			{ verb: "create", key: subnetKey(subnet), value: wanted.scope },
 			{ verb: "create", key: NETWORKS + wanted.scope, value: record },
@@ -243,7 +251,11 @@ export class Networks {
 			gatewayLease(record, host, gateway),
 		]);
 		const entry = await this.#read(wanted.scope);
-		if (!entry) throw new HttpError(503, `dhcp: network ${wanted.scope} went while it was made; try again`);
+		if (!entry)
+			throw new HttpError(
+				503,
+				`dhcp: network ${wanted.scope} went while it was made; try again`,
+			);
 		return entry;
 	}
 }

@@ -131,7 +131,10 @@ export class Store {
 	}
 
 	/** The services of a container (by their meta `container`) under a catalog node; empty for an unknown node. */
-	async nodeServices(node: string, container: string): Promise<CatalogService[]> {
+	async nodeServices(
+		node: string,
+		container: string,
+	): Promise<CatalogService[]> {
 		const found = (await this.ask(() =>
 			this.consul.catalog.node.services({
 				node,
@@ -288,7 +291,10 @@ function toConsul(operation: Operation): unknown {
 		case "catalog":
 			return operation.operation;
 		case "create":
-			return kv("cas", operation.key, { Value: encode(operation.value), Index: 0 });
+			return kv("cas", operation.key, {
+				Value: encode(operation.value),
+				Index: 0,
+			});
 		case "update":
 			return kv("cas", operation.key, {
 				Value: encode(operation.value),
