@@ -38,8 +38,8 @@ needs nsenter util-linux
 has consul || [ -x "$bin/consul" ] || unpack+=(consul)
 
 if [ ${#packages[@]} -gt 0 ] || [ ${#unpack[@]} -gt 0 ]; then
-	missing="${packages[*]} ${unpack[*]}"
-	has apt-get && [ -e /etc/debian_version ] || die "this is not Debian; install by hand: $missing (see docs)"
+	missing="$(echo ${packages[*]} ${unpack[*]})"
+	has apt-get && [ -e /etc/debian_version ] || die "this is not Debian; install by hand: $missing (what is to be in .cache/ is told in this script)"
 	[ "$(id -u)" = 0 ] || die "missing: $missing. Run as root: bash scripts/setup.sh"
 fi
 

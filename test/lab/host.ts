@@ -73,6 +73,8 @@ export class Host {
 	readonly #index: number;
 	readonly #hosts: number;
 	readonly #options: HostOptions;
+	/** Where the host's own processes are counted, so that all can be killed. */
+	#cgroupFolder = "";
 	#holder?: ChildProcess;
 	#engine?: ChildProcess;
 	#consulAgent?: ChildProcess;
@@ -240,7 +242,8 @@ export class Host {
 
 	async #powerOn(): Promise<void> {
 		await mkdir(join(this.dataDir, "etc-docker"), { recursive: true });
-		await mkdir(await this.#procs(), { recursive: true });
+		this.#cgroupFolder = join(await processCgroup(this.#cgroup), "host");
+		await mkdir(this.#cgroupFolder, { recursive: true });
 		await writeFile(
 			join(this.dataDir, "resolv.conf"),
 			this.#options.resolvConf ?? "",
@@ -251,7 +254,7 @@ export class Host {
 			[
 				"-c",
 				'echo $$ >"$0/cgroup.procs" && exec unshare --net --mount --uts sh -c "$1"',
-				await this.#procs(),
+				this.#cgroupFolder,
 				HOLD,
 			],
 			{
@@ -289,13 +292,6 @@ export class Host {
 			"eth0",
 		]);
 		await runOk("nsenter", [...inside, "link", "set", "eth0", "up"]);
-		this.#cgroupFolder = await this.#procs();
-	}
-
-	#cgroupFolder = "";
-
-	async #procs(): Promise<string> {
-		return join(await processCgroup(this.#cgroup), "host");
 	}
 
 	#enter(command: string, args: readonly string[], cwd = "/"): string[] {
