@@ -2,16 +2,28 @@ import { setTimeout } from "node:timers/promises";
 import type { EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
-import type { Lifecycle } from "../pipeline/lifecycle.ts";
+import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
+import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
+import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
 const SWEEP_MS = 10_000;
 /** How soon to look again after Consul or the engine did not answer. */
 const RETRY_MS = 1_000;
+/** How soon it is noticed that a look is due. */
+const TICK_MS = 200;
 
 /** Changes after which a container may run, or not, or be somewhere else. */
 const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
+
+/** What an agent works with. */
+export interface AgentParts {
+	services: Services;
+	containers: ContainerLifecycle;
+	networks: NetworkLifecycle;
+	reconcile: Reconcile;
+}
 
 /**
  * What must happen on each host without anybody asking: the engine's events reach Consul (crash,
@@ -19,7 +31,7 @@ const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
  * what is on record. Both only say again what hooks have said, or would have.
  */
 export class Agent {
-	readonly #lifecycle: Lifecycle;
+	readonly #parts: AgentParts;
 	readonly #services: Services;
 	readonly #abort = new AbortController();
 	/** Work under way for each container or network: one thing after the other. */
@@ -27,9 +39,9 @@ export class Agent {
 	#running: Promise<unknown> | undefined;
 	#mustLook = true;
 
-	constructor(lifecycle: Lifecycle, services: Services) {
-		this.#lifecycle = lifecycle;
-		this.#services = services;
+	constructor(parts: AgentParts) {
+		this.#parts = parts;
+		this.#services = parts.services;
 	}
 
 	/** Begins to watch; returns at once and goes on until `stop`. */
@@ -68,27 +80,24 @@ export class Agent {
 	async #sweep(): Promise<void> {
 		const { signal } = this.#abort;
 		let complained = false;
-		let next = 0;
 		while (!signal.aborted) {
-			await pause(200, signal);
-			if (signal.aborted) return;
-			if (!this.#mustLook && performance.now() < next) continue;
 			const all = this.#mustLook;
 			this.#mustLook = false;
 			try {
 				await this.#look(all);
-				next = performance.now() + SWEEP_MS;
 				complained = false;
 			} catch (error) {
 				this.#mustLook ||= all;
 				if (!complained) {
-					this.#services.log.warn(
-						{ err: messageOf(error) },
-						"sweep failed; trying again",
-					);
+					const err = messageOf(error);
+					this.#services.log.warn({ err }, "sweep failed; trying again");
 				}
 				complained = true;
-				await pause(RETRY_MS, signal);
+			}
+			await pause(RETRY_MS, signal);
+			const next = performance.now() + SWEEP_MS - RETRY_MS;
+			while (!this.#mustLook && !signal.aborted && performance.now() < next) {
+				await pause(TICK_MS, signal);
 			}
 		}
 	}
@@ -102,12 +111,12 @@ export class Agent {
 			await Promise.all(
 				containers.map(({ Id }) =>
 					this.#queue(Id, async () => {
-						await this.#lifecycle.observe(Id);
+						await this.#parts.containers.observe(Id);
 					}),
 				),
 			);
 		}
-		await this.#lifecycle.sweep(containers);
+		await this.#parts.reconcile.sweep(containers);
 	}
 
 	#handle({ Type, Action, Actor }: EngineEvent): void {
@@ -115,10 +124,12 @@ export class Agent {
 		if (Type === "network") {
 			const container = attributes.container ?? "";
 			if (Action === "destroy") {
-				void this.#queue(Actor.ID, () => this.#lifecycle.reapNetworks());
+				void this.#queue(Actor.ID, () =>
+					this.#parts.networks.removed(attributes.name ?? ""),
+				);
 			} else if (/^(dis)?connect$/.test(Action) && container) {
 				void this.#queue(container, async () => {
-					await this.#lifecycle.observe(container);
+					await this.#parts.containers.observe(container);
 				});
 			}
 			return;
@@ -127,14 +138,18 @@ export class Agent {
 		void this.#queue(Actor.ID, async () => {
 			if (Action === "destroy") {
 				const facts = readLabels(attributes);
-				await this.#lifecycle.removed(attributes.name ?? "", facts, Actor.ID);
+				await this.#parts.containers.removed(
+					attributes.name ?? "",
+					facts,
+					Actor.ID,
+				);
 			} else if (Action === "rename") {
-				await this.#lifecycle.renamed(Actor.ID);
+				await this.#parts.containers.renamed(Actor.ID);
 			} else if (Action === "create") {
-				const container = await this.#lifecycle.find(Actor.ID);
-				if (container) await this.#lifecycle.adopt(container);
+				const container = await this.#parts.containers.find(Actor.ID);
+				if (container) await this.#parts.reconcile.adopt(container);
 			} else if (STATE.test(Action)) {
-				await this.#lifecycle.observe(Actor.ID);
+				await this.#parts.containers.observe(Actor.ID);
 			}
 		});
 	}

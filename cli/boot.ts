@@ -3,7 +3,9 @@ import type { Logger } from "pino";
 import { Chain } from "../pipeline/chain.ts";
 import type { Config } from "../pipeline/config.ts";
 import { Engine } from "../pipeline/engine.ts";
-import { Lifecycle } from "../pipeline/lifecycle.ts";
+import { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
+import { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
+import { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { findPlugins, setUp } from "../pipeline/load.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
 import type { Services } from "../pipeline/plugin.ts";
@@ -15,7 +17,9 @@ import { builtins } from "../plugins/index.ts";
 /** Everything that a role of arpanet is made of. */
 export interface Booted {
 	services: Services;
-	lifecycle: Lifecycle;
+	containers: ContainerLifecycle;
+	networks: NetworkLifecycle;
+	reconcile: Reconcile;
 	pipeline: Pipeline;
 	/** Closes the connections to Consul and the engine. */
 	close(): Promise<void>;
@@ -45,11 +49,14 @@ export async function boot(config: Config, log: Logger): Promise<Booted> {
 		config.arpanet.pluginTimeout,
 		log,
 	);
-	const lifecycle = new Lifecycle(chain, services);
+	const networks = new NetworkLifecycle(chain, services);
+	const containers = new ContainerLifecycle(chain, services, networks);
 	return {
 		services,
-		lifecycle,
-		pipeline: new Pipeline(lifecycle, log),
+		containers,
+		networks,
+		reconcile: new Reconcile(chain, services, containers, networks),
+		pipeline: new Pipeline(containers, networks, log),
 		close: async () => {
 			store.close();
 			await engine.close();

@@ -80,8 +80,8 @@ export async function runAdapter(
 }
 
 /** What happens on this host without a request. */
-export function runAgent({ lifecycle, services }: Booted): Role {
-	const agent = new Agent(lifecycle, services);
+export function runAgent(booted: Booted): Role {
+	const agent = new Agent(booted);
 	agent.start();
 	return { stop: () => agent.stop() };
 }

@@ -11,6 +11,13 @@ export const LABEL_PREFIX = "arpanet.";
 /** Labels that are the user's: what he asks for, not what we decided. */
 const USER_LABELS = new Set(["deployment", "service", "size", "enabled"]);
 
+/** Whether the user says that a container or network is none of arpanet's. */
+export function isDisabled(
+	labels: Record<string, string> | null | undefined,
+): boolean {
+	return labels?.[`${LABEL_PREFIX}enabled`] === "false";
+}
+
 /** Removes every `arpanet.*` label that only we may write. */
 export function stripLabels(body: ContainerCreate): void {
 	for (const label of Object.keys(body.Labels ?? {})) {

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { HttpError } from "./errors.ts";
-import type { Lifecycle } from "./lifecycle.ts";
+import type { ContainerLifecycle } from "./lifecycle/container.ts";
+import type { NetworkLifecycle } from "./lifecycle/network.ts";
 import {
 	type Adapter,
 	type ClientRequest,
@@ -10,6 +11,7 @@ import {
 	PROTOCOL_VERSION,
 	type PreHook,
 	type PreHookAnswer,
+	type ServerResponse,
 } from "./protocol.ts";
 import { type Command, commandOf } from "./verbs.ts";
 
@@ -21,20 +23,27 @@ const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
  * nothing between a pre-hook and its post-hook, which may reach another process.
  */
 export class Pipeline implements Adapter {
-	readonly #lifecycle: Lifecycle;
+	readonly #containers: ContainerLifecycle;
+	readonly #networks: NetworkLifecycle;
 	readonly #log: Logger;
 	readonly #onlyHost: string | undefined;
 
 	/** @param onlyHost the one host that containers may be placed on; any without it */
-	constructor(lifecycle: Lifecycle, log: Logger, onlyHost?: string) {
-		this.#lifecycle = lifecycle;
+	constructor(
+		containers: ContainerLifecycle,
+		networks: NetworkLifecycle,
+		log: Logger,
+		onlyHost?: string,
+	) {
+		this.#containers = containers;
+		this.#networks = networks;
 		this.#log = log;
 		this.#onlyHost = onlyHost;
 	}
 
 	/** The same pipeline for an adapter URL that names a host. */
 	on(host: string): Pipeline {
-		return new Pipeline(this.#lifecycle, this.#log, host);
+		return new Pipeline(this.#containers, this.#networks, this.#log, host);
 	}
 
 	/** @throws HttpError what the client shall read instead of Docker's answer */
@@ -76,28 +85,28 @@ export class Pipeline implements Adapter {
 	): Promise<object | undefined> {
 		switch (verb) {
 			case "create":
-				return this.#lifecycle.create({
+				return this.#containers.create({
 					name: query.get("name")?.replace(/^\//, "") || undefined,
 					body: parseBody(request),
 					headers,
 					onlyHost: this.#onlyHost,
 				});
 			case "networkCreate":
-				return this.#lifecycle.networkCreate(parseBody(request), headers);
+				return this.#networks.create(parseBody(request), headers);
 			case "connect":
-				return this.#lifecycle.connect(ref, parseBody(request));
+				return this.#containers.connect(ref, parseBody(request));
 			case "start":
-				await this.#lifecycle.starting(ref);
+				await this.#containers.starting(ref);
 				return undefined;
 			case "kill":
 				if (DEADLY.has(query.get("signal") ?? "")) {
-					await this.#lifecycle.stopping(ref, 0);
+					await this.#containers.stopping(ref, 0);
 				}
 				return undefined;
 			case "stop":
 			case "restart":
 			case "pause":
-				await this.#lifecycle.stopping(ref, seconds(query.get("t")));
+				await this.#containers.stopping(ref, seconds(query.get("t")));
 				return undefined;
 			case "remove":
 				await this.#removing(ref, query);
@@ -116,57 +125,55 @@ export class Pipeline implements Adapter {
 		switch (verb) {
 			case "create": {
 				const name = query.get("name")?.replace(/^\//, "") || undefined;
-				if (done) {
-					const { Id } = JSON.parse(response.Body ?? "{}") as { Id?: string };
-					if (Id) await this.#lifecycle.created(Id, name);
-				} else {
-					await this.#lifecycle.createFailed(name, headers);
-				}
+				if (done) await this.#containers.created(idOf(response), name);
+				else await this.#containers.createFailed(name, headers);
 				return;
 			}
 			case "remove":
-				if (done) await this.#lifecycle.removedByRef(ref);
-				else await this.#lifecycle.observe(ref);
+				if (done) await this.#containers.removedByRef(ref);
+				else await this.#containers.observe(ref);
 				return;
 			case "rename":
-				if (done) await this.#lifecycle.renamed(query.get("name") ?? "");
+				if (done) await this.#containers.renamed(query.get("name") ?? "");
 				return;
 			case "networkCreate": {
-				const { Name } = parseBody(request) as { Name?: string };
-				if (done && Name) await this.#lifecycle.networkCreated(Name);
-				else await this.#lifecycle.reapNetworks();
+				const { Name } = parseBody<{ Name?: string }>(request);
+				if (!Name) return;
+				if (done) await this.#networks.created(Name, idOf(response));
+				// 409: there is one of that name, or another create is making it
+				else if (response.Code !== 409) await this.#networks.removed(Name);
 				return;
 			}
 			case "networkRemove":
-				if (done) await this.#lifecycle.reapNetworks();
+				if (done) await this.#networks.removed(ref);
 				return;
 			case "connect":
 			case "disconnect": {
 				const { Container } = parseBody(request) as { Container?: string };
-				if (Container) await this.#lifecycle.observe(Container);
+				if (Container) await this.#containers.observe(Container);
 				return;
 			}
 			case "stop":
 			case "restart":
 			case "pause":
 				// also when Docker refused: then the container still runs
-				await this.#lifecycle.observe(ref, true);
+				await this.#containers.observe(ref, true);
 				return;
 			default:
-				await this.#lifecycle.observe(ref);
+				await this.#containers.observe(ref);
 		}
 	}
 
 	/** After its removal nothing tells who `ref` was: note it before. A removal never waits for Consul to come back. */
 	async #removing(ref: string, query: URLSearchParams): Promise<void> {
-		const container = await this.#lifecycle.find(ref);
+		const container = await this.#containers.find(ref);
 		if (!container) return;
 		const force = query.get("force");
 		if (force && force !== "0" && force.toLowerCase() !== "false") {
-			await this.#lifecycle.stopping(container.Id, 0);
+			await this.#containers.stopping(container.Id, 0);
 		}
 		try {
-			await this.#lifecycle.removing(container);
+			await this.#containers.removing(container);
 		} catch (err) {
 			this.#log.warn({ err, container: container.Name }, "removal not noted");
 		}
@@ -191,6 +198,11 @@ function parseBody<T extends object>(request: ClientRequest): T {
 		);
 	}
 	return body as T;
+}
+
+/** Id in Docker's answer to a create. */
+function idOf({ Body }: ServerResponse): string {
+	return (JSON.parse(Body ?? "") as { Id: string }).Id;
 }
 
 function seconds(t: string | null): number | undefined {

@@ -1,8 +1,13 @@
+import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../pipeline/docker.ts";
 import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
-import { Conflict, type Operation } from "../pipeline/state/store.ts";
+import {
+	type CatalogService,
+	Conflict,
+	type Operation,
+} from "../pipeline/state/store.ts";
 import { aliases } from "./links.ts";
 
 /** Kept from just before Docker signals a container until it has stopped: nobody shall register it meanwhile. */
@@ -38,10 +43,15 @@ export default definePlugin({
 	setup: (_, services) => ({
 		async started({ container, facts, settled }) {
 			if (!facts.service) return; // a one-off is no copy of a service
-			if (!settled && (await isLeaving(container, services))) return;
-			await services.store.commit(
-				await registration(container, facts, services),
-			);
+			const [leaving, wanted, registered] = await Promise.all([
+				!settled && isLeaving(container, services),
+				registration(container, facts, services),
+				services.store.nodeServices(nodeOf(facts, services), container.Id),
+			]);
+			if (leaving) return;
+			// Hook and event both tell of a start: the second finds nothing to write.
+			if (!container.State.Health && isRegistered(wanted, registered)) return;
+			await services.store.commit(wanted);
 		},
 		async stop({ container, facts, grace }) {
 			if (!facts.service) return;
@@ -71,6 +81,12 @@ async function leave(
 	facts: Facts,
 	services: Services,
 ): Promise<void> {
+	const node = nodeOf(facts, services);
+	const [mark, registered] = await Promise.all([
+		services.store.get(LEAVING + id),
+		services.store.nodeServices(node, id),
+	]);
+	if (!mark && registered.length === 0) return;
 	await deregister(id, facts, services, { verb: "delete", key: LEAVING + id });
 }
 
@@ -82,14 +98,14 @@ async function leave(
 async function deregister(
 	id: string,
 	facts: Facts,
-	{ store, host }: Services,
+	services: Services,
 	mark: Operation,
 ): Promise<void> {
-	const node = nodeOf(facts.host ?? host.name);
+	const node = nodeOf(facts, services);
 	for (let tries = 0; ; tries++) {
-		const registered = await store.nodeServices(node, id);
+		const registered = await services.store.nodeServices(node, id);
 		try {
-			await store.commit([
+			await services.store.commit([
 				mark,
 				...registered.map(
 					({ ID, Service, ModifyIndex }): Operation => ({
@@ -124,8 +140,28 @@ async function isLeaving(
 }
 
 /** The catalog node under which a host's containers stand. */
-export function nodeOf(host: string): string {
-	return `arpanet-${host}`;
+function nodeOf(facts: Facts, { host }: Services): string {
+	return `arpanet-${facts.host ?? host.name}`;
+}
+
+/** Whether the catalog says already what a registration would write. */
+function isRegistered(
+	wanted: Operation[],
+	registered: CatalogService[],
+): boolean {
+	const services = wanted.flatMap((each) =>
+		each.verb === "catalog" && "Service" in each.operation
+			? [each.operation.Service.Service as Partial<CatalogService>]
+			: [],
+	);
+	return services.every((service) =>
+		registered.some(
+			({ ID, Address, Tags }) =>
+				ID === service.ID &&
+				Address === service.Address &&
+				isDeepStrictEqual(Tags, service.Tags),
+		),
+	);
 }
 
 async function registration(
@@ -133,7 +169,7 @@ async function registration(
 	facts: Facts,
 	services: Services,
 ): Promise<Operation[]> {
-	const node = nodeOf(facts.host ?? services.host.name);
+	const node = nodeOf(facts, services);
 	const named = await aliases(facts.deployment ?? "", services);
 	const names = new Set([
 		...ownNames(container, facts),

@@ -1,7 +1,6 @@
 import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Services } from "../pipeline/plugin.ts";
-import type { CatalogService } from "../pipeline/state/store.ts";
-import { Conflict } from "../pipeline/state/store.ts";
+import type { Operation } from "../pipeline/state/store.ts";
 
 const PREFIX = "arpanet/aliases/";
 
@@ -24,7 +23,7 @@ export default definePlugin({
 	name: "links",
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => ({
-		async create({ body, facts, networks, record, hold }) {
+		async create({ body, facts, networks, record, hold, commit }) {
 			const { deployment } = facts;
 			if (!deployment || networks.length === 0) return; // Docker's own links still work there
 
@@ -54,18 +53,16 @@ export default definePlugin({
 				await mustMeanOne(alias, service, deployment, services);
 				const value: Alias = { service };
 				hold(`${PREFIX}${deployment}/${alias}/${record}`, value);
+				// copies that run already do not have the new name yet
+				for (const operation of await tag(
+					deployment,
+					service,
+					alias,
+					services,
+				)) {
+					commit(operation);
+				}
 			}
-		},
-
-		/** Copies that run already do not know the new name yet. */
-		async created({ name, id, facts }) {
-			if (!facts.deployment) return;
-			const entries = await aliases(facts.deployment, services);
-			for (const { alias, service, container } of entries) {
-				if (container !== name && !container.startsWith(".")) continue;
-				await tag(facts.deployment, service, alias, services);
-			}
-			void id;
 		},
 	}),
 });
@@ -139,13 +136,13 @@ async function mustMeanOne(
 	);
 }
 
-/** Adds an alias to the copies of a service that are registered. */
+/** The operations that add an alias to the copies of a service that are registered. */
 async function tag(
 	scope: string,
 	service: string,
 	alias: string,
 	{ store }: Services,
-): Promise<void> {
+): Promise<Operation[]> {
 	const copies = await store.ask(
 		() =>
 			store.consul.catalog.service.nodes({
@@ -153,30 +150,26 @@ async function tag(
 				tag: service,
 			}) as unknown as Promise<CatalogRow[]>,
 	);
-	for (const copy of copies) {
-		if (copy.ServiceTags.includes(alias)) continue;
-		const changed: Partial<CatalogService> & { Port: number } = {
-			ID: copy.ServiceID,
-			Service: copy.ServiceName,
-			Address: copy.ServiceAddress,
-			Port: copy.ServicePort,
-			Meta: copy.ServiceMeta,
-			Tags: [...copy.ServiceTags, alias],
-			ModifyIndex: copy.ModifyIndex,
-		};
-		try {
-			await store.commit([
-				{
-					verb: "catalog",
-					operation: {
-						Service: { Verb: "cas", Node: copy.Node, Service: changed },
+	return copies
+		.filter(({ ServiceTags }) => !ServiceTags.includes(alias))
+		.map((copy) => ({
+			verb: "catalog",
+			operation: {
+				Service: {
+					Verb: "cas",
+					Node: copy.Node,
+					Service: {
+						ID: copy.ServiceID,
+						Service: copy.ServiceName,
+						Address: copy.ServiceAddress,
+						Port: copy.ServicePort,
+						Meta: copy.ServiceMeta,
+						Tags: [...copy.ServiceTags, alias],
+						ModifyIndex: copy.ModifyIndex,
 					},
 				},
-			]);
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error; // registered anew meanwhile, with the alias
-		}
-	}
+			},
+		}));
 }
 
 interface CatalogRow {

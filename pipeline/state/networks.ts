@@ -17,6 +17,8 @@ export interface NetworkRecord {
 	deployment: string;
 	/** Docker's name of it: `abc_default`. */
 	name: string;
+	/** Docker's id of it, if the client made it. */
+	id?: string;
 	/** `10.32.1.0/24` */
 	subnet: string;
 	/** Made because a container needed it, not by the client: goes with its last container. */
@@ -62,6 +64,11 @@ export class Networks {
 		this.#known.clear();
 		for (const entry of entries) this.#known.set(entry.value.scope, entry);
 		return entries;
+	}
+
+	/** Writes down Docker's id of a network. */
+	async setId(entry: Entry<NetworkRecord>, id: string): Promise<void> {
+		await this.#update(entry, { ...entry.value, id });
 	}
 
 	/** Forgets a network, because what is known of it was seen to be wrong. */

@@ -1,34 +1,27 @@
-import type { Chain } from "./chain.ts";
+import type { Chain } from "../chain.ts";
 import type {
 	ContainerCreate,
 	ContainerInspect,
-	ContainerSummary,
 	NetworkConnect,
-	NetworkCreate,
-} from "./docker.ts";
-import { HttpError } from "./errors.ts";
-import { readLabels, stripLabels, writeLabels } from "./facts.ts";
+} from "../docker.ts";
+import { HttpError } from "../errors.ts";
+import { isDisabled, readLabels, stripLabels, writeLabels } from "../facts.ts";
 import type {
 	ContainerContext,
 	CreateContext,
 	Facts,
 	Services,
-} from "./plugin.ts";
-import type { HookHeaders } from "./protocol.ts";
-import type { ContainerRecord } from "./state/containers.ts";
-import { leaseKey } from "./state/leases.ts";
-import type { NetworkRecord } from "./state/networks.ts";
-import { Ripening } from "./state/ripening.ts";
-import { Conflict, type Entry, type Operation } from "./state/store.ts";
+} from "../plugin.ts";
+import type { HookHeaders } from "../protocol.ts";
+import type { ContainerRecord } from "../state/containers.ts";
+import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import type { NetworkLifecycle } from "./network.ts";
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
 
-/** Labels by which a user says that a container or network is none of arpanet's. */
-const DISABLED = "arpanet.enabled";
-
 /** Where it is kept who a container is until Docker has answered its removal. */
-const REMOVING = "arpanet/removing/";
+export const REMOVING = "arpanet/removing/";
 
 interface Removing {
 	name: string;
@@ -44,19 +37,18 @@ export interface CreateRequest {
 }
 
 /**
- * What happens to containers and networks, told to the plugins in the right order and written
- * to Consul. Hooks and the agent's events both come through here, often about the same
+ * What happens to containers, told to the plugins in the right order and written to Consul. Hooks and the agent's events both come through here, often about the same
  * thing, so everything can be said twice.
  */
-export class Lifecycle {
+export class ContainerLifecycle {
 	readonly #chain: Chain;
 	readonly #services: Services;
-	readonly #orphans = new Ripening<ContainerRecord>();
-	readonly #removals = new Ripening<unknown>();
+	readonly #networks: NetworkLifecycle;
 
-	constructor(chain: Chain, services: Services) {
+	constructor(chain: Chain, services: Services, networks: NetworkLifecycle) {
 		this.#chain = chain;
 		this.#services = services;
+		this.#networks = networks;
 	}
 
 	/**
@@ -145,7 +137,7 @@ export class Lifecycle {
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
 		if (await this.#holder(entry)) return;
-		await this.#giveBack(entry, undefined);
+		await this.giveBack(entry, undefined);
 	}
 
 	/** Docker created a container. */
@@ -192,7 +184,7 @@ export class Lifecycle {
 	/** A container is gone: gives back what it held. One that is not on record any more is success. */
 	async removed(name: string, facts: Facts, id?: string): Promise<void> {
 		const entry = await this.#services.containers.find(name, facts);
-		if (entry) await this.#giveBack(entry, id);
+		if (entry) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts });
 	}
 
@@ -207,85 +199,6 @@ export class Lifecycle {
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
 	}
 
-	/** Writes down again what a living container holds, if it is not on record. */
-	async adopt(container: ContainerInspect): Promise<void> {
-		const { containers, store } = this.#services;
-		const facts = readLabels(container.Config.Labels);
-		const name = container.Name.slice(1);
-		const entry = await containers.find(name, facts);
-		if (entry) {
-			if (entry.key === containers.key(name)) return;
-			await ignoreConflict(store.commit(await containers.rename(entry, name)));
-			return;
-		}
-		const operations: Operation[] = [];
-		const holds: string[] = [];
-		await this.#chain.acquire("adopt", {
-			container,
-			facts,
-			record: name,
-			commit: (operation) => operations.push(operation),
-			hold: (key, value) => {
-				holds.push(key);
-				operations.push({ verb: "create", key, value });
-			},
-		});
-		const value: ContainerRecord = { facts, holds, attempts: 1 };
-		await store.commit([
-			{ verb: "set", key: containers.key(name), value },
-			...operations,
-		]);
-		this.#services.log.info({ container: name }, "put back on record");
-	}
-
-	/** Runs the chain over the body of a network; undefined if it is none of ours. @throws HttpError */
-	async networkCreate(
-		body: NetworkCreate,
-		headers: HookHeaders,
-	): Promise<NetworkCreate | undefined> {
-		if (isDisabled(body.Labels)) return undefined;
-		const context = { body: structuredClone(body), headers, facts: {} };
-		for (let tries = 0; tries < MAX_TRIES; tries++) {
-			try {
-				await this.#chain.acquire("networkCreate", context);
-				return Object.keys(context.facts).length > 0 ? context.body : undefined;
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
-			}
-		}
-		throw new HttpError(
-			503,
-			`network ${body.Name}: too many at once; try again`,
-		);
-	}
-
-	/** Docker created a network. */
-	async networkCreated(name: string): Promise<void> {
-		const entry = await this.#services.networks.byName(name);
-		if (entry) {
-			await this.#chain.acquire("networkCreated", { network: entry.value });
-		}
-	}
-
-	/** Gives back every network that the client made and that Docker no longer has. */
-	async reapNetworks(): Promise<void> {
-		for (const { value } of await this.#services.networks.list()) {
-			if (value.implicit) continue;
-			const network = await this.#services.engine().inspectNetwork(value.name);
-			if (!network) await this.retire(value);
-		}
-	}
-
-	/** Gives a network back if no container holds a lease in it. */
-	async retire(network: NetworkRecord): Promise<void> {
-		await this.#services.networks.retire(network.scope, async (record) => {
-			const error = await this.#chain.release("networkRemoved", {
-				network: record,
-			});
-			if (error) throw error;
-		});
-	}
-
 	/** Runs the chain before a container is connected to a further network; undefined if it is none of ours. @throws HttpError */
 	async connect(
 		ref: string,
@@ -293,15 +206,14 @@ export class Lifecycle {
 	): Promise<NetworkConnect | undefined> {
 		const { containers, networks, store } = this.#services;
 		const docker = await this.#services.engine().inspectNetwork(ref);
-		const network = docker && (await networks.byName(docker.Name));
-		if (!network) return undefined;
-		const context = await this.#context(body.Container);
+		const context = docker && (await this.#context(body.Container));
 		if (!context) return undefined;
 		const name = context.container.Name.slice(1);
 		const lost: Operation[] = [];
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
-			const entry = await containers.find(name, context.facts);
-			if (!entry) return undefined;
+			const network = await networks.byName(docker.Name);
+			const entry = network && (await containers.find(name, context.facts));
+			if (!entry) return undefined; // none of ours, or none of our networks
 			const operations: Operation[] = [];
 			const holds = new Set(entry.value.holds);
 			const changed = structuredClone(body);
@@ -334,54 +246,6 @@ export class Lifecycle {
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
-	}
-
-	/**
-	 * Compares the containers that exist on this host with what is on record of it: adopts the
-	 * one, gives the other back, and lets every plugin do the same with what is its own.
-	 * @param containers all that the engine has, stopped ones too
-	 */
-	async sweep(containers: ContainerSummary[]): Promise<void> {
-		const records = await this.#services.containers.list();
-		const leased = new Set(records.map(({ value }) => leaseOf(value.facts)));
-		const names = new Set(records.map(({ key }) => key));
-		for (const summary of containers) {
-			const name = summary.Names[0]?.slice(1) ?? "";
-			const lease = leaseOf(readLabels(summary.Labels));
-			const known = names.has(this.#services.containers.key(name));
-			if (known && (!lease || leased.has(lease))) continue;
-			const container = await this.#services
-				.engine()
-				.inspectContainer(summary.Id);
-			if (container) await this.adopt(container);
-		}
-		const alive = new Set(
-			containers.map((each) => leaseOf(readLabels(each.Labels))),
-		);
-		const found = new Set(containers.flatMap((each) => each.Names));
-		const orphans = records.filter(({ key, value }) => {
-			if (value.facts.host !== this.#services.host.name) return false;
-			const lease = leaseOf(value.facts);
-			const name = `/${this.#services.containers.name(key)}`;
-			return lease ? !alive.has(lease) : !found.has(name);
-		});
-		for (const orphan of this.#orphans.ripe(orphans)) {
-			this.#services.log.info(
-				{ container: orphan.key, held: orphan.value.holds },
-				"no such container any more; giving back",
-			);
-			await this.#giveBack(orphan, undefined);
-		}
-		for (const { key } of this.#removals.ripe(
-			await this.#services.store.list(REMOVING),
-		)) {
-			await this.#services.store.commit([{ verb: "delete", key }]);
-		}
-		for (const { value } of await this.#services.networks.list()) {
-			if (value.implicit) await this.retire(value);
-		}
-		await this.reapNetworks();
-		await this.#chain.release("sweep", { containers });
 	}
 
 	/** Notes who a container is that is about to be removed: afterwards nothing tells. */
@@ -442,7 +306,8 @@ export class Lifecycle {
 		return holders.find((each) => each.Labels["arpanet.network"] === network);
 	}
 
-	async #giveBack(
+	/** Deletes a record with all that it holds, after every plugin had its turn. */
+	async giveBack(
 		entry: Entry<ContainerRecord>,
 		id: string | undefined,
 	): Promise<void> {
@@ -456,7 +321,7 @@ export class Lifecycle {
 		);
 		if (!facts.network) return;
 		const network = await this.#services.networks.get(facts.network);
-		if (network?.value.implicit) await this.retire(network.value);
+		if (network?.value.implicit) await this.#networks.retire(network.value);
 	}
 
 	async #undo(facts: Facts, from?: number): Promise<void> {
@@ -479,19 +344,6 @@ export class Lifecycle {
 /** Whether a container went through the chain. */
 export function isOurs(container: ContainerInspect): boolean {
 	return Boolean(container.Config.Labels?.["arpanet.host"]);
-}
-
-/** Key of the lease that a container's facts tell of. */
-export function leaseOf(facts: Facts): string | undefined {
-	return facts.network && facts.address
-		? leaseKey(facts.network, facts.address)
-		: undefined;
-}
-
-function isDisabled(
-	labels: Record<string, string> | null | undefined,
-): boolean {
-	return labels?.[DISABLED] === "false";
 }
 
 /** A container without a name is on record under its request until the agent learns the name Docker made up. */
