@@ -1,62 +1,25 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
-import { pino } from "pino";
 import { runOk } from "../../examples/images/tools.ts";
-import { createGateway } from "../../gateway/gateway.ts";
 import { type ClientOptions, docker } from "../lab/clients.ts";
-import { loadImages } from "../lab/images.ts";
-import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { type Fronted, startFronted } from "./engine-helpers.ts";
 import { ask, Client, eventually, parts } from "./helpers.ts";
 
 // What a stock client sees through the gateway is what it sees from the engine itself.
 
-let lab: Lab;
-let host: Host;
-let folder: string;
+let it: Fronted;
 let port: number;
-let through: string;
-const gateways: { close(): Promise<void> }[] = [];
-
-/** Runs the docker CLI through the gateway; it must succeed. */
-async function cli(args: string[], options?: ClientOptions): Promise<string> {
-	const { code, stdout, stderr } = await docker(through, args, options);
-	if (code !== 0)
-		throw new Error(`docker ${args.join(" ")}: ${stderr}${stdout}`);
-	return stdout;
-}
+const cli = (args: string[], options?: ClientOptions) => it.cli(args, options);
 
 test.before(async () => {
-	lab = await startLab({ consul: false });
-	[host] = lab.hosts as [Host];
-	await loadImages(host, ["busybox"]);
-	folder = await mkdtemp(join(tmpdir(), "gateway-"));
-	const gateway = createGateway({
-		engine: { socketPath: host.socketPath },
-		endpoints: [],
-		adapters: {},
-		hookTimeout: 5_000,
-		maxBody: 1_000_000,
-		log: pino({ level: "silent" }),
-	});
-	gateways.push(gateway);
-	const [tcp = ""] = await gateway.listen([
-		"tcp://127.0.0.1:0",
-		`unix://${folder}/gateway.sock`,
-	]);
-	port = Number(tcp.split(":")[2]);
-	through = tcp;
-	await cli(["run", "-d", "--name", "sleeper", "busybox", "sleep", "1000"]);
+	it = await startFronted();
+	port = it.port;
 });
 
-test.after.always(async () => {
-	for (const gateway of gateways) await gateway.close();
-	await lab?.stop();
-	if (folder) await rm(folder, { recursive: true });
-});
+test.after.always(() => it?.stop());
 
 const requests = [
 	"GET /_ping",
@@ -98,9 +61,9 @@ for (const request of requests) {
 		let again: string;
 		do {
 			// once more where the engine itself changed its mind meanwhile ("Up 2 seconds")
-			direct = await said(host.socketPath);
-			answers = [await said(port), await said(`${folder}/gateway.sock`)];
-			again = await said(host.socketPath);
+			direct = await said(it.host.socketPath);
+			answers = [await said(port), await said(`${it.folder}/gateway.sock`)];
+			again = await said(it.host.socketPath);
 		} while (again !== direct);
 		t.regex(direct, /^HTTP\/1\.1 \d/);
 		t.deepEqual(answers, [direct, direct]);
@@ -110,9 +73,9 @@ for (const request of requests) {
 test("docker-py loses nothing of streams that begin at once", async (t) => {
 	const script = `
 import docker
-sleeper = docker.DockerClient(base_url="${through}").containers.get("sleeper")
+sleeper = docker.DockerClient(base_url="${it.through}").containers.get("sleeper")
 print([sleeper.exec_run("echo hi").output for _ in range(10)] == [b"hi\\n"] * 10)`;
-	t.is(await runOk("python3", ["-c", script]), "True\n");
+	t.is(await runOk("/usr/bin/python3", ["-c", script]), "True\n");
 });
 
 test("docker run -i, fed by a pipe that ends", async (t) => {
@@ -121,7 +84,7 @@ test("docker run -i, fed by a pipe that ends", async (t) => {
 });
 
 test("docker run without input, and its exit code", async (t) => {
-	const { code, stdout, stderr } = await docker(through, [
+	const { code, stdout, stderr } = await docker(it.through, [
 		"run",
 		"--rm",
 		"busybox",
@@ -203,10 +166,10 @@ test("docker logs -f follows to the container's end", async (t) => {
 
 test("docker cp both ways", async (t) => {
 	const content = randomBytes(3_000_000);
-	await writeFile(join(folder, "in"), content);
-	await cli(["cp", join(folder, "in"), "sleeper:/copied"]);
-	await cli(["cp", "sleeper:/copied", join(folder, "out")]);
-	t.true((await readFile(join(folder, "out"))).equals(content));
+	await writeFile(join(it.folder, "in"), content);
+	await cli(["cp", join(it.folder, "in"), "sleeper:/copied"]);
+	await cli(["cp", "sleeper:/copied", join(it.folder, "out")]);
+	t.true((await readFile(join(it.folder, "out"))).equals(content));
 });
 
 for (const [title, DOCKER_BUILDKIT] of [
@@ -214,7 +177,7 @@ for (const [title, DOCKER_BUILDKIT] of [
 	["BuildKit", "1"],
 ] as const) {
 	test(`docker build, ${title}, then save and load`, async (t) => {
-		const context = join(folder, title);
+		const context = join(it.folder, title);
 		await mkdir(context);
 		await writeFile(
 			join(context, "Dockerfile"),
@@ -226,7 +189,7 @@ for (const [title, DOCKER_BUILDKIT] of [
 			env: { DOCKER_BUILDKIT },
 		});
 		t.is(await cli(["run", "--rm", image, "cat", "/size"]), "5000000 /data\n");
-		const tar = join(folder, `${title}.tar`);
+		const tar = join(it.folder, `${title}.tar`);
 		await cli(["save", "-o", tar, image]);
 		await cli(["rmi", image]);
 		t.regex(
@@ -239,8 +202,9 @@ for (const [title, DOCKER_BUILDKIT] of [
 /** Connections that the engine has open, on its socket. */
 async function engineConnections(): Promise<number> {
 	const open = await runOk("ss", ["-xH", "state", "connected"]);
-	return open.split("\n").filter((line) => line.includes(`${host.socketPath} `))
-		.length;
+	return open
+		.split("\n")
+		.filter((line) => line.includes(`${it.host.socketPath} `)).length;
 }
 
 for (const path of [
@@ -309,9 +273,9 @@ test.serial(
 			).status;
 		};
 		t.is(await ping(), 200);
-		await host.stopEngine();
+		await it.host.stopEngine();
 		t.is(await ping(), 502);
-		await host.startEngine();
+		await it.host.startEngine();
 		t.is(await ping(), 200);
 		await cli(["start", "sleeper"]);
 		client.socket.destroy();

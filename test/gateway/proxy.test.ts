@@ -1,12 +1,9 @@
-import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
-import { pino } from "pino";
-import { createGateway } from "../../gateway/gateway.ts";
 import {
 	answering,
 	ask,
@@ -19,77 +16,6 @@ import {
 
 const PING = "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
-
-const refused: [title: string, bytes: string | Buffer][] = [
-	["a TLS hello", Buffer.from("16030100a5010000a1", "hex")],
-	["bytes that are no text", Buffer.from([0, 1, 2, 3])],
-	["lines that end in LF alone", "GET / HTTP/1.1\nHost: x\n\n"],
-	["no request line", "\r\n\r\n"],
-	["HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
-	[
-		"a length that is no number",
-		"POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
-	],
-	[
-		"two lengths",
-		"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12",
-	],
-	[
-		"a length and chunks",
-		"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-	],
-	[
-		"a chunk without a size",
-		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-	],
-	["headers over the limit", `GET / HTTP/1.1\r\nA: ${"a".repeat(1_100_000)}`],
-];
-
-for (const [title, bytes] of refused) {
-	test(`400 and the end for ${title}`, async (t) => {
-		const engine = await answering(t, OK);
-		const { port } = await startGateway(t, engine);
-		const { status, body } = parts(await ask(port, bytes));
-		t.is(status, 400);
-		t.is(typeof JSON.parse(body).message, "string");
-		t.deepEqual(engine.seen, []);
-	});
-}
-
-test("a bad chunk in the middle of a body gets 400, and the engine's connection ends", async (t) => {
-	const engine = await rawEngine(t, (socket) =>
-		socket.on("end", () => socket.end()).resume(),
-	);
-	const { port } = await startGateway(t, engine);
-	const client = new Client(port).send(
-		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
-	);
-	await eventually(() => engine.sockets.size === 1);
-	client.send("oops\r\n");
-	t.is(parts(await client.end()).status, 400);
-	await eventually(() => engine.sockets.size === 0);
-});
-
-test("random bytes never harm it", async (t) => {
-	const engine = await answering(t, OK);
-	const { port } = await startGateway(t, engine);
-	await Promise.all(
-		Array.from({ length: 200 }, async (_, round) => {
-			const client = new Client(port);
-			if (round % 3 === 1) client.send("GET / HTTP/1.1\r\n");
-			if (round % 3 === 2)
-				client.send("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
-			client.send(randomBytes(1 + (round % 50) * 20));
-			client.socket.end();
-			const answer = await client.end();
-			if (answer) t.regex(answer, /^HTTP\/1\.1 (400|502|200) /);
-		}),
-	);
-	t.regex(
-		await ask(port, PING.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")),
-		/OK$/,
-	);
-});
 
 test("a request and its answer pass to the byte", async (t) => {
 	const answer =
@@ -321,100 +247,4 @@ test("the body of an answered request that goes on coming is swallowed, and the 
 	);
 	for (let sent = 0; sent < 20; sent++) client.send(Buffer.alloc(1_000_000));
 	t.is(parts(await client.end()).body, "no");
-});
-
-test("a slow reader holds the engine back", async (t) => {
-	const chunk = Buffer.alloc(65_536, "x");
-	let sent = 0;
-	const engine = await rawEngine(t, (socket) => {
-		const pump = () => {
-			do sent += chunk.length;
-			while (socket.write(chunk) && sent < 1e9);
-		};
-		socket.once("data", () => {
-			socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
-			pump();
-		});
-		socket.on("drain", pump);
-	});
-	const { port } = await startGateway(t, engine);
-	const client = new Client(port);
-	client.socket.pause();
-	client.send("GET /images/x/get HTTP/1.1\r\n\r\n");
-	await sleep(1_000);
-	const held = sent;
-	t.true(held < 30e6, `${held} bytes were taken from the engine`);
-	client.socket.resume();
-	await eventually(() => sent > held + 50e6);
-	client.socket.destroy();
-});
-
-test("a slow engine holds the client back", async (t) => {
-	const engine = await rawEngine(t, (socket) => {
-		socket.pause();
-		setTimeout(() => socket.resume(), 1_000);
-	});
-	const { port } = await startGateway(t, engine);
-	const client = new Client(port).send(
-		"POST /images/load HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n",
-	);
-	let sent = 0;
-	const pump = () => {
-		do sent += 65_536;
-		while (client.socket.write(Buffer.alloc(65_536)) && sent < 1e9);
-	};
-	client.socket.on("drain", pump);
-	pump();
-	await sleep(500);
-	const held = sent;
-	t.true(held < 30e6, `${held} bytes were taken from the client`);
-	await eventually(() => sent > held + 50e6);
-	client.socket.destroy();
-});
-
-test("closing lets what runs finish, and takes nothing more", async (t) => {
-	const engine = await rawEngine(t, (socket) => {
-		socket.on("data", () => setTimeout(() => socket.write(OK), 200));
-	});
-	const { gateway, port } = await startGateway(t, engine);
-	const idle = new Client(port);
-	const running = new Client(port).send(PING);
-	await eventually(() => engine.sockets.size === 1);
-	const closed = gateway.close();
-	t.regex(await running.end(), /OK$/);
-	t.is(await idle.end(), "");
-	await closed;
-	t.is(await ask(port, PING), "");
-});
-
-test("it listens on a unix socket, replaces a dead one's file, and refuses one in use", async (t) => {
-	const folder = mkdtempSync(join(tmpdir(), "gateway-"));
-	t.teardown(() => rmSync(folder, { recursive: true }));
-	const path = join(folder, "arpanet.sock");
-	const engine = await answering(t, OK);
-	const options = {
-		engine,
-		endpoints: [],
-		adapters: {},
-		hookTimeout: 1,
-		maxBody: 1,
-		log: pino({ level: "silent" }),
-	};
-
-	const first = createGateway(options);
-	t.deepEqual(await first.listen([`unix://${path}`]), [`unix://${path}`]);
-	t.is(statSync(path).mode & 0o777, 0o660);
-	const client = new Client(path).send(PING);
-	await client.until((text) => text.endsWith("OK"));
-	client.socket.destroy();
-
-	const second = createGateway(options);
-	await t.throwsAsync(second.listen(["tcp://127.0.0.1:0", `unix://${path}`]), {
-		message: /cannot listen on unix:.*another program listens there/,
-	});
-	t.true(existsSync(path));
-	await t.throwsAsync(second.listen(["localhost:2375"]), {
-		message: /write tcp:/,
-	});
-	await first.close();
 });
