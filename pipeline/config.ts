@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { Ajv, type ErrorObject } from "ajv";
+import { Netmask } from "netmask";
 import { type Document, isMap, LineCounter, parseDocument } from "yaml";
 import { parseEngineUrl } from "./engine.ts";
 
@@ -36,6 +37,8 @@ export interface ArpanetConfig {
 	engine: string;
 	consul: { address: string; token?: string };
 	host: { name: string; address?: string };
+	/** Folder for what `arpanet up` notes of its own Consul; gone after a reboot is fine. */
+	stateDir: string;
 	/** Milliseconds that one plugin may take over one hook. */
 	pluginTimeout: number;
 	gateway: { listen: string[]; hookTimeout: number; maxBody: number };
@@ -83,6 +86,7 @@ const ARPANET = {
 				address: { type: "string" },
 			},
 		},
+		stateDir: { type: "string", pattern: "^/", default: "/run/arpanet" },
 		pluginTimeout: { type: "integer", minimum: 1, default: 10_000 },
 		gateway: {
 			type: "object",
@@ -133,6 +137,17 @@ export const DEFAULT_PLUGINS = [
 	"dns-search",
 	"consul-register",
 ];
+
+/** Formats that a schema may name, each with what to write. */
+const FORMATS: Record<
+	string,
+	{ test: (text: string) => boolean; remedy: string }
+> = {
+	subnet: {
+		test: isSubnet,
+		remedy: "is no subnet; write one such as 10.32.0.0/12",
+	},
+};
 
 /**
  * Reads powerstrip.yml.
@@ -204,6 +219,9 @@ export function validate(
 		useDefaults: true,
 		allowUnionTypes: true,
 		verbose: true,
+		formats: Object.fromEntries(
+			Object.entries(FORMATS).map(([name, { test }]) => [name, test]),
+		),
 	}).compile(schema);
 	if (check(value)) return;
 	const error = check.errors?.[0] as ErrorObject;
@@ -231,6 +249,8 @@ function explain(
 			return `${name} lacks "${error.params.missingProperty}"; add it`;
 		case "minProperties":
 			return `${name} needs "pre" or "post"`;
+		case "format":
+			return `${name} ("${error.data}") ${FORMATS[error.params.format as string]?.remedy}`;
 		default:
 			return `${name} ${error.message}`;
 	}
@@ -306,6 +326,16 @@ function lineOf(
 		if (range) return lines.linePos(range[0]).line;
 	}
 	return 1;
+}
+
+function isSubnet(text: string): boolean {
+	if (!/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(text)) return false;
+	try {
+		new Netmask(text);
+		return true;
+	} catch {
+		return false;
+	}
 }
 
 function unescapePointer(part: string): string {

@@ -48,8 +48,12 @@ export default definePlugin<Config>({
 		type: "object",
 		additionalProperties: false,
 		properties: {
-			pool: { type: "string", default: "10.32.0.0/12" },
-			reserved: { type: "array", items: { type: "string" }, default: [] },
+			pool: { type: "string", format: "subnet", default: "10.32.0.0/12" },
+			reserved: {
+				type: "array",
+				items: { type: "string", format: "subnet" },
+				default: [],
+			},
 			size: { type: "integer", minimum: 1, maximum: 65_534, default: 254 },
 		},
 	},

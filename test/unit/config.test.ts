@@ -1,0 +1,282 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { ConfigError, loadConfig, parseConfig } from "../../pipeline/config.ts";
+import { findPlugins } from "../../pipeline/load.ts";
+import { builtins } from "../../plugins/index.ts";
+
+const HEAD = `endpoints:
+  "POST */containers/create": {pre: [a]}
+adapters:
+  a: http://127.0.0.1:2378/pre-hook
+`;
+
+const wrong = test.macro({
+	exec(t, _: string, text: string, message: string | RegExp) {
+		const error = t.throws(() => parseConfig(text, "ps.yml"), {
+			instanceOf: ConfigError,
+		});
+		if (typeof message === "string") t.is(error.message, message);
+		else t.regex(error.message, message);
+	},
+	title: (_, what: string) => `${what}: file, line and remedy`,
+});
+
+test(
+	wrong,
+	"an unknown key of ours",
+	`${HEAD}arpanet:\n  engin: unix:///x\n`,
+	/^ps\.yml:6: unknown key "engin" in arpanet \(known: engine, .*\); remove it$/,
+);
+test(
+	wrong,
+	"an unknown key deeper down",
+	`${HEAD}arpanet:\n  consul:\n    adress: http://x\n`,
+	'ps.yml:7: unknown key "adress" in arpanet.consul (known: address, token); remove it',
+);
+test(
+	wrong,
+	"an unknown key of an endpoint",
+	'endpoints:\n  "POST /x":\n    pre: [a]\n    during: [a]\nadapters: {a: "http://a"}\n',
+	/^ps\.yml:4: unknown key "during" in .*\(known: pre, post\); remove it$/,
+);
+test(
+	wrong,
+	"an endpoint with neither pre nor post",
+	'endpoints:\n  "POST /x": {}\nadapters: {}\n',
+	/^ps\.yml:2: .* needs "pre" or "post"$/,
+);
+test(
+	wrong,
+	"an adapter that is not defined",
+	'endpoints:\n  "GET /x": {pre: [a]}\n  "POST /x": {post: [b]}\nadapters: {a: "http://a"}\n',
+	'ps.yml:3: endpoint "POST /x" names adapter "b", which is not under "adapters"; define it there',
+);
+test(
+	wrong,
+	"an adapter's name that every object has",
+	'endpoints:\n  "POST /x": {post: [constructor]}\nadapters: {}\n',
+	/^ps\.yml:2: endpoint "POST \/x" names adapter "constructor"/,
+);
+test(
+	wrong,
+	"an adapter without a URL",
+	"endpoints: {}\nadapters:\n  a: nowhere\n",
+	'ps.yml:3: adapter "a" has no URL: "nowhere"; write http://host:port/path',
+);
+test(
+	wrong,
+	"an endpoint without a method",
+	'endpoints:\n  "/containers/create": {pre: []}\nadapters: {}\n',
+	'ps.yml:2: endpoint "/containers/create" is not "METHOD PATH", such as "POST */containers/create"',
+);
+test(
+	wrong,
+	"text that is not YAML",
+	'endpoints:\n  "POST /x": {pre: [a]\nadapters: {}\n',
+	/^ps\.yml:[23]: not YAML: ./,
+);
+test(
+	wrong,
+	"a file with nothing in it",
+	"",
+	'ps.yml:1: the file lacks "endpoints"; add it',
+);
+test(
+	wrong,
+	"a file that is a list",
+	"- a\n",
+	/^ps\.yml:1: the file must be object/,
+);
+test(
+	wrong,
+	"no adapters",
+	"endpoints: {}\n",
+	'ps.yml:1: the file lacks "adapters"; add it',
+);
+test(
+	wrong,
+	"another version of the file",
+	`version: 2\n${HEAD}`,
+	/^ps\.yml:1: version must be equal to constant/,
+);
+test(
+	wrong,
+	"an engine that cannot be dialled",
+	`${HEAD}arpanet:\n  engine: /var/run/docker.sock\n`,
+	'ps.yml:6: "/var/run/docker.sock" is no engine address; write unix:///var/run/docker.sock or tcp://127.0.0.1:2375',
+);
+test(
+	wrong,
+	"a Consul that is no URL",
+	`${HEAD}arpanet:\n  consul:\n    address: "127.0.0.1"\n`,
+	'ps.yml:7: "127.0.0.1" is no URL; write http://127.0.0.1:8500',
+);
+test(
+	wrong,
+	"a plugin with two names",
+	`${HEAD}arpanet:\n  plugins:\n    - deployment-id\n    - {dhcp: {}, links: {}}\n`,
+	/^ps\.yml:8: a plugin is a name, or one name with its configuration/,
+);
+test(
+	wrong,
+	"a plugin that is a number",
+	`${HEAD}arpanet:\n  plugins:\n    - 7\n`,
+	/^ps\.yml:7: arpanet\.plugins\.0 must be string,object/,
+);
+test(
+	wrong,
+	"a host name that is no DNS label",
+	`${HEAD}arpanet:\n  host: {name: Node_1}\n`,
+	/^ps\.yml:6: arpanet\.host\.name must match pattern/,
+);
+
+test("what powerstrip itself accepts is accepted, other top-level keys too", (t) => {
+	const config = parseConfig(
+		`${HEAD}x-mine: {anything: [at, all]}\nnotes: hello\n`,
+		"ps.yml",
+	);
+	t.deepEqual(config.endpoints, [
+		{ pattern: "POST */containers/create", pre: ["a"], post: [] },
+	]);
+	t.deepEqual(config.adapters, { a: "http://127.0.0.1:2378/pre-hook" });
+});
+
+test("what is left out has a default", (t) => {
+	const { arpanet, plugins } = parseConfig(HEAD, "ps.yml");
+	t.is(arpanet.engine, "unix:///var/run/docker.sock");
+	t.is(arpanet.consul.address, "http://127.0.0.1:8500");
+	t.is(arpanet.pluginTimeout, 10_000);
+	t.regex(arpanet.host.name, /^[a-z0-9-]+$/);
+	t.deepEqual(
+		plugins.map(({ name }) => name),
+		Object.keys(builtins),
+	);
+});
+
+test("the file that the project ships is good", async (t) => {
+	const config = await loadConfig("powerstrip.yml");
+	const found = await findPlugins(config.plugins, builtins, config.file);
+	t.deepEqual(
+		found.map(({ plugin }) => plugin.name),
+		Object.keys(builtins),
+	);
+});
+
+test("a file that is not there is named, with the remedy", async (t) => {
+	await t.throwsAsync(loadConfig("/nowhere/ps.yml"), {
+		instanceOf: ConfigError,
+		message:
+			/^\/nowhere\/ps\.yml: cannot be read \(.*\); name another with --config$/,
+	});
+});
+
+const badList = test.macro({
+	async exec(t, _: string, list: string, message: string | RegExp) {
+		const text = `${HEAD}arpanet:\n  plugins:\n${list.replaceAll(/^/gm, "    ")}\n`;
+		const { plugins, file } = parseConfig(text, "ps.yml");
+		await t.throwsAsync(findPlugins(plugins, builtins, file), {
+			instanceOf: ConfigError,
+			message,
+		});
+	},
+	title: (_, what: string) => what,
+});
+
+test(
+	badList,
+	"a plugin that needs another before it is never re-sorted",
+	"- deployment-id\n- dhcp\n- placement",
+	"ps.yml:8: plugin dhcp must stand after placement; put placement before it in the list",
+);
+test(
+	badList,
+	"a plugin stands in the list once",
+	"- deployment-id\n- deployment-id",
+	"ps.yml:8: plugin deployment-id stands in the list twice; remove one",
+);
+test(
+	badList,
+	"a plugin that is nowhere",
+	"- deployment\n",
+	/^ps\.yml:7: plugin "deployment" is not found; it is no built-in, and no file or npm package/,
+);
+test(
+	badList,
+	"a path to nothing",
+	"- ./mine.js\n",
+	/^ps\.yml:7: plugin "\.\/mine\.js" is not found; .*a path starts with \.\//,
+);
+test(
+	badList,
+	"an unknown key of a plugin",
+	"- deployment-id\n- placement\n- dhcp: {pol: 10.0.0.0/8}",
+	'ps.yml:9: unknown key "pol" in dhcp (known: pool, reserved, size); remove it',
+);
+test(
+	badList,
+	"a plugin that takes no configuration",
+	"- deployment-id: {x: 1}",
+	'ps.yml:7: unknown key "x" in deployment-id; remove it',
+);
+test(
+	badList,
+	"a setting of the wrong kind",
+	"- deployment-id\n- placement\n- dhcp: {size: many}",
+	"ps.yml:9: dhcp.size must be integer",
+);
+test(
+	badList,
+	"a pool that is no subnet",
+	"- deployment-id\n- placement\n- dhcp: {pool: wide}",
+	/^ps\.yml:9: dhcp\.pool .*10\.32\.0\.0\/12/,
+);
+test(
+	badList,
+	"a reserved range that is no subnet",
+	'- deployment-id\n- placement\n- dhcp: {reserved: ["10.0.0.0/33"]}',
+	/^ps\.yml:9: dhcp\.reserved\.0 /,
+);
+
+test("a plugin by path is loaded with its configuration checked", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	await writeFile(
+		join(folder, "mine.mjs"),
+		`export default { name: "mine", setup: () => ({}), schema: { type: "object",
+			additionalProperties: false, properties: { colour: { type: "string", default: "red" } } } };`,
+	);
+	const entry = { name: "./mine.mjs", config: {}, where: "ps.yml:7" };
+	const [found] = await findPlugins([entry], builtins, join(folder, "ps.yml"));
+	t.is(found?.plugin.name, "mine");
+	t.deepEqual(found?.config, { colour: "red" });
+});
+
+for (const [what, code, message] of [
+	[
+		"that throws while it loads",
+		'throw new Error("oops")',
+		/cannot be loaded: oops$/,
+	],
+	[
+		"without setup",
+		"export default { name: 'x' }",
+		/its default export must be \{name, setup\}$/,
+	],
+] as const) {
+	test(`a file ${what} is named with its line`, async (t) => {
+		const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+		t.teardown(() => rm(folder, { recursive: true }));
+		await writeFile(join(folder, "bad.mjs"), code);
+		const entry = { name: "./bad.mjs", config: {}, where: "ps.yml:7" };
+		const error = await t.throwsAsync(
+			findPlugins([entry], builtins, join(folder, "ps.yml")),
+			{ instanceOf: ConfigError, message },
+		);
+		t.true(
+			error.message.startsWith('ps.yml:7: plugin "./bad.mjs"') ||
+				error.message.startsWith('ps.yml:7: "./bad.mjs"'),
+		);
+	});
+}

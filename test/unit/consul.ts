@@ -1,0 +1,64 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findBinary } from "../../examples/images/tools.ts";
+
+/** A Consul of its own on loopback, empty at first. */
+export interface TestConsul {
+	/** `http://127.0.0.1:…` */
+	address: string;
+	stop(): Promise<void>;
+	/** Starts it again after a stop: empty, at the same address. */
+	start(): Promise<void>;
+}
+
+/** Starts `consul agent -dev` on free ports; it dies with the test, however that ends. */
+export async function startConsul(): Promise<TestConsul> {
+	const [http, server, serf] = await freePorts(3);
+	const address = `http://127.0.0.1:${http}`;
+	let child: ChildProcess | undefined;
+	const start = async () => {
+		child = spawn(
+			"setpriv",
+			[
+				...["--pdeathsig", "KILL", findBinary("consul"), "agent", "-dev"],
+				...["-bind", "127.0.0.1", "-client", "127.0.0.1", "-log-level", "err"],
+				...["-http-port", `${http}`, "-server-port", `${server}`],
+				...["-serf-lan-port", `${serf}`, "-serf-wan-port", "-1"],
+				...["-dns-port", "-1", "-grpc-port", "-1"],
+			],
+			{ stdio: "ignore" },
+		);
+		for (let tries = 0; tries < 200; tries++) {
+			const leader = await fetch(`${address}/v1/status/leader`)
+				.then((answer) => answer.text())
+				.catch(() => "");
+			if (/\d/.test(leader)) return;
+			await sleep(50);
+		}
+		throw new Error("consul does not come up");
+	};
+	const stop = async () => {
+		if (!child || child.exitCode !== null || child.signalCode !== null) return;
+		child.kill("SIGKILL");
+		await once(child, "exit");
+	};
+	await start();
+	return { address, start, stop };
+}
+
+async function freePorts(count: number): Promise<number[]> {
+	const servers = Array.from({ length: count }, () =>
+		createServer().listen(0, "127.0.0.1"),
+	);
+	await Promise.all(servers.map((server) => once(server, "listening")));
+	const ports = servers.map((server) => (server.address() as AddressInfo).port);
+	await Promise.all(
+		servers.map((server) => {
+			server.close();
+			return once(server, "close");
+		}),
+	);
+	return ports;
+}

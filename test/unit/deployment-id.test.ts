@@ -1,0 +1,166 @@
+import test from "ava";
+import type { NetworkCreate } from "../../pipeline/docker.ts";
+import type { HttpError } from "../../pipeline/errors.ts";
+import type { Facts, Services } from "../../pipeline/plugin.ts";
+import deploymentId from "../../plugins/deployment-id.ts";
+import { createContext } from "./doubles.ts";
+
+const hooks = deploymentId.setup({}, {} as Services, []);
+
+interface Asked {
+	name?: string;
+	labels?: Record<string, string>;
+	env?: string[];
+	header?: string;
+}
+
+function factsOf({ name, labels, env, header }: Asked): Facts {
+	const context = createContext(
+		{ ...(labels && { Labels: labels }), ...(env && { Env: env }) },
+		{ name, headers: header ? { "x-arpanet-deployment": header } : {} },
+	);
+	hooks.create?.(context);
+	return JSON.parse(JSON.stringify(context.facts)); // what is undefined is not there
+}
+
+const is = test.macro({
+	exec: (t, _: string, asked: Asked, expected: Facts) =>
+		t.deepEqual(factsOf(asked), expected),
+	title: (_, what: string) => what,
+});
+
+const compose = {
+	"com.docker.compose.project": "abc",
+	"com.docker.compose.service": "web",
+	"com.docker.compose.container-number": "2",
+	"com.docker.compose.oneoff": "False",
+};
+
+test(is, "no id, no facts", {}, {});
+test(is, "a plain name is no deployment's", { name: "web" }, {});
+test(is, "a name with two parts is no fig's", { name: "abc_web" }, {});
+test(
+	is,
+	"fig's name tells deployment, service and copy",
+	{ name: "abc_web_1" },
+	{ deployment: "abc", service: "web", index: 1 },
+);
+test(
+	is,
+	"fig's name may have capitals, a deployment has none",
+	{ name: "ABC_Web_12" },
+	{ deployment: "abc", service: "Web", index: 12 },
+);
+test(
+	is,
+	"Compose's labels tell all three",
+	{ name: "abc-web-2", labels: compose },
+	{ deployment: "abc", service: "web", index: 2 },
+);
+test(
+	is,
+	"Compose's labels stand before fig's name",
+	{ name: "xyz_db_1", labels: compose },
+	{ deployment: "abc", service: "web", index: 2 },
+);
+test(
+	is,
+	"a one-off has a deployment and is no copy of a service",
+	{
+		name: "abc_web_run_1a2b3c",
+		labels: { ...compose, "com.docker.compose.oneoff": "True" },
+	},
+	{ deployment: "abc" },
+);
+test(
+	is,
+	"the user's label stands before Compose's",
+	{ labels: { ...compose, "arpanet.deployment": "mine" } },
+	{ deployment: "mine", service: "web", index: 2 },
+);
+test(
+	is,
+	"the environment stands before Compose's labels",
+	{ labels: compose, env: ["A=1", "ARPANET_DEPLOYMENT=env"] },
+	{ deployment: "env", service: "web", index: 2 },
+);
+test(
+	is,
+	"the user's label stands before the environment",
+	{
+		labels: { "arpanet.deployment": "label" },
+		env: ["ARPANET_DEPLOYMENT=env"],
+	},
+	{ deployment: "label" },
+);
+test(
+	is,
+	"the header comes last",
+	{ name: "web", header: "head" },
+	{ deployment: "head", service: "web" },
+);
+test(
+	is,
+	"fig's name stands before the header",
+	{ name: "abc_web_1", header: "head" },
+	{ deployment: "abc", service: "web", index: 1 },
+);
+test(
+	is,
+	"the user's service stands before Compose's",
+	{ labels: { ...compose, "arpanet.service": "front" } },
+	{ deployment: "abc", service: "front", index: 2 },
+);
+test(
+	is,
+	"while Compose recreates, the name has the old id before it",
+	{
+		name: "0123456789ab_abc_web_2",
+		labels: { ...compose },
+	},
+	{ deployment: "abc", service: "web", index: 2 },
+);
+
+const refused = test.macro({
+	exec(t, id: string, suggested: string) {
+		const error = t.throws<HttpError>(() =>
+			factsOf({ labels: { "arpanet.deployment": id } }),
+		);
+		t.is(error.status, 400);
+		t.is(
+			error.message,
+			`deployment-id: "${id}" is no DNS label; use 1 to 63 of a-z, 0-9 and "-", such as docker-compose -p ${suggested}`,
+		);
+	},
+	title: (_, id: string) => `"${id.slice(0, 20)}" is refused with a better one`,
+});
+
+test(refused, "a_b", "a-b");
+test(refused, "My App", "my-app");
+test(refused, "-a-", "a");
+test(refused, "a.b", "a-b");
+test(refused, "", "abc");
+test(refused, "é", "abc");
+test(refused, "x".repeat(64), "x".repeat(63));
+
+test("a network is its deployment's by Compose's labels", (t) => {
+	const context = {
+		body: {
+			Name: "abc_back",
+			Labels: {
+				"com.docker.compose.project": "abc",
+				"com.docker.compose.network": "back",
+			},
+		} as NetworkCreate,
+		facts: {},
+		headers: {},
+	};
+	hooks.networkCreate?.(context);
+	t.deepEqual(context.facts, { deployment: "abc", network: "back" });
+});
+
+test("a network that nobody says anything of is none of ours", (t) => {
+	const context = { body: { Name: "abc_default" }, facts: {}, headers: {} };
+	hooks.networkCreate?.(context);
+	t.deepEqual(context.facts, {});
+});

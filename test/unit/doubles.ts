@@ -1,0 +1,112 @@
+import { type Logger, pino } from "pino";
+import type {
+	ContainerCreate,
+	ContainerInspect,
+	NetworkCreate,
+} from "../../pipeline/docker.ts";
+import type { Engine } from "../../pipeline/engine.ts";
+import { HttpError } from "../../pipeline/errors.ts";
+import type { CreateContext } from "../../pipeline/plugin.ts";
+
+export const silent: Logger = pino({ level: "silent" });
+
+/** A create on its way through the chain. */
+export function createContext(
+	body: ContainerCreate = {},
+	more: Partial<CreateContext> = {},
+): CreateContext {
+	return {
+		name: undefined,
+		body,
+		facts: {},
+		networks: [],
+		headers: {},
+		onlyHost: undefined,
+		record: "record",
+		previous: undefined,
+		lost: [],
+		commit: () => {},
+		hold: () => {},
+		...more,
+	};
+}
+
+/** The little of an engine that plugins ask of it, in memory. */
+export class EngineDouble {
+	readonly containers = new Map<string, ContainerInspect>();
+	readonly networks = new Map<string, NetworkCreate & { Id: string }>();
+	/** How often a network was made, by name. */
+	made: string[] = [];
+
+	/** What Docker would do with a create. @throws HttpError 409 for a name in use */
+	create(name: string, body: ContainerCreate): string {
+		if (this.#named(name)) throw new HttpError(409, "Conflict.");
+		const id = `${this.containers.size + 1}`.padStart(64, "c");
+		const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
+		this.containers.set(id, {
+			Id: id,
+			Name: `/${name}`,
+			Created: "",
+			State: {
+				Running: false,
+				Paused: false,
+				Restarting: false,
+				StartedAt: "",
+			},
+			Config: { Image: "", Labels: body.Labels ?? {}, Env: body.Env ?? [] },
+			HostConfig: body.HostConfig ?? {},
+			NetworkSettings: {
+				Networks: Object.fromEntries(
+					Object.entries(endpoints).map(([key, value]) => [key, value ?? {}]),
+				),
+			},
+		});
+		return id;
+	}
+
+	get engine(): Engine {
+		const double = {
+			url: "double",
+			inspectContainer: async (ref: string) =>
+				this.containers.get(ref) ?? this.#named(ref),
+			listContainers: async (label: string) => {
+				const [key = "", value] = label.split("=");
+				return [...this.containers.values()]
+					.filter(({ Config }) => {
+						const found = Config.Labels?.[key];
+						return value === undefined ? found !== undefined : found === value;
+					})
+					.map(({ Id, Name, Config }) => ({
+						Id,
+						Names: [Name],
+						State: "created",
+						Status: "Created",
+						Labels: Config.Labels ?? {},
+					}));
+			},
+			inspectNetwork: async (name: string) => this.networks.get(name),
+			listNetworks: async () => [...this.networks.values()],
+			createNetwork: async (body: NetworkCreate) => {
+				if (this.networks.has(body.Name)) {
+					throw new HttpError(
+						409,
+						`network with name ${body.Name} already exists`,
+					);
+				}
+				this.networks.set(body.Name, { ...body, Id: body.Name });
+				this.made.push(body.Name);
+				return { Id: body.Name };
+			},
+			removeNetwork: async (name: string) => {
+				this.networks.delete(name);
+			},
+		};
+		return double as unknown as Engine;
+	}
+
+	#named(name: string): ContainerInspect | undefined {
+		return [...this.containers.values()].find(
+			(each) => each.Name === `/${name}`,
+		);
+	}
+}
