@@ -1,0 +1,202 @@
+import { Resolver } from "node:dns/promises";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Result } from "../../examples/images/tools.ts";
+import type {
+	ContainerInspect,
+	ContainerSummary,
+	NetworkInspect,
+} from "../../pipeline/docker.ts";
+import { Engine } from "../../pipeline/engine.ts";
+import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
+import { docker } from "../lab/clients.ts";
+import type { HostOptions } from "../lab/host.ts";
+import { loadImages } from "../lab/images.ts";
+import { type Host, type Lab, startLab } from "../lab/lab.ts";
+
+/** One host with `arpanet up` on it, and what a test asks of it from outside. */
+export class Stage {
+	readonly lab: Lab;
+	readonly host: Host;
+	readonly arpanet: Arpanet;
+	/** The engine itself, to see what is true. */
+	readonly engine: Engine;
+	readonly #resolver = new Resolver({ timeout: 2_000, tries: 3 });
+
+	private constructor(lab: Lab, host: Host, arpanet: Arpanet) {
+		this.lab = lab;
+		this.host = host;
+		this.arpanet = arpanet;
+		this.engine = new Engine(host.docker);
+		this.#resolver.setServers([host.address]);
+	}
+
+	static async start(options: HostOptions = {}): Promise<Stage> {
+		const lab = await startLab(options);
+		try {
+			const [host] = lab.hosts as [Host];
+			await loadImages(host);
+			return new Stage(lab, host, await startArpanet(host));
+		} catch (error) {
+			await lab.stop();
+			throw error;
+		}
+	}
+
+	async stop(): Promise<void> {
+		await this.engine.close();
+		await this.lab.stop();
+	}
+
+	/** Writes a file into the host's folder and returns its path. */
+	async file(name: string, text: string): Promise<string> {
+		const path = join(this.host.dataDir, "files", name);
+		await mkdir(dirname(path), { recursive: true });
+		await writeFile(path, text);
+		return path;
+	}
+
+	/** The addresses that Consul's DNS gives for a name, sorted. */
+	async dns(name: string): Promise<string[]> {
+		try {
+			return (await this.#resolver.resolve4(`${name}.service.consul`)).sort();
+		} catch (error) {
+			const { code } = error as NodeJS.ErrnoException;
+			if (code === "ENOTFOUND" || code === "ENODATA") return [];
+			throw error;
+		}
+	}
+
+	/** The addresses that a container gets for a name as it would look it up itself, sorted. */
+	async dnsInside(container: string, name: string): Promise<string[]> {
+		const { stdout } = await this.inside(container, "nslookup", name);
+		const answer = stdout.slice(stdout.indexOf("\n\n"));
+		const found = answer.matchAll(/^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)/gm);
+		return [...new Set([...found].map((match) => match[1] as string))].sort();
+	}
+
+	/** Runs a command in a container, through the gateway. */
+	inside(container: string, ...command: string[]): Promise<Result> {
+		return docker(this.arpanet, ["exec", container, ...command]);
+	}
+
+	/** All containers of a project, stopped ones too, as the engine has them, by name. */
+	async containers(
+		project: string,
+		service?: string,
+	): Promise<ContainerInspect[]> {
+		const rows: ContainerSummary[] = await this.engine.listContainers(
+			`com.docker.compose.project=${project}`,
+		);
+		const all = await Promise.all(
+			rows.map(({ Id }) => this.engine.inspectContainer(Id)),
+		);
+		return all
+			.filter((each) => each !== undefined)
+			.filter(({ Config }) => !service || serviceOf(Config.Labels) === service)
+			.sort((a, b) => a.Name.localeCompare(b.Name));
+	}
+
+	/** The addresses of the running copies of a service in one of its networks, as the engine has them, sorted. */
+	async running(
+		project: string,
+		service: string,
+		network = `${project}_default`,
+	): Promise<string[]> {
+		return (await this.containers(project, service))
+			.filter(({ State }) => State.Running && !State.Paused)
+			.filter(({ Config }) => !isOneOff(Config.Labels))
+			.map((container) => addressIn(container, network))
+			.sort();
+	}
+
+	network(name: string): Promise<NetworkInspect | undefined> {
+		return this.engine.inspectNetwork(name);
+	}
+
+	/** Keys of Consul that begin so. */
+	async keys(prefix = "arpanet/"): Promise<string[]> {
+		const answer = await fetch(`${this.host.consul}/v1/kv/${prefix}?keys`);
+		return answer.status === 404 ? [] : ((await answer.json()) as string[]);
+	}
+
+	/** Addresses leased to containers in a network, each with the container's name. */
+	async leases(scope: string): Promise<Record<string, string>> {
+		const prefix = `arpanet/leases/${scope}/`;
+		const answer = await fetch(`${this.host.consul}/v1/kv/${prefix}?recurse`);
+		if (answer.status === 404) return {};
+		const rows = (await answer.json()) as { Key: string; Value: string }[];
+		const leases = rows.map(({ Key, Value }) => [
+			Key.slice(prefix.length),
+			JSON.parse(Buffer.from(Value, "base64").toString()).container,
+		]);
+		return Object.fromEntries(leases.filter(([, container]) => container));
+	}
+
+	/** The ServiceIDs registered under this host, sorted. */
+	async registered(): Promise<{ id: string; name: string; address: string }[]> {
+		const answer = await fetch(
+			`${this.host.consul}/v1/catalog/node/arpanet-${this.host.name}`,
+		);
+		const node = (await answer.json()) as {
+			Services: Record<
+				string,
+				{ ID: string; Service: string; Address: string }
+			>;
+		} | null;
+		return Object.values(node?.Services ?? {})
+			.map(({ ID, Service, Address }) => ({
+				id: ID,
+				name: Service,
+				address: Address,
+			}))
+			.sort((a, b) => a.id.localeCompare(b.id));
+	}
+}
+
+/** Calls until it does not throw, for as long as a slow machine may need. */
+export async function within<T>(
+	seconds: number,
+	attempt: () => Promise<T>,
+): Promise<T> {
+	const end = performance.now() + seconds * 1000;
+	for (;;) {
+		try {
+			return await attempt();
+		} catch (error) {
+			if (performance.now() > end) throw error;
+			await sleep(100);
+		}
+	}
+}
+
+/** Gives what a look gives once it satisfies; for a test to assert on, it gives the last one when time is up. */
+export async function eventually<T>(
+	look: () => Promise<T>,
+	satisfies: (seen: T) => boolean,
+	seconds = 20,
+): Promise<T> {
+	const end = performance.now() + seconds * 1000;
+	for (;;) {
+		const seen = await look();
+		if (satisfies(seen) || performance.now() > end) return seen;
+		await sleep(100);
+	}
+}
+
+/** A container's address in a network, as Docker has it. */
+export function addressIn(
+	{ NetworkSettings }: ContainerInspect,
+	network: string,
+): string {
+	return NetworkSettings.Networks[network]?.IPAddress ?? "";
+}
+
+function serviceOf(labels: Record<string, string> | null): string | undefined {
+	return labels?.["com.docker.compose.service"];
+}
+
+function isOneOff(labels: Record<string, string> | null): boolean {
+	return labels?.["com.docker.compose.oneoff"] === "True";
+}
