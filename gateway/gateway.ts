@@ -6,7 +6,7 @@ import type { Adapter } from "../pipeline/protocol.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
 import { type Endpoint, endpointMatcher } from "./endpoints.ts";
 import { HookRunner } from "./hooks.ts";
-import { type EngineAddress, EnginePool } from "./upstream.ts";
+import { type EngineAddress, EnginePool, WINDOW } from "./upstream.ts";
 
 export type { Endpoint } from "./endpoints.ts";
 export { HttpAdapter } from "./http-adapter.ts";
@@ -59,6 +59,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 			{
 				allowHalfOpen: true,
 				noDelay: true,
+				highWaterMark: WINDOW,
 				keepAlive: true,
 				keepAliveInitialDelay: KEEP_ALIVE,
 			},

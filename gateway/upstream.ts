@@ -25,6 +25,11 @@ export interface Upstream {
 /** More connections than this are not kept for later. */
 const MAX_IDLE = 64;
 const CONNECT_LIMIT = 10_000;
+/**
+ * Bytes that a slow reader may be behind before the writer is held back. Node's 16 KiB are less than
+ * one read, so every chunk would stop and start the stream.
+ */
+export const WINDOW = 512 * 1024;
 
 /** Kept-alive connections to one engine. */
 export class EnginePool {
@@ -57,7 +62,12 @@ export class EnginePool {
 		const { address } = this;
 		const where =
 			"socketPath" in address ? { path: address.socketPath } : address;
-		const socket = connect({ ...where, allowHalfOpen: true, noDelay: true });
+		const options = {
+			allowHalfOpen: true,
+			noDelay: true,
+			highWaterMark: WINDOW,
+		};
+		const socket = connect({ ...where, ...options });
 		const upstream: Upstream = { socket, sink, reused: false };
 		const limit = setTimeout(() => {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
