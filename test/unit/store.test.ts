@@ -1,0 +1,205 @@
+import test from "ava";
+import { HttpError } from "../../pipeline/errors.ts";
+import { Conflict, type Operation, Store } from "../../pipeline/state/store.ts";
+import { startConsul, type TestConsul } from "./consul.ts";
+
+let consul: TestConsul;
+const stores: Store[] = [];
+
+test.before(async () => {
+	consul = await startConsul();
+});
+test.after.always(async () => {
+	for (const store of stores) store.close();
+	await consul?.stop();
+});
+
+function newStore(): Store {
+	const store = new Store({ address: consul.address });
+	stores.push(store);
+	return store;
+}
+
+const create = (key: string, value: unknown = 1): Operation => ({
+	verb: "create",
+	key,
+	value,
+});
+
+test.serial("what was written is read back, with its index", async (t) => {
+	const store = newStore();
+	await store.commit([create("one/a", { x: [1, "ü"] }), create("one/b", null)]);
+	t.deepEqual((await store.get("one/a"))?.value, { x: [1, "ü"] });
+	t.deepEqual(
+		(await store.list("one/")).map(({ key, value }) => [key, value]),
+		[
+			["one/a", { x: [1, "ü"] }],
+			["one/b", null],
+		],
+	);
+	t.deepEqual(await store.keys("one/"), ["one/a", "one/b"]);
+});
+
+test.serial("what is not there is undefined, or nothing", async (t) => {
+	const store = newStore();
+	t.is(await store.get("none"), undefined);
+	t.deepEqual(await store.list("none/"), []);
+	t.deepEqual(await store.keys("none/"), []);
+});
+
+test.serial("commits at once share transactions", async (t) => {
+	const store = newStore();
+	await Promise.all(
+		Array.from({ length: 300 }, (_, i) => store.commit([create(`many/${i}`)])),
+	);
+	t.is((await store.keys("many/")).length, 300);
+	t.true(store.requests <= 300 / 64 + 4, `${store.requests} requests`);
+});
+
+test.serial("checks that many commits share are sent once", async (t) => {
+	const store = newStore();
+	await store.commit([create("shared/network")]);
+	const { index } = (await store.get("shared/network")) as { index: number };
+	const before = store.requests;
+	await Promise.all(
+		Array.from({ length: 126 }, (_, i) =>
+			store.commit([
+				{ verb: "check", key: "shared/network", index },
+				create(`shared/${i}`),
+			]),
+		),
+	);
+	t.true(store.requests - before <= 4, `${store.requests - before} requests`);
+});
+
+test.serial(
+	"one that loses takes none of those down that wait with it",
+	async (t) => {
+		const store = newStore();
+		await store.commit([create("taken/17"), create("taken/99")]);
+		const results = await Promise.allSettled(
+			Array.from({ length: 128 }, (_, i) =>
+				store.commit([create(`beside/${i}`), create(`taken/${i}`)]),
+			),
+		);
+		const lost = results.flatMap((result, i) =>
+			result.status === "rejected" ? [[i, result.reason] as const] : [],
+		);
+		t.deepEqual(
+			lost.map(([i, reason]) => [
+				i,
+				reason instanceof Conflict,
+				reason.operation.key,
+			]),
+			[
+				[17, true, "taken/17"],
+				[99, true, "taken/99"],
+			],
+		);
+		const written = new Set(await store.keys("beside/"));
+		t.is(written.size, 126);
+		t.false(written.has("beside/17"));
+	},
+);
+
+test.serial(
+	"of many that want one key, one gets it and the others are told so",
+	async (t) => {
+		const all = [newStore(), newStore(), newStore()];
+		const results = await Promise.allSettled(
+			Array.from({ length: 60 }, (_, i) =>
+				(all[i % 3] as Store).commit([
+					create("wanted", i),
+					create(`with/${i}`),
+				]),
+			),
+		);
+		const won = results.flatMap(({ status }, i) =>
+			status === "fulfilled" ? [i] : [],
+		);
+		t.is(won.length, 1);
+		t.is((await newStore().get("wanted"))?.value, won[0]);
+		t.deepEqual(await newStore().keys("with/"), [`with/${won[0]}`]);
+		for (const result of results) {
+			if (result.status === "fulfilled") continue;
+			t.true(result.reason instanceof Conflict);
+			t.is(result.reason.operation.key, "wanted");
+		}
+	},
+);
+
+const loses = test.macro({
+	async exec(t, _: string, make: (index: number) => Operation) {
+		const store = newStore();
+		const key = `lost/${t.title}`;
+		await store.commit([create(key, "old")]);
+		const { index } = (await store.get(key)) as { index: number };
+		await store.commit([{ verb: "set", key, value: "new" }]);
+		const operation = { ...make(index), key } as Operation;
+		const other = create(`${key}/other`);
+		const error = await t.throwsAsync<Conflict>(
+			store.commit([other, operation]),
+		);
+		t.true(error instanceof Conflict);
+		t.deepEqual(error.operation, operation);
+		t.is((await store.get(key))?.value, "new");
+		t.is(await store.get(`${key}/other`), undefined);
+	},
+	title: (_, what: string) => `${what} loses when the key was written since`,
+});
+
+test.serial(loses, "an update", (index) => ({
+	verb: "update",
+	key: "",
+	value: 2,
+	index,
+}));
+test.serial(loses, "a check", (index) => ({ verb: "check", key: "", index }));
+test.serial(loses, "an indexed delete", (index) => ({
+	verb: "delete",
+	key: "",
+	index,
+}));
+test.serial(loses, "a create", () => create(""));
+
+test.serial("a delete of what is not there is success", async (t) => {
+	await t.notThrowsAsync(
+		newStore().commit([{ verb: "delete", key: "nothing" }]),
+	);
+});
+
+test.serial(
+	"more operations than Consul takes at once are refused before they are sent",
+	async (t) => {
+		const store = newStore();
+		const many = Array.from({ length: 65 }, (_, i) => create(`big/${i}`));
+		t.throws(() => store.commit(many), { message: /65 operations is too big/ });
+		t.is(store.requests, 0);
+	},
+);
+
+test.serial(
+	"a Consul that is away is a 503 that says what to do, soon",
+	async (t) => {
+		const store = newStore();
+		await consul.stop();
+		const began = performance.now();
+		for (const attempt of [
+			() => store.get("x"),
+			() => store.list("x"),
+			() => store.keys("x"),
+			() => store.commit([create("x")]),
+		]) {
+			const error = await t.throwsAsync<HttpError>(attempt());
+			t.true(error instanceof HttpError);
+			t.is(error.status, 503);
+			t.regex(
+				error.message,
+				/^consul: http:\/\/127\.0\.0\.1:\d+ does not answer \(.*\); running containers are not touched: start Consul and try again$/,
+			);
+		}
+		t.true(performance.now() - began < 5_000);
+		await consul.start();
+		await t.notThrowsAsync(store.commit([create("back")]));
+	},
+);
