@@ -1,3 +1,5 @@
+import { Ajv } from "ajv";
+
 /**
  * The parts of Docker's API objects that arpanet reads or writes, by Docker's own names.
  * Everything else in a body is carried along untouched.
@@ -104,3 +106,81 @@ export interface EngineEvent {
 	time: number;
 	timeNano: number;
 }
+
+const text = { type: "string" };
+const texts = { type: ["array", "null"], items: text };
+const labels = { type: ["object", "null"], additionalProperties: text };
+const endpoint = {
+	type: ["object", "null"],
+	properties: {
+		IPAMConfig: {
+			type: ["object", "null"],
+			properties: { IPv4Address: text },
+		},
+		Aliases: texts,
+		Links: texts,
+	},
+};
+
+const ajv = new Ajv({ allowUnionTypes: true });
+
+/**
+ * Whether what arpanet reads of a body is of the kind that Docker asks for. If it is not, Docker is
+ * the one to say so, in its own words.
+ */
+export const isContainerCreate = ajv.compile<ContainerCreate>({
+	type: "object",
+	properties: {
+		Env: texts,
+		Labels: labels,
+		HostConfig: {
+			type: ["object", "null"],
+			properties: {
+				NetworkMode: text,
+				Links: texts,
+				Dns: texts,
+				DnsSearch: texts,
+				DnsOptions: texts,
+			},
+		},
+		NetworkingConfig: {
+			type: ["object", "null"],
+			properties: {
+				EndpointsConfig: {
+					type: ["object", "null"],
+					additionalProperties: endpoint,
+				},
+			},
+		},
+	},
+});
+
+/** As `isContainerCreate`. */
+export const isNetworkCreate = ajv.compile<NetworkCreate>({
+	type: "object",
+	required: ["Name"],
+	properties: {
+		Name: text,
+		Driver: text,
+		Labels: labels,
+		IPAM: {
+			type: ["object", "null"],
+			properties: {
+				Config: {
+					type: ["array", "null"],
+					items: {
+						type: "object",
+						properties: { Subnet: text, Gateway: text, IPRange: text },
+					},
+				},
+			},
+		},
+	},
+});
+
+/** As `isContainerCreate`. */
+export const isNetworkConnect = ajv.compile<NetworkConnect>({
+	type: "object",
+	required: ["Container"],
+	properties: { Container: text, EndpointConfig: endpoint },
+});

@@ -1,4 +1,9 @@
 import type { Logger } from "pino";
+import {
+	isContainerCreate,
+	isNetworkConnect,
+	isNetworkCreate,
+} from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
@@ -84,17 +89,28 @@ export class Pipeline implements Adapter {
 		headers: HookHeaders,
 	): Promise<object | undefined> {
 		switch (verb) {
-			case "create":
+			case "create": {
+				const body = parseBody(request);
+				if (!isContainerCreate(body)) return undefined;
 				return this.#containers.create({
 					name: query.get("name")?.replace(/^\//, "") || undefined,
-					body: parseBody(request),
+					body,
 					headers,
 					onlyHost: this.#onlyHost,
 				});
-			case "networkCreate":
-				return this.#networks.create(parseBody(request), headers);
-			case "connect":
-				return this.#containers.connect(ref, parseBody(request));
+			}
+			case "networkCreate": {
+				const body = parseBody(request);
+				return isNetworkCreate(body)
+					? this.#networks.create(body, headers)
+					: undefined;
+			}
+			case "connect": {
+				const body = parseBody(request);
+				return isNetworkConnect(body)
+					? this.#containers.connect(ref, body)
+					: undefined;
+			}
 			case "start":
 				await this.#containers.starting(ref);
 				return undefined;
