@@ -1,56 +1,132 @@
 #!/usr/bin/env node
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { pino } from "pino";
 import { loadConfig } from "../pipeline/config.ts";
 import { messageOf } from "../pipeline/errors.ts";
-import { boot } from "./boot.ts";
-import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
+import { check } from "./check.ts";
+import { findConfig, version } from "./files.ts";
+import { ps } from "./ps.ts";
+import { type TryOptions, tryOut } from "./try.ts";
+import { ALL_ROLES, type RoleName, runRoles } from "./up.ts";
 
-interface Options {
-	config: string;
-}
+const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 const program = new Command("arpanet")
 	.description("A plain fig.yml or Compose file over many Docker hosts")
 	.configureHelp({ showGlobalOptions: true })
-	.option("-c, --config <file>", "powerstrip.yml to use", "powerstrip.yml");
+	.version(version())
+	.option(
+		"-c, --config <file>",
+		"powerstrip.yml to use (default: ./powerstrip.yml, else /etc/powerstrip/adapters.yml, else the one that comes with arpanet)",
+	)
+	.addHelpText(
+		"after",
+		example(
+			"arpanet up &",
+			"DOCKER_HOST=tcp://127.0.0.1:2375 docker-compose -p abc -f fig.yml up -d",
+		),
+	);
+
+role(
+	"up",
+	"run everything in this process, with a Consul of its own if none runs here",
+	ALL_ROLES,
+	"arpanet up --log-level debug",
+);
+role(
+	"gateway",
+	"run Docker's API in front of the engine",
+	["gateway"],
+	"arpanet gateway --config /etc/powerstrip/adapters.yml",
+);
+role(
+	"adapter",
+	"run the two endpoints that a powerstrip calls",
+	["adapter"],
+	"arpanet adapter --log-level warn",
+);
+role(
+	"agent",
+	"watch this host's engine and keep Consul true",
+	["agent"],
+	"arpanet agent",
+);
 
 program
-	.command("up")
-	.description("run gateway, adapter and agent in this process")
-	.action(() => run(["adapter", "agent", "gateway"]));
-for (const [role, text] of [
-	["gateway", "run Docker's API in front of the engine"],
-	["adapter", "run the endpoints that a powerstrip calls"],
-	["agent", "watch this host's engine and keep Consul true"],
-] as const) {
+	.command("ps")
+	.description("show deployments, their copies, addresses and names in DNS")
+	.option("--json", "for programs: the same as JSON")
+	.addHelpText("after", example("arpanet ps"))
+	.action(async (options: { json?: boolean }) => {
+		print(await ps(await config(), options.json ?? false));
+	});
+
+program
+	.command("try")
+	.description(
+		"show what the plugins make of a create body; needs neither Docker nor Consul",
+	)
+	.argument("<file>", "JSON body of POST /containers/create; - is stdin")
+	.option("--name <name>", "name that the client asks for, such as abc_web_1")
+	.option("--host <host>", "the only host that it may be placed on")
+	.addHelpText(
+		"after",
+		example(
+			`echo '{"Image": "busybox"}' | arpanet try - --name abc_web_1`,
+			"arpanet try body.json",
+		),
+	)
+	.action(async (file: string, options: TryOptions) => {
+		const { text, failed } = await tryOut(await config(), file, options);
+		print(text);
+		if (failed) process.exitCode = 1;
+	});
+
+program
+	.command("check")
+	.description(
+		"look at the configuration and at everything arpanet needs: what is wrong, and what to do",
+	)
+	.addHelpText("after", example("arpanet check -c powerstrip.yml"))
+	.action(async () => {
+		if (!(await check(configFile(), print))) process.exitCode = 1;
+	});
+
+function role(
+	name: string,
+	text: string,
+	roles: readonly RoleName[],
+	sample: string,
+): void {
 	program
-		.command(role)
+		.command(name)
 		.description(text)
-		.action(() => run([role]));
+		.addOption(
+			new Option("--log-level <level>", "the least that is logged")
+				.choices(LEVELS)
+				.default("info"),
+		)
+		.addHelpText("after", example(sample))
+		.action(async ({ logLevel }: { logLevel: string }) => {
+			const log = pino({ name: "arpanet", level: logLevel });
+			await runRoles(roles, await config(), log, name === "up");
+		});
 }
 
-/** Runs roles until SIGINT or SIGTERM; the gateway starts last and stops first. */
-async function run(roles: ("gateway" | "adapter" | "agent")[]): Promise<void> {
-	const log = pino({ name: "arpanet" });
-	const config = await loadConfig(program.opts<Options>().config);
-	const booted = await boot(config, log);
-	const running: Role[] = [];
-	for (const role of roles) {
-		if (role === "adapter") running.push(await runAdapter(config, log, booted));
-		if (role === "agent") running.push(runAgent(booted));
-		if (role === "gateway") {
-			const local = roles.includes("adapter") ? booted.pipeline : undefined;
-			running.push(await runGateway(config, log, local));
-		}
-	}
-	const signal = await new Promise<string>((resolve) => {
-		process.once("SIGINT", resolve);
-		process.once("SIGTERM", resolve);
-	});
-	log.info({ signal }, "stopping");
-	for (const role of running.reverse()) await role.stop();
-	await booted.close();
+function example(...lines: string[]): string {
+	return ["", "Example:", ...lines.map((line) => `  ${line}`)].join("\n");
+}
+
+function configFile(): string {
+	return findConfig(program.opts<{ config?: string }>().config);
+}
+
+function config() {
+	return loadConfig(configFile());
+}
+
+function print(text: string): void {
+	process.stdout.write(`${text}\n`);
 }
 
 try {

@@ -6,13 +6,19 @@ import { Engine } from "../pipeline/engine.ts";
 import { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
-import { findPlugins, setUp } from "../pipeline/load.ts";
+import { findPlugins, type Loaded, setUp } from "../pipeline/load.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
-import type { Services } from "../pipeline/plugin.ts";
+import type { Host, Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Store } from "../pipeline/state/store.ts";
 import { builtins } from "../plugins/index.ts";
+
+/** What lies outside of arpanet: `arpanet try` brings its own. */
+export interface Outside {
+	store: Store;
+	engine: Engine;
+}
 
 /** Everything that a role of arpanet is made of. */
 export interface Booted {
@@ -27,28 +33,27 @@ export interface Booted {
 
 /**
  * Puts the parts together as the configuration says; connects to nothing yet.
+ * @param observe may wrap the plugins before they are put into the chain
  * @throws ConfigError for a plugin that is not there or not configured well
  */
-export async function boot(config: Config, log: Logger): Promise<Booted> {
-	const found = await findPlugins(config.plugins, builtins, config.file);
-	const store = new Store(config.arpanet.consul);
-	const engine = new Engine(config.arpanet.engine);
+export async function boot(
+	config: Config,
+	log: Logger,
+	outside: Outside = real(config),
+	observe: (plugins: Loaded[]) => Loaded[] = (plugins) => plugins,
+): Promise<Booted> {
+	const { store, engine } = outside;
 	const services: Services = {
 		store,
 		networks: new Networks(store),
 		containers: new Containers(store),
 		engine: () => engine,
-		host: {
-			name: config.arpanet.host.name,
-			address: config.arpanet.host.address ?? defaultAddress(),
-		},
+		host: hostOf(config),
 		log,
 	};
-	const chain = new Chain(
-		setUp(found, services),
-		config.arpanet.pluginTimeout,
-		log,
-	);
+	const found = await findPlugins(config.plugins, builtins, config.file);
+	const plugins = observe(setUp(found, services));
+	const chain = new Chain(plugins, config.arpanet.pluginTimeout, log);
 	const networks = new NetworkLifecycle(chain, services);
 	const containers = new ContainerLifecycle(chain, services, networks);
 	return {
@@ -62,6 +67,20 @@ export async function boot(config: Config, log: Logger): Promise<Booted> {
 			await engine.close();
 		},
 	};
+}
+
+/** The Consul and the engine that the configuration names; connects to neither yet. */
+export function real(config: Config): Outside {
+	return {
+		store: new Store(config.arpanet.consul),
+		engine: new Engine(config.arpanet.engine),
+	};
+}
+
+/** This host as the configuration or the machine itself names it. */
+export function hostOf(config: Config): Host {
+	const { name, address = defaultAddress() } = config.arpanet.host;
+	return { name, address };
 }
 
 /** Interfaces that engines and other overlays make: their addresses are not the host's. */

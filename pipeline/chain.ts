@@ -103,6 +103,11 @@ export class Chain {
 	/** An error meant for the user goes on as it is; any other is the plugin's fault and says so. */
 	#named(plugin: Loaded, moment: string, error: unknown): Error {
 		if (error instanceof HttpError || error instanceof Conflict) return error;
+		// a plugin from elsewhere need not import our class to refuse
+		const { status } = (error ?? {}) as { status?: unknown };
+		if (error instanceof Error && isHttpError(status)) {
+			return new HttpError(status, error.message, { cause: error });
+		}
 		this.#log.error(
 			{ plugin: plugin.name, hook: moment, err: error },
 			"plugin threw",
@@ -113,4 +118,10 @@ export class Chain {
 			{ cause: error },
 		);
 	}
+}
+
+function isHttpError(status: unknown): status is number {
+	return (
+		Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
+	);
 }

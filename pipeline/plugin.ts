@@ -22,6 +22,12 @@ import type { Entry, Operation, Store } from "./state/store.ts";
  * (`arpanet.colour`) on the container and in Consul, never in memory.
  */
 export interface Facts {
+	/** Id of the deployment: `abc`. */
+	deployment?: string;
+	/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
+	service?: string;
+	/** Number of the copy, from 1. */
+	index?: number;
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;
 	/** Scope of the network that `address` is leased in; see NetworkRecord. */

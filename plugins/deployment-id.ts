@@ -2,17 +2,6 @@ import type { ContainerCreate } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin } from "../pipeline/plugin.ts";
 
-declare module "../pipeline/plugin.ts" {
-	interface Facts {
-		/** Id of the deployment: `abc`. */
-		deployment?: string;
-		/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
-		service?: string;
-		/** Number of the copy, from 1. */
-		index?: number;
-	}
-}
-
 const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 /** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;

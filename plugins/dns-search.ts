@@ -66,16 +66,23 @@ export function hostResolvers(
 	files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"],
 ): string[] {
 	for (const file of files) {
-		let text: string;
-		try {
-			text = readFileSync(file, "utf8");
-		} catch {
-			continue; // no such file on this machine
-		}
-		const found = [...text.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)/gm)]
-			.map((match) => match[1] as string)
-			.filter((address) => !address.startsWith("127."));
+		const found = nameServers(file).filter(
+			(address) => !address.startsWith("127."),
+		);
 		if (found.length > 0) return found;
 	}
 	return [];
+}
+
+/** The IPv4 name servers that a resolv.conf lists; none if there is no such file. */
+export function nameServers(file = "/etc/resolv.conf"): string[] {
+	let text: string;
+	try {
+		text = readFileSync(file, "utf8");
+	} catch {
+		return []; // no such file on this machine
+	}
+	return [...text.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)/gm)].map(
+		(match) => match[1] as string,
+	);
 }

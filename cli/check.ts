@@ -1,0 +1,56 @@
+import { pino } from "pino";
+import { type Config, loadConfig } from "../pipeline/config.ts";
+import { messageOf } from "../pipeline/errors.ts";
+import { type Found, findPlugins } from "../pipeline/load.ts";
+import type { Pool } from "../pipeline/state/networks.ts";
+import { builtins } from "../plugins/index.ts";
+import { boot, hostOf } from "./boot.ts";
+import { checkConsul } from "./checks/consul.ts";
+import { checkEngine } from "./checks/engine.ts";
+import { type Finding, ok } from "./checks/finding.ts";
+import { checkAdapters, checkGateway } from "./checks/listening.ts";
+import { checkPool } from "./checks/pool.ts";
+
+/**
+ * Looks at the configuration and at all parts that arpanet stands on; changes nothing.
+ * @param print gets one line for each thing that was looked at
+ * @returns whether nothing failed
+ */
+export async function check(
+	file: string,
+	print: (line: string) => void,
+): Promise<boolean> {
+	let good = true;
+	const tell = ({ level, what, remedy }: Finding) => {
+		if (level === "fail") good = false;
+		print(`${level.padEnd(4)}  ${what}${remedy ? `; ${remedy}` : ""}`);
+	};
+	let config: Config;
+	let found: Found[];
+	try {
+		config = await loadConfig(file);
+		tell(ok(`configuration: ${file}`));
+		found = await findPlugins(config.plugins, builtins, file);
+		await (await boot(config, pino({ level: "silent" }))).close();
+		tell(ok(`plugins: ${found.map(({ plugin }) => plugin.name).join(", ")}`));
+	} catch (error) {
+		tell({ level: "fail", what: messageOf(error) }); // says the remedy itself
+		return good;
+	}
+	const settings = new Map(
+		found.map(({ plugin, config }) => [plugin.name, config]),
+	);
+	const dns = settings.get("dns-search") as { servers: string[] } | undefined;
+	const pool = settings.get("dhcp") as Pool | undefined;
+	const servers = dns?.servers.length ? dns.servers : [hostOf(config).address];
+	for (const part of [
+		checkEngine(config),
+		checkConsul(config, dns ? servers : []),
+		checkAdapters(config),
+		checkGateway(config),
+		pool ? checkPool(config, pool) : [],
+	]) {
+		for (const finding of await part) tell(finding);
+	}
+	return good;
+}

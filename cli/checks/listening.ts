@@ -1,0 +1,66 @@
+import type { Config } from "../../pipeline/config.ts";
+import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
+import { messageOf } from "../../pipeline/errors.ts";
+import { addressOf, ask } from "../ask.ts";
+import { describe, isArpanet, listenerAt } from "../listeners.ts";
+import { ANSWER_MS, type Finding, fail, ok } from "./finding.ts";
+
+/** Every adapter answers, or will as soon as arpanet is up. */
+export function checkAdapters(config: Config): Promise<Finding[]> {
+	const own = new URL(config.arpanet.adapter.listen).host;
+	return Promise.all(
+		Object.entries(config.adapters).map(async ([name, url]) => {
+			const { host, pathname } = new URL(url);
+			try {
+				await ask(addressOf(url), pathname, ANSWER_MS);
+				return ok(`adapter ${name}: ${url} answers`);
+			} catch (error) {
+				if (host === own && codeOf(error) === "ECONNREFUSED") {
+					return ok(`adapter ${name}: ${url} is free for arpanet up`);
+				}
+				return fail(
+					`adapter ${name}: ${url} does not answer (${messageOf(error)})`,
+					"start it, or correct its URL under adapters",
+				);
+			}
+		}),
+	);
+}
+
+/** Where the gateway shall listen nobody else does. */
+export function checkGateway(config: Config): Promise<Finding[]> {
+	return Promise.all(
+		config.arpanet.gateway.listen.map(async (listen) => {
+			let address: EngineAddress;
+			try {
+				address = parseEngineUrl(listen);
+			} catch (error) {
+				return fail(
+					`gateway: ${messageOf(error)}`,
+					"correct arpanet.gateway.listen",
+				);
+			}
+			try {
+				await ask(address, "/_ping", ANSWER_MS);
+			} catch (error) {
+				if (["ECONNREFUSED", "ENOENT"].includes(codeOf(error) ?? "")) {
+					return ok(`gateway: ${listen} is free`);
+				}
+			}
+			const listener = await listenerAt(
+				"port" in address
+					? { port: address.port }
+					: { path: address.socketPath },
+			);
+			if (isArpanet(listener)) return ok(`gateway: listens on ${listen}`);
+			return fail(
+				`gateway: ${describe(listener)} listens on ${listen}`,
+				"stop it, or choose another address in arpanet.gateway.listen",
+			);
+		}),
+	);
+}
+
+function codeOf(error: unknown): string | undefined {
+	return (error as NodeJS.ErrnoException).code;
+}

@@ -1,0 +1,77 @@
+import { readFile } from "node:fs/promises";
+import { Netmask } from "netmask";
+import type { Config } from "../../pipeline/config.ts";
+import { Engine } from "../../pipeline/engine.ts";
+import { toAddress } from "../../pipeline/state/leases.ts";
+import type { Pool } from "../../pipeline/state/networks.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
+
+/** A route of this machine that is not the default one. */
+interface Route {
+	subnet: Netmask;
+	device: string;
+}
+
+/** Addresses that dhcp gives do not hide what this host reaches elsewhere. */
+export async function checkPool(
+	config: Config,
+	{ pool, reserved }: Pool,
+): Promise<Finding[]> {
+	const whole = new Netmask(pool);
+	const kept = reserved.map((range) => new Netmask(range));
+	const own = await ownSubnets(config);
+	const inside = (await routes()).filter(
+		({ subnet }) =>
+			overlap(whole, subnet) &&
+			!own.has(subnet.toString()) &&
+			!kept.some((range) => range.contains(subnet)),
+	);
+	if (inside.length === 0)
+		return [ok(`dhcp: no route of this host in ${pool}`)];
+	return inside.map(({ subnet, device }) => {
+		const what = `dhcp: pool ${pool} overlaps ${subnet}, which this host reaches by ${device}`;
+		return subnet.contains(whole)
+			? fail(what, "set another pool, such as 172.20.0.0/14")
+			: warn(what, `add ${subnet} to "reserved" of dhcp, or set another pool`);
+	});
+}
+
+/** The subnets that are routed to bridges which arpanet itself has made. */
+async function ownSubnets(config: Config): Promise<Set<string>> {
+	const engine = new Engine(config.arpanet.engine);
+	try {
+		const networks = await engine.listNetworks("arpanet.network");
+		return new Set(
+			networks.flatMap(({ IPAM }) =>
+				(IPAM?.Config ?? []).map(({ Subnet = "" }) => Subnet),
+			),
+		);
+	} catch {
+		return new Set(); // that the engine does not answer another line says
+	} finally {
+		await engine.close();
+	}
+}
+
+async function routes(): Promise<Route[]> {
+	const text = await readFile("/proc/net/route", "utf8").catch(() => "");
+	return text
+		.split("\n")
+		.slice(1)
+		.filter(Boolean)
+		.map((line) => line.split("\t"))
+		.filter(([, , , , , , , mask]) => mask !== "00000000")
+		.map(([device = "", base = "", , , , , , mask = ""]) => ({
+			device,
+			subnet: new Netmask(fromKernel(base), fromKernel(mask)),
+		}));
+}
+
+/** The kernel shows addresses in hexadecimal as they lie in memory: the last octet first on a usual machine. */
+function fromKernel(hex: string): string {
+	return toAddress(Buffer.from(hex, "hex").readUInt32LE(0));
+}
+
+function overlap(a: Netmask, b: Netmask): boolean {
+	return a.contains(b.base) || b.contains(a.base);
+}

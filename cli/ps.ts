@@ -1,0 +1,85 @@
+import type { Config } from "../pipeline/config.ts";
+import type { ContainerSummary } from "../pipeline/docker.ts";
+import { messageOf } from "../pipeline/errors.ts";
+import { real } from "./boot.ts";
+import { type Copy, type Deployment, readCluster } from "./cluster.ts";
+import { table } from "./table.ts";
+
+/**
+ * What runs, as Consul and this host's engine know it.
+ * @returns a table for people, or JSON for programs
+ * @throws HttpError 503 when Consul does not answer; an engine that does not is a line in the table
+ */
+export async function ps(config: Config, json: boolean): Promise<string> {
+	const { store, engine } = real(config);
+	try {
+		let containers: ContainerSummary[] = [];
+		let note = "";
+		try {
+			containers = await engine.listContainers("arpanet.host");
+		} catch (error) {
+			note = `\n(no states: ${messageOf(error)})`;
+		}
+		const cluster = await readCluster(store, containers, domainOf(config));
+		if (json) return JSON.stringify(cluster, null, 2);
+		if (cluster.length === 0) return empty(config) + note;
+		return cluster.map(drawn).join("\n\n") + note;
+	} finally {
+		store.close();
+		await engine.close();
+	}
+}
+
+function domainOf(config: Config): string {
+	const entry = config.plugins.find(({ name }) => name === "dns-search");
+	const { domain } = (entry?.config ?? {}) as { domain?: string };
+	return domain ?? "service.consul";
+}
+
+function empty(config: Config): string {
+	const [listen] = config.arpanet.gateway.listen;
+	return `No deployments. Start one, with arpanet up running:\n  DOCKER_HOST=${listen} docker-compose -p abc -f fig.yml up -d`;
+}
+
+const HEAD = [
+	"SERVICE",
+	"COPY",
+	"CONTAINER",
+	"HOST",
+	"ADDRESS",
+	"STATE",
+	"DNS",
+	"NAME",
+];
+
+function drawn({ deployment, networks, copies }: Deployment): string {
+	const subnets = networks.map(({ name, subnet }) => `${name} ${subnet}`);
+	const rows = table([HEAD, ...copies.flatMap(cells)]);
+	return [
+		`${deployment}  (${subnets.join(", ") || "no network"})`,
+		...rows.map((row) => `  ${row}`),
+	].join("\n");
+}
+
+/** One line for each network that a copy is in; what is the same stands in the first. */
+function cells(copy: Copy): string[][] {
+	const { service, index, container, host, state, addresses } = copy;
+	const own = [service ?? "-", String(index ?? "-"), container, host];
+	const [first, ...more] = addresses;
+	return [
+		[
+			...own,
+			first?.address ?? "-",
+			state,
+			first?.dns ?? "-",
+			first?.name ?? "-",
+		],
+		...more.map(({ address, dns, name }) => [
+			...own.map(() => ""),
+			address,
+			"",
+			dns,
+			name ?? "-",
+		]),
+	];
+}

@@ -1,0 +1,84 @@
+import { setTimeout } from "node:timers/promises";
+import type { Logger } from "pino";
+import type { Config } from "../pipeline/config.ts";
+import { boot, hostOf } from "./boot.ts";
+import { ensureConsul, type OwnConsul } from "./consul.ts";
+import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
+
+export type RoleName = "gateway" | "adapter" | "agent";
+
+/** `arpanet up`: what serves clients starts last and stops first. */
+export const ALL_ROLES: readonly RoleName[] = ["adapter", "agent", "gateway"];
+
+/** Time for everything together to end by itself. */
+const STOP_MS = 6_000;
+
+/**
+ * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse.
+ * @param embedded start a Consul if the configured one is this machine's and is not there
+ * @throws Error naming what cannot start and the remedy; what had started is stopped again
+ */
+export async function runRoles(
+	roles: readonly RoleName[],
+	config: Config,
+	log: Logger,
+	embedded: boolean,
+): Promise<void> {
+	const stop = onSignal(log);
+	const running: Role[] = [];
+	let consul: OwnConsul | undefined;
+	try {
+		if (embedded) {
+			const { address } = hostOf(config);
+			consul = await ensureConsul(config, address, log, stop);
+		}
+		const booted = await boot(config, log);
+		running.push({ stop: booted.close });
+		for (const role of roles) {
+			stop.throwIfAborted();
+			if (role === "adapter") {
+				running.push(await runAdapter(config, log, booted));
+			} else if (role === "agent") {
+				running.push(runAgent(booted));
+			} else {
+				const local = roles.includes("adapter") ? booted.pipeline : undefined;
+				running.push(await runGateway(config, log, local));
+			}
+		}
+		if (!stop.aborted) {
+			await new Promise((resolve) => stop.addEventListener("abort", resolve));
+		}
+	} catch (error) {
+		if (!stop.aborted) throw error;
+	} finally {
+		await stopAll(running, log);
+		await consul?.stop();
+	}
+}
+
+function onSignal(log: Logger): AbortSignal {
+	const abort = new AbortController();
+	for (const signal of ["SIGINT", "SIGTERM"]) {
+		process.on(signal, () => {
+			if (!abort.signal.aborted) log.info({ signal }, "stopping");
+			abort.abort();
+		});
+	}
+	return abort.signal;
+}
+
+/** Stops in reverse and past errors; who does not end in time is left behind. */
+async function stopAll(running: Role[], log: Logger): Promise<void> {
+	const done = new AbortController();
+	const late = setTimeout(STOP_MS, "late", { signal: done.signal });
+	late.catch(() => {}); // all have stopped
+	for (const role of running.toReversed()) {
+		try {
+			const what = await Promise.race([role.stop(), late]);
+			if (what) log.warn("something does not stop in time; leaving it");
+		} catch (err) {
+			log.error({ err }, "did not stop well");
+		}
+	}
+	done.abort();
+}
