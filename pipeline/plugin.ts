@@ -120,6 +120,8 @@ export interface RemovedContext {
 	/** Full id, where it is known: a create that failed has none. */
 	id: string | undefined;
 	facts: Facts;
+	/** Keys that go with it; none of a create that was never committed. */
+	holds: readonly string[];
 }
 
 export interface NetworkCreateContext {

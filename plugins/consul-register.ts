@@ -171,12 +171,6 @@ async function registration(
 ): Promise<Operation[]> {
 	const node = nodeOf(facts, services);
 	const named = await aliases(facts.deployment ?? "", services);
-	const names = new Set([
-		...ownNames(container, facts),
-		...named
-			.filter(({ service }) => service === facts.service)
-			.map(({ alias }) => alias),
-	]);
 	const operations: Operation[] = [
 		{
 			verb: "catalog",
@@ -203,6 +197,13 @@ async function registration(
 			container: container.Id,
 			deployment: facts.deployment ?? "",
 		};
+		const names = new Set([
+			...ownNames(container, facts),
+			...named
+				.filter(({ service }) => service === facts.service)
+				.filter((each) => !each.address || each.address === address)
+				.map(({ alias }) => alias),
+		]);
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{

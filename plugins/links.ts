@@ -1,20 +1,39 @@
+import type { EndpointSettings } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
-import { definePlugin, type Services } from "../pipeline/plugin.ts";
-import type { Operation } from "../pipeline/state/store.ts";
+import {
+	type ConnectContext,
+	type CreateContext,
+	definePlugin,
+	type Services,
+} from "../pipeline/plugin.ts";
+import { Conflict, type Operation } from "../pipeline/state/store.ts";
 
 const PREFIX = "arpanet/aliases/";
 
-/** A link's name for a service, under `arpanet/aliases/<deployment>/<alias>/<container that links>`. */
+/**
+ * A further name in DNS, under `arpanet/aliases/<deployment>/<alias>/<address>`. The address is that of the
+ * container that asked for it: unlike its name it never changes.
+ */
 interface Alias {
+	/** Service whose copies have the name. */
 	service: string;
+	/** The one copy that has it, if it is a network alias; all have a link's. */
+	address?: string;
+	/** Name with which the container that asked for it was made. */
+	container: string;
 }
+
+/** Copies that get or lose a name in one commit: Consul takes 64 operations. */
+const MAX_TOGETHER = 32;
+/** How often another may be faster before that is an error. */
+const MAX_TRIES = 20;
 
 const ALIAS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 
 /**
  * links: `redis:cache` makes `cache` a name in DNS for all copies of redis, on whatever host they are,
- * so a link never binds two containers together. The names that Docker always gives
- * (`redis`, `redis_1`, `abc_redis_1`) every copy has without a link.
+ * so a link never binds two containers together. A network alias is a name of the copies that
+ * have it. The names that Docker always gives (`redis`, `redis_1`, `abc_redis_1`) every copy has anyway.
  *
  *     plugins:
  *       - links
@@ -23,61 +42,148 @@ export default definePlugin({
 	name: "links",
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => ({
-		async create({ body, facts, networks, record, hold, commit }) {
-			const { deployment } = facts;
-			if (!deployment || networks.length === 0) return; // Docker's own links still work there
+		async create(context) {
+			const { body, facts, networks, record } = context;
+			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
-			const endpoints = Object.values(
-				body.NetworkingConfig?.EndpointsConfig ?? {},
-			);
+			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 			const links = [
-				...(body.HostConfig?.Links ?? []),
-				...endpoints.flatMap((endpoint) => endpoint?.Links ?? []),
+				...takeLinks(body.HostConfig),
+				...Object.values(endpoints).flatMap(takeLinks),
 			];
-			if (body.HostConfig) delete body.HostConfig.Links;
-			for (const endpoint of endpoints) {
-				if (endpoint) delete endpoint.Links;
+			const asked = await linked(links, facts.deployment, record, services);
+			for (const { network, address } of networks) {
+				const endpoint =
+					endpoints[network.value.name] ??
+					endpoints[body.HostConfig?.NetworkMode ?? ""];
+				asked.push(...owned(endpoint, address, context));
 			}
-			for (const link of new Set(links)) {
-				const [target = "", alias = target] = link
-					.replace(/^\//, "")
-					.split(":");
-				const service = await serviceOf(target, deployment, services);
-				if (isUsual(alias, service, target)) continue;
-				if (!ALIAS.test(alias)) {
-					throw new HttpError(
-						400,
-						`links: "${alias}" in link ${link} cannot be a name in DNS; use letters, digits, "-" and "_"`,
-					);
-				}
-				await mustMeanOne(alias, service, deployment, services);
-				const value: Alias = { service };
-				hold(`${PREFIX}${deployment}/${alias}/${record}`, value);
-				// copies that run already do not have the new name yet
-				for (const operation of await tag(
-					deployment,
-					service,
-					alias,
-					services,
-				)) {
-					commit(operation);
-				}
+			await give(asked, context, services);
+		},
+
+		async connect(context) {
+			const { body, facts, record } = context;
+			const endpoint = body.EndpointConfig;
+			const address = endpoint?.IPAMConfig?.IPv4Address;
+			if (!facts.deployment || !facts.address || !address) return; // not ours
+
+			const links = takeLinks(endpoint);
+			const asked = await linked(links, facts.deployment, record, services);
+			asked.push(...owned(endpoint, address, context));
+			await give(asked, context, services);
+		},
+
+		/** A name that nobody asks for any more must not outlive its meaning. */
+		async removed({ facts, holds }) {
+			const keys = holds.filter((key) => key.startsWith(PREFIX));
+			if (!facts.deployment || keys.length === 0) return;
+			const all = await aliases(facts.deployment, services);
+			const rest = all.filter(({ key }) => !keys.includes(key));
+			for (const { key, alias, service, address } of all) {
+				if (!keys.includes(key) || address) continue;
+				const still = rest.some(
+					(each) => each.alias === alias && each.service === service,
+				);
+				if (!still) await untag(facts.deployment, service, alias, services);
 			}
 		},
 	}),
 });
 
-/** All aliases of a deployment, each with the container that links by it. */
+interface Named extends Alias {
+	key: string;
+	alias: string;
+}
+
+/** All aliases of a deployment. */
 export async function aliases(
 	deployment: string,
 	{ store }: Services,
-): Promise<{ alias: string; service: string; container: string }[]> {
+): Promise<Named[]> {
 	const prefix = `${PREFIX}${deployment}/`;
 	const entries = await store.list<Alias>(prefix);
 	return entries.map(({ key, value }) => {
-		const [alias = "", container = ""] = key.slice(prefix.length).split("/");
-		return { alias, container, service: value.service };
+		const alias = key.slice(prefix.length, key.lastIndexOf("/"));
+		return { key, alias, ...value };
 	});
+}
+
+/** Whether Consul's DNS can answer for a name; one with a dot, for instance, is left to Docker's. */
+export function isAlias(name: string): boolean {
+	return ALIAS.test(name);
+}
+
+/** Docker's own links bind containers to one host: they go no further than here. */
+function takeLinks(
+	from: { Links?: string[] | null } | null | undefined,
+): string[] {
+	const links = from?.Links ?? [];
+	if (from) delete from.Links;
+	return links;
+}
+
+/** What links ask for. @throws HttpError for a link that leaves the deployment or cannot be a name */
+async function linked(
+	links: string[],
+	deployment: string,
+	container: string,
+	services: Services,
+): Promise<(Alias & { alias: string })[]> {
+	const asked = [];
+	for (const link of new Set(links)) {
+		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
+		const service = await serviceOf(target, deployment, services);
+		if (isUsual(alias, service, target)) continue;
+		if (!isAlias(alias)) {
+			throw new HttpError(
+				400,
+				`links: "${alias}" in link ${link} cannot be a name in DNS; use letters, digits, "-" and "_"`,
+			);
+		}
+		asked.push({ alias, service, container });
+	}
+	return asked;
+}
+
+/** The network aliases of a copy in one of its networks. */
+function owned(
+	endpoint: EndpointSettings | null | undefined,
+	address: string,
+	{ facts: { service }, record }: CreateContext | ConnectContext,
+): (Alias & { alias: string })[] {
+	if (!service) return []; // a one-off is in no DNS
+	return (endpoint?.Aliases ?? [])
+		.filter((alias) => isAlias(alias) && !isUsual(alias, service, record))
+		.filter((alias) => !SHORT_ID.test(alias)) // Compose 1 sends it when it connects
+		.map((alias) => ({ alias, service, address, container: record }));
+}
+
+const SHORT_ID = /^[0-9a-f]{12}$/;
+
+/** Puts names on record, and on the copies that run already. @throws HttpError 409 for a name that has another meaning */
+async function give(
+	asked: (Alias & { alias: string })[],
+	{ facts, hold, commit }: CreateContext | ConnectContext,
+	services: Services,
+): Promise<void> {
+	const { deployment = "", address: own = "" } = facts;
+	if (asked.length === 0) return;
+	const known = await aliases(deployment, services);
+	const keys = new Set<string>();
+	for (const { alias, ...value } of asked) {
+		mustMeanOne({ alias, ...value }, deployment, known);
+		const key = `${PREFIX}${deployment}/${alias}/${value.address ?? own}`;
+		if (keys.has(key)) continue;
+		keys.add(key);
+		hold(key, value);
+		if (value.address) continue; // this copy is registered with it when it runs
+		const { service } = value;
+		const tags = await tag(deployment, service, alias, services);
+		while (tags.length > MAX_TOGETHER) {
+			await services.store.commit(tags.splice(-MAX_TOGETHER));
+		}
+		for (const operation of tags) commit(operation);
+	}
 }
 
 /** Names that every copy has anyway: container, service, `service_1`. */
@@ -119,57 +225,110 @@ async function serviceOf(
 	);
 }
 
-/** @throws HttpError 409 if the alias stands for another service of the deployment: DNS has one meaning for a name */
-async function mustMeanOne(
-	alias: string,
-	service: string,
+/**
+ * DNS has one meaning for a name: a link's alias stands for one service. Network aliases may be shared.
+ * @throws HttpError 409 if it stands for another service of the deployment
+ */
+function mustMeanOne(
+	{ alias, service, address, container }: Alias & { alias: string },
 	deployment: string,
-	services: Services,
-): Promise<void> {
-	const other = (await aliases(deployment, services)).find(
-		(each) => each.alias === alias && each.service !== service,
+	known: Named[],
+): void {
+	const other = known.find(
+		(each) =>
+			each.alias === alias &&
+			each.service !== service &&
+			each.container !== container && // the one that this one replaces
+			!(each.address && address),
 	);
 	if (!other) return;
 	throw new HttpError(
 		409,
-		`links: in deployment ${deployment} the name ${alias} already means service ${other.service} (a link of ${other.container}), not ${service}; use another alias`,
+		`links: in deployment ${deployment} the name ${alias} already means service ${other.service} (${other.address ? "an alias" : "a link"} of ${other.container}), not ${service}; use another alias`,
 	);
+}
+
+/** Takes an alias from the copies of a service that are registered. */
+async function untag(
+	deployment: string,
+	service: string,
+	alias: string,
+	services: Services,
+): Promise<void> {
+	for (let tries = 0; ; tries++) {
+		const copies = await copiesOf(deployment, service, services);
+		const operations = copies
+			.filter(({ ServiceTags }) => ServiceTags.includes(alias))
+			.map((copy) => {
+				const tags = copy.ServiceTags.filter((each) => each !== alias);
+				return retagged(copy, tags);
+			});
+		try {
+			while (operations.length > 0) {
+				await services.store.commit(operations.splice(-MAX_TOGETHER));
+			}
+			return;
+		} catch (error) {
+			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
+		}
+	}
 }
 
 /** The operations that add an alias to the copies of a service that are registered. */
 async function tag(
-	scope: string,
+	deployment: string,
 	service: string,
 	alias: string,
-	{ store }: Services,
+	services: Services,
 ): Promise<Operation[]> {
-	const copies = await store.ask(
-		() =>
-			store.consul.catalog.service.nodes({
-				service: scope,
-				tag: service,
-			}) as unknown as Promise<CatalogRow[]>,
-	);
+	const copies = await copiesOf(deployment, service, services);
 	return copies
 		.filter(({ ServiceTags }) => !ServiceTags.includes(alias))
-		.map((copy) => ({
-			verb: "catalog",
-			operation: {
+		.map((copy) => retagged(copy, [...copy.ServiceTags, alias]));
+}
+
+/** The DNS forms of a service's copies, in all networks of the deployment. */
+async function copiesOf(
+	deployment: string,
+	service: string,
+	{ store, networks }: Services,
+): Promise<CatalogRow[]> {
+	const rows = await Promise.all(
+		(await networks.list())
+			.filter(({ value }) => value.deployment === deployment)
+			.map(({ value }) =>
+				store.ask(
+					() =>
+						store.consul.catalog.service.nodes({
+							service: value.scope,
+							tag: service,
+						}) as unknown as Promise<CatalogRow[]>,
+				),
+			),
+	);
+	return rows.flat();
+}
+
+/** The operation that gives a registered copy other tags, if it has not changed meanwhile. */
+function retagged(copy: CatalogRow, tags: string[]): Operation {
+	return {
+		verb: "catalog",
+		operation: {
+			Service: {
+				Verb: "cas",
+				Node: copy.Node,
 				Service: {
-					Verb: "cas",
-					Node: copy.Node,
-					Service: {
-						ID: copy.ServiceID,
-						Service: copy.ServiceName,
-						Address: copy.ServiceAddress,
-						Port: copy.ServicePort,
-						Meta: copy.ServiceMeta,
-						Tags: [...copy.ServiceTags, alias],
-						ModifyIndex: copy.ModifyIndex,
-					},
+					ID: copy.ServiceID,
+					Service: copy.ServiceName,
+					Address: copy.ServiceAddress,
+					Port: copy.ServicePort,
+					Meta: copy.ServiceMeta,
+					Tags: tags,
+					ModifyIndex: copy.ModifyIndex,
 				},
 			},
-		}));
+		},
+	};
 }
 
 interface CatalogRow {

@@ -6,6 +6,7 @@ import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+import { isAlias } from "./links.ts";
 
 /** A network is made in a fraction of a second. */
 const MAX_TRIES = 50;
@@ -70,18 +71,24 @@ function bridge(services: Services): Hooks {
 				const settings = { ...(endpoints[name] ?? given ?? unnamed) };
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
 				// Docker's own DNS answers an alias with the copies on this host alone; Consul knows all
-				delete settings.Aliases;
+				settings.Aliases = othersOf(settings.Aliases);
 				delete endpoints.default;
 				endpoints[name] = settings;
 			}
 		},
 		connect({ body }) {
-			if (body.EndpointConfig) delete body.EndpointConfig.Aliases;
+			const settings = body.EndpointConfig;
+			if (settings) settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
 			await services.engine().removeNetwork(network.name);
 		},
 	};
+}
+
+/** The aliases that Consul's DNS cannot answer for: they stay Docker's. */
+function othersOf(aliases: string[] | null | undefined): string[] {
+	return (aliases ?? []).filter((alias) => !isAlias(alias));
 }
 
 /** Makes the Docker network that fig.yml takes for granted; several creates may do so at the same moment. */

@@ -185,7 +185,7 @@ export class ContainerLifecycle {
 	async removed(name: string, facts: Facts, id?: string): Promise<void> {
 		const entry = await this.#services.containers.find(name, facts);
 		if (entry) await this.giveBack(entry, id);
-		else await this.#chain.release("removed", { id, facts });
+		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
 
 	/** A container has a new name; its record goes with it. */
@@ -312,7 +312,7 @@ export class ContainerLifecycle {
 		id: string | undefined,
 	): Promise<void> {
 		const { facts, holds } = entry.value;
-		await this.#chain.release("removed", { id, facts });
+		await this.#chain.release("removed", { id, facts, holds });
 		await ignoreConflict(
 			this.#services.store.commit([
 				{ verb: "delete", key: entry.key, index: entry.index },
@@ -325,7 +325,8 @@ export class ContainerLifecycle {
 	}
 
 	async #undo(facts: Facts, from?: number): Promise<void> {
-		await this.#chain.release("removed", { id: undefined, facts }, from);
+		const context = { id: undefined, facts, holds: [] };
+		await this.#chain.release("removed", context, from);
 	}
 
 	/** A container of ours by id, prefix or name. */

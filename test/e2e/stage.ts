@@ -49,6 +49,15 @@ export class Stage {
 		await this.lab.stop();
 	}
 
+	/** The last warnings and errors that arpanet has logged. */
+	complaints(): string {
+		const lines = this.arpanet.log().split("\n");
+		return lines
+			.filter((line) => !line.includes('"level":30'))
+			.slice(-30)
+			.join("\n");
+	}
+
 	/** Writes a file into the host's folder and returns its path. */
 	async file(name: string, text: string): Promise<string> {
 		const path = join(this.host.dataDir, "files", name);
@@ -115,23 +124,41 @@ export class Stage {
 		return this.engine.inspectNetwork(name);
 	}
 
-	/** Keys of Consul that begin so. */
-	async keys(prefix = "arpanet/"): Promise<string[]> {
-		const answer = await fetch(`${this.host.consul}/v1/kv/${prefix}?keys`);
-		return answer.status === 404 ? [] : ((await answer.json()) as string[]);
+	/** Consul's keys under a prefix, with their values as text. */
+	async kv(prefix = "arpanet/"): Promise<Record<string, string>> {
+		const answer = await fetch(`${this.host.consul}/v1/kv/${prefix}?recurse`);
+		if (answer.status === 404) return {};
+		const rows = (await answer.json()) as { Key: string; Value: string }[];
+		return Object.fromEntries(
+			rows.map(({ Key, Value }) => [
+				Key,
+				Buffer.from(Value, "base64").toString(),
+			]),
+		);
 	}
 
 	/** Addresses leased to containers in a network, each with the container's name. */
 	async leases(scope: string): Promise<Record<string, string>> {
 		const prefix = `arpanet/leases/${scope}/`;
-		const answer = await fetch(`${this.host.consul}/v1/kv/${prefix}?recurse`);
-		if (answer.status === 404) return {};
-		const rows = (await answer.json()) as { Key: string; Value: string }[];
-		const leases = rows.map(({ Key, Value }) => [
-			Key.slice(prefix.length),
-			JSON.parse(Buffer.from(Value, "base64").toString()).container,
+		const leases = Object.entries(await this.kv(prefix)).map(([key, value]) => [
+			key.slice(prefix.length),
+			JSON.parse(value).container,
 		]);
 		return Object.fromEntries(leases.filter(([, container]) => container));
+	}
+
+	/** Whatever in Docker and in Consul speaks of a deployment. */
+	async traces(project: string): Promise<string[]> {
+		const named = new RegExp(`(^|[^a-z0-9])${project}([^a-z0-9]|$)`);
+		const containers = await this.containers(project);
+		const networks = await this.engine.listNetworks("arpanet.network");
+		const registered = await this.registered();
+		return [
+			...containers.map(({ Name }) => Name),
+			...networks.map(({ Name }) => Name),
+			...registered.map(({ id, name }) => `${id} ${name}`),
+			...Object.entries(await this.kv()).map((entry) => entry.join(" ")),
+		].filter((trace) => named.test(trace));
 	}
 
 	/** The ServiceIDs registered under this host, sorted. */

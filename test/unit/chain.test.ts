@@ -27,7 +27,7 @@ function recording(hooks: Record<string, Hooks> = {}) {
 	return { calls, chain: new Chain(plugins, 1_000, silent) };
 }
 
-const gone = { id: undefined, facts: {} };
+const gone = { id: undefined, facts: {}, holds: [] };
 
 test("hooks acquire in list order", async (t) => {
 	const { calls, chain } = recording();
