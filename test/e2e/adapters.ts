@@ -119,3 +119,12 @@ function parsed(text: string): unknown {
 export function range(count: number): number[] {
 	return [...Array(count).keys()];
 }
+
+/** Keys of a host's Consul that begin so. */
+export async function consulKeys(
+	host: Host,
+	prefix: string,
+): Promise<string[]> {
+	const answer = await fetch(`${host.consul}/v1/kv/${prefix}?keys`);
+	return answer.status === 404 ? [] : ((await answer.json()) as string[]);
+}

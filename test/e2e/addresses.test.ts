@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from "ava";
 import type { Result } from "../../examples/images/tools.ts";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
-import { api, range, startApart } from "./adapters.ts";
+import { api, consulKeys, range, startApart } from "./adapters.ts";
 import { eventually, Stage } from "./stage.ts";
 
 let stage: Stage;
@@ -70,7 +70,7 @@ async function addressOf(name: string): Promise<string> {
 
 /** What is on record of a deployment, but for its network. */
 async function traces(deployment: string): Promise<string[]> {
-	const keys = await stage.keys();
+	const keys = await consulKeys(stage.host, "arpanet/");
 	return keys.filter((key) =>
 		new RegExp(`[/.]${deployment}([/._-]|$)`).test(key),
 	);
@@ -89,8 +89,8 @@ async function isGivenBack(
 	t.deepEqual(left, []);
 	t.is(await stage.network(`${deployment}_default`), undefined);
 	const [subnets, networks] = await Promise.all([
-		stage.keys("arpanet/subnets/"),
-		stage.keys("arpanet/networks/"),
+		consulKeys(stage.host, "arpanet/subnets/"),
+		consulKeys(stage.host, "arpanet/networks/"),
 	]);
 	t.is(subnets.length, networks.length);
 	const services = await stage.registered();
@@ -334,7 +334,7 @@ test.serial(
 				through("create", "--name", `tight_web_${i}`, ...size, ...sleeper),
 			);
 		}
-		const before = await stage.keys();
+		const before = await consulKeys(stage.host, "arpanet/");
 		const { code, stderr } = await through(
 			"run",
 			"--name",
@@ -347,7 +347,7 @@ test.serial(
 			stderr,
 			/dhcp: no free address in 10\.\d+\.\d+\.\d+\/29 \(5 of 5 leased\)/,
 		);
-		t.deepEqual(await stage.keys(), before);
+		t.deepEqual(await consulKeys(stage.host, "arpanet/"), before);
 		t.is(await stage.engine.inspectContainer("tight_web_6"), undefined);
 	},
 );
