@@ -137,6 +137,11 @@ export class Stage {
 		);
 	}
 
+	/** Consul's keys under a prefix. */
+	async keys(prefix = "arpanet/"): Promise<string[]> {
+		return Object.keys(await this.kv(prefix));
+	}
+
 	/** Addresses leased to containers in a network, each with the container's name. */
 	async leases(scope: string): Promise<Record<string, string>> {
 		const prefix = `arpanet/leases/${scope}/`;
