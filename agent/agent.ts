@@ -87,7 +87,7 @@ export class Agent {
 				await this.#look(all);
 				complained = false;
 			} catch (error) {
-				this.#mustLook ||= all;
+				this.#mustLook = true; // who was away may have missed something
 				if (!complained) {
 					const err = messageOf(error);
 					this.#services.log.warn({ err }, "sweep failed; trying again");

@@ -2,6 +2,7 @@ import { networkInterfaces } from "node:os";
 import { Netmask } from "netmask";
 import type {
 	ContainerCreate,
+	ContainerInspect,
 	EndpointSettings,
 	NetworkInspect,
 } from "../pipeline/docker.ts";
@@ -144,6 +145,7 @@ export default definePlugin<Config>({
 			async adopt(context) {
 				const { container, facts } = context;
 				if (!facts.deployment || !facts.host) return;
+				const held = new Map<string, Attachment>();
 				for (const [name, endpoint] of Object.entries(
 					container.NetworkSettings.Networks,
 				)) {
@@ -151,11 +153,19 @@ export default definePlugin<Config>({
 						(await networks.byName(name)) ?? (await restore(name));
 					const address = endpoint.IPAMConfig?.IPv4Address;
 					if (!network || !address) continue;
-					await putBack(network, address);
+					held.set(network.key, { network, address });
 				}
 				// no network of Docker's: weave carries the address
-				const network = facts.network && (await networks.get(facts.network));
-				if (network && facts.address) await putBack(network, facts.address);
+				const own =
+					facts.network &&
+					((await networks.get(facts.network)) ??
+						(await restoreWoven(container, facts.deployment)));
+				if (own && facts.address) {
+					held.set(own.key, { network: own, address: facts.address });
+				}
+				for (const { network, address } of held.values()) {
+					await putBack(network, address);
+				}
 
 				async function putBack(network: Network, address: string) {
 					const key = leaseKey(network.value.scope, address);
@@ -173,8 +183,21 @@ export default definePlugin<Config>({
 						container: context.record,
 						...(facts.service ? { service: facts.service } : {}),
 					};
-					if (known) context.commit({ verb: "check", key, index: known.index });
-					else context.hold(key, lease);
+					context.commit(networks.check(network));
+					if (known)
+						context.commit({ verb: "delete", key, index: known.index });
+					context.hold(key, lease);
+				}
+			},
+
+			/** Networks that Consul has lost and in which no container is. */
+			async sweep() {
+				const known = await networks.list();
+				for (const { Name } of await services
+					.engine()
+					.listNetworks("arpanet.network")) {
+					if (known.some(({ value }) => value.name === Name)) continue;
+					await restore(Name);
 				}
 			},
 		};
@@ -197,24 +220,22 @@ export default definePlugin<Config>({
 				if (NOT_OURS.test(name)) continue;
 				const network = await networks.byName(name);
 				if (network) found.push({ name, network: async () => network });
+				else await mustNotBeLost(name);
 			}
 			return found;
 		}
 
 		/** fig.yml has one network, which nobody asks for in words. */
-		function ownNetwork(
+		async function ownNetwork(
 			body: ContainerCreate,
 			deployment: string,
 		): Promise<Network> {
 			const cidr = weaveCidr(body);
+			if (!(await networks.get(deployment))) {
+				await mustNotBeLost(`${deployment}_default`);
+			}
 			return networks.ensure(
-				{
-					scope: deployment,
-					deployment,
-					name: `${deployment}_default`,
-					implicit: true,
-					...(cidr ? { subnet: cidr } : {}),
-				},
+				implicitNetwork(deployment, cidr),
 				host.name,
 				sizeAsked(body.Labels?.["arpanet.size"], config.size),
 				config,
@@ -225,6 +246,27 @@ export default definePlugin<Config>({
 		async function gatewayOf(network: NetworkRecord): Promise<string> {
 			const entry = (await networks.get(network.scope)) as Network;
 			return networks.gateway(entry, host.name, () => leases.pick(network));
+		}
+
+		/**
+		 * Where Consul has lost a network of ours, it does not know either which addresses are taken.
+		 * @throws HttpError 503 until the agent has put both back
+		 */
+		async function mustNotBeLost(name: string): Promise<void> {
+			const docker = await services.engine().inspectNetwork(name);
+			const scope = docker?.Labels?.["arpanet.network"];
+			if (!scope) return;
+			networks.forget(scope);
+			if (await networks.get(scope)) return; // made just now
+			const inUse = await services
+				.engine()
+				.listContainers(`arpanet.network=${scope}`);
+			const implicit = docker.Labels?.["arpanet.implicit"] === "true";
+			if (implicit && inUse.length === 0) return; // left by who died while he gave it back
+			throw new HttpError(
+				503,
+				`dhcp: Consul has lost network ${name}; the agent puts it back within seconds: try again`,
+			);
 		}
 
 		/** A network that Docker has and Consul has lost. */
@@ -241,6 +283,22 @@ export default definePlugin<Config>({
 					implicit: docker.Labels?.["arpanet.implicit"] === "true",
 					subnet,
 				},
+				host.name,
+				config.size,
+				config,
+				[],
+			);
+		}
+
+		/** As `restore`, for a network that Docker never had. */
+		async function restoreWoven(
+			{ Config: { Env } }: ContainerInspect,
+			deployment: string,
+		): Promise<Network | undefined> {
+			const cidr = weaveCidr({ Env });
+			if (!cidr) return undefined;
+			return networks.ensure(
+				implicitNetwork(deployment, cidr),
 				host.name,
 				config.size,
 				config,
@@ -294,6 +352,17 @@ function learn(
 export function scopeOf(deployment: string, network: string): string {
 	if (network === "default") return deployment;
 	return `${deployment}-${network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-")}`;
+}
+
+/** The network that a deployment has without asking. */
+function implicitNetwork(deployment: string, subnet: string | undefined) {
+	return {
+		scope: deployment,
+		deployment,
+		name: `${deployment}_default`,
+		implicit: true,
+		...(subnet ? { subnet } : {}),
+	};
 }
 
 /** The address that the user fixed himself, if he did. */

@@ -45,6 +45,7 @@ export class Reconcile {
 	 * @param containers all of ours that the engine has, stopped ones too
 	 */
 	async sweep(containers: ContainerSummary[]): Promise<void> {
+		await this.#services.networks.list(); // Consul may have lost what was known before
 		const records = await this.#services.containers.list();
 		await this.#adoptMissing(containers, records);
 		await this.#giveBackOrphans(containers, records);
@@ -99,7 +100,9 @@ export class Reconcile {
 			const lease = leaseOf(readLabels(Labels));
 			if (keys.has(key) && (!lease || leased.has(lease))) continue;
 			const container = await this.#services.engine().inspectContainer(Id);
-			if (container) await this.adopt(container);
+			if (!container) continue;
+			await this.adopt(container);
+			await this.#containers.observe(Id);
 		}
 	}
 
