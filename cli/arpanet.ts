@@ -1,13 +1,11 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
-import { pino } from "pino";
-import { loadConfig } from "../pipeline/config.ts";
 import { messageOf } from "../pipeline/errors.ts";
-import { check } from "./check.ts";
 import { findConfig, version } from "./files.ts";
-import { ps } from "./ps.ts";
-import { type TryOptions, tryOut } from "./try.ts";
-import { ALL_ROLES, type RoleName, runRoles } from "./up.ts";
+import type { TryOptions } from "./try.ts";
+import type { RoleName } from "./up.ts";
+
+// every command loads what it needs itself: --help and a slip of the finger are answered at once
 
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
@@ -30,7 +28,7 @@ const program = new Command("arpanet")
 role(
 	"up",
 	"run everything in this process, with a Consul of its own if none runs here",
-	ALL_ROLES,
+	["adapter", "agent", "gateway"],
 	"arpanet up --log-level debug",
 );
 role(
@@ -58,6 +56,7 @@ program
 	.option("--json", "for programs: the same as JSON")
 	.addHelpText("after", example("arpanet ps"))
 	.action(async (options: { json?: boolean }) => {
+		const { ps } = await import("./ps.ts");
 		print(await ps(await config(), options.json ?? false));
 	});
 
@@ -77,6 +76,7 @@ program
 		),
 	)
 	.action(async (file: string, options: TryOptions) => {
+		const { tryOut } = await import("./try.ts");
 		const { text, failed } = await tryOut(await config(), file, options);
 		print(text);
 		if (failed) process.exitCode = 1;
@@ -89,6 +89,7 @@ program
 	)
 	.addHelpText("after", example("arpanet check -c powerstrip.yml"))
 	.action(async () => {
+		const { check } = await import("./check.ts");
 		if (!(await check(configFile(), print))) process.exitCode = 1;
 	});
 
@@ -108,6 +109,10 @@ function role(
 		)
 		.addHelpText("after", example(sample))
 		.action(async ({ logLevel }: { logLevel: string }) => {
+			const [{ pino }, { runRoles }] = await Promise.all([
+				import("pino"),
+				import("./up.ts"),
+			]);
 			const log = pino({ name: "arpanet", level: logLevel });
 			await runRoles(roles, await config(), log, name === "up");
 		});
@@ -121,7 +126,8 @@ function configFile(): string {
 	return findConfig(program.opts<{ config?: string }>().config);
 }
 
-function config() {
+async function config() {
+	const { loadConfig } = await import("../pipeline/config.ts");
 	return loadConfig(configFile());
 }
 

@@ -7,14 +7,11 @@ import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
 
 export type RoleName = "gateway" | "adapter" | "agent";
 
-/** `arpanet up`: what serves clients starts last and stops first. */
-export const ALL_ROLES: readonly RoleName[] = ["adapter", "agent", "gateway"];
-
 /** Time for everything together to end by itself. */
 const STOP_MS = 6_000;
 
 /**
- * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse.
+ * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse: list what serves clients last.
  * @param embedded start a Consul if the configured one is this machine's and is not there
  * @throws Error naming what cannot start and the remedy; what had started is stopped again
  */
@@ -25,15 +22,14 @@ export async function runRoles(
 	embedded: boolean,
 ): Promise<void> {
 	const stop = onSignal(log);
-	const running: Role[] = [];
+	const booted = await boot(config, log);
+	const running: Role[] = [{ stop: booted.close }];
 	let consul: OwnConsul | undefined;
 	try {
 		if (embedded) {
 			const { address } = hostOf(config);
 			consul = await ensureConsul(config, address, log, stop);
 		}
-		const booted = await boot(config, log);
-		running.push({ stop: booted.close });
 		for (const role of roles) {
 			stop.throwIfAborted();
 			if (role === "adapter") {

@@ -1,0 +1,94 @@
+import { writeFile } from "node:fs/promises";
+import test from "ava";
+import { arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import { startLab } from "../lab/lab.ts";
+import { arpanet, configured } from "./command.ts";
+
+test("check says file, line and remedy of a broken powerstrip.yml", async (t) => {
+	const file = await configured(t, {});
+	await writeFile(file, "endpoints: {}\nadapters: {}\narpanet:\n  engin: x\n");
+	const unknown = await arpanet(["check", "-c", file]);
+	t.is(unknown.code, 1);
+	t.regex(
+		unknown.stdout,
+		/^fail {2}.*powerstrip\.yml:4: unknown key "engin" in arpanet .*; remove it$/m,
+	);
+	await writeFile(file, "endpoints: {}\nadapters: [\n");
+	const broken = await arpanet(["check", "-c", file]);
+	t.is(broken.code, 1);
+	t.regex(broken.stdout, /^fail {2}.*powerstrip\.yml:\d+: not YAML: /m);
+});
+
+test("check finds nothing wrong where nothing is", async (t) => {
+	const lab = await startLab({ recursors: ["10.213.0.1"] });
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+
+	const running = await startArpanet(host);
+	const whileUp = await host.exec("node", [
+		arpanetProgram,
+		...["check", "-c", running.config],
+	]);
+	t.is(whileUp.code, 0, whileUp.stdout);
+	t.notRegex(whileUp.stdout, /^(warn|fail)/m);
+	for (const line of [
+		/^ok {4}engine: Docker \S+ with API \S+ answers at unix:/m,
+		/^ok {4}consul: .* answers and has a leader$/m,
+		/^ok {4}consul: asks 10\.213\.0\.1 for names/m,
+		/^ok {4}consul: shows up to 100 copies/m,
+		/^ok {4}dns: \S+:53 answers for \.consul$/m,
+		/^ok {4}adapter arpanet-pre: \S+ answers$/m,
+		/^ok {4}gateway: listens on tcp:/m,
+		/^ok {4}dhcp: no route of this host in 10\.32\.0\.0\/12$/m,
+	]) {
+		t.regex(whileUp.stdout, line);
+	}
+	await running.stop();
+	const afterwards = await host.exec("node", [
+		arpanetProgram,
+		...["check", "-c", running.config],
+	]);
+	t.is(afterwards.code, 0, afterwards.stdout);
+	t.regex(afterwards.stdout, /^ok {4}gateway: \S+ is free$/m);
+});
+
+test("check says what a Consul lacks, that the engine is down, and who has the gateway's port", async (t) => {
+	const lab = await startLab({
+		engine: false,
+		consulConfig: { dns_config: {}, ports: { dns: 8600 } },
+	});
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+
+	const listen = 'require("net").createServer().listen(2375)';
+	host.spawn("node", ["-e", listen], { stdio: "ignore" });
+	await host.exec("ip", ["route", "add", "10.40.0.0/16", "dev", "eth0"]);
+	const file = await configured(t, {
+		engine: host.docker,
+		consul: { address: host.consul },
+		host: { name: host.name, address: host.address },
+		gateway: { listen: [`tcp://${host.address}:2375`] },
+	});
+	const { code, stdout } = await host.exec("node", [
+		arpanetProgram,
+		...["check", "-c", file],
+	]);
+	t.is(code, 1);
+	for (const line of [
+		/^fail {2}engine: unix:\S+ does not answer .*; start Docker, or set arpanet\.engine$/m,
+		/^warn {2}consul: has no recursors, .*; add "recursors"/m,
+		/^warn {2}consul: dns_config\.udp_answer_limit is 3, .*; add "dns_config"/m,
+		/^fail {2}dns: \S+:53, where containers ask, .*; give Consul "ports": \{"dns": 53\}/m,
+		/^fail {2}gateway: node \(pid \d+\) listens on tcp:\S+; stop it, or choose/m,
+		/^warn {2}dhcp: pool 10\.32\.0\.0\/12 overlaps 10\.40\.0\.0\/16, which this host reaches by eth0; add 10\.40\.0\.0\/16 to "reserved"/m,
+	]) {
+		t.regex(stdout, line);
+	}
+
+	await host.stopConsul();
+	const gone = await host.exec("node", [arpanetProgram, ...["ps", "-c", file]]);
+	t.is(gone.code, 1);
+	t.regex(gone.stderr, /^arpanet: consul: \S+ does not answer \(.*\n$/);
+});

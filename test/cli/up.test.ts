@@ -1,0 +1,112 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import test from "ava";
+import { arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import { docker } from "../lab/clients.ts";
+import { loadImages } from "../lab/images.ts";
+import { type Host, startLab } from "../lab/lab.ts";
+
+/** Consul's leader, or undefined when nothing answers. */
+async function leader(host: Host): Promise<string | undefined> {
+	const answer = await fetch(`${host.consul}/v1/status/leader`).catch(
+		() => undefined,
+	);
+	return (await answer?.json()) as string | undefined;
+}
+
+test("up brings a Consul of its own, which outlives a kill -9 and ends with a clean stop", async (t) => {
+	const lab = await startLab({
+		consul: false,
+		resolvConf: "nameserver 127.0.0.53\n",
+	});
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+	await loadImages(host, ["busybox"]);
+	const stateDir = join(host.dataDir, "state");
+	const options = {
+		// biome-ignore lint/suspicious/noExplicitAny: the file's own shape
+		configure: ({ arpanet }: any) => {
+			arpanet.stateDir = stateDir;
+		},
+	};
+
+	const first = await startArpanet(host, options);
+	t.regex(first.log(), /started a Consul of our own/);
+	t.truthy(await leader(host));
+	const self = await (await fetch(`${host.consul}/v1/agent/self`)).json();
+	const { DebugConfig } = self as { DebugConfig: Record<string, unknown> };
+	t.deepEqual(DebugConfig.DNSRecursors, ["127.0.0.53"]);
+	t.is(DebugConfig.DNSUDPAnswerLimit, 100);
+	t.is(DebugConfig.DNSPort, 53);
+
+	const run = await docker(first, [
+		...["run", "-d", "--name=abc_pricing_1", "busybox", "sleep", "999"],
+	]);
+	t.is(run.code, 0, run.stderr);
+	const resolves = async () => {
+		const { stdout } = await docker(host, [
+			...["exec", "abc_pricing_1", "nslookup", "pricing.abc.service.consul"],
+		]);
+		return /Address.*: 10\.32\.\d+\.\d+/.test(stdout);
+	};
+	t.true(await resolves());
+
+	const other = await host.exec("node", [
+		arpanetProgram,
+		...["up", "-c", first.config],
+	]);
+	t.is(other.code, 1);
+	t.regex(other.stderr, /^arpanet: .*cannot listen on .*; /);
+	t.truthy(await leader(host), "the other must not have stopped it");
+
+	await first.stop("SIGKILL");
+	t.truthy(await leader(host));
+	t.true(await resolves());
+
+	const second = await startArpanet(host, options);
+	t.regex(second.log(), /goes on with the Consul of an earlier arpanet/);
+	const names = await docker(second, ["ps", "--format={{.Names}}"]);
+	t.is(names.stdout, "abc_pricing_1\n");
+	t.true(await resolves());
+
+	const begun = Date.now();
+	t.is(await second.stop("SIGINT"), 0, second.log());
+	t.true(Date.now() - begun < 8_000);
+	t.is(await leader(host), undefined);
+	t.deepEqual(await readdir(stateDir), []);
+
+	// a new Consul knows nothing; what lives is put back on record
+	const third = await startArpanet(host, options);
+	for (let tries = 0; !(await resolves()) && tries < 50; tries++) {
+		await setTimeout(200);
+	}
+	t.true(await resolves());
+	t.is(await third.stop(), 0);
+});
+
+test("up says who has port 53, and leaves nothing running", async (t) => {
+	const lab = await startLab({ consul: false, engine: false });
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+	const bind = `require("dgram").createSocket("udp4").bind(53, "${host.address}", () => console.log("bound"))`;
+	const taker = host.spawn("node", ["-e", bind], {
+		stdio: ["ignore", "pipe", "inherit"],
+	});
+	await new Promise((resolve) => taker.stdout?.once("data", resolve));
+	const stateDir = join(host.dataDir, "state");
+	await t.throwsAsync(
+		startArpanet(host, {
+			configure: ({ arpanet }) => {
+				arpanet.stateDir = stateDir;
+			},
+		}),
+		{
+			message:
+				/arpanet: consul: cannot serve DNS on \S+:53: node \(pid \d+\) listens there; stop it or .*arpanet\.host\.address/,
+		},
+	);
+	t.is(await leader(host), undefined);
+});
