@@ -1,0 +1,69 @@
+import { readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { type Host, startLab } from "./lab/lab.ts";
+
+const DEMO = fileURLToPath(new URL("../examples/demo.js", import.meta.url));
+
+/** What a machine shows of itself: interfaces, firewall, mounts, files and processes that a demo could leave. */
+const LOOK = `
+ip -br link | awk '{print $1}' | sort
+for program in iptables ip6tables; do $program-save | grep -v '^#' | sed 's/ \\[.*\\]//'; done
+awk '{print $5}' /proc/self/mountinfo | sort
+cat /proc/sys/net/ipv4/ip_forward
+find /run /etc/docker | sort
+own=$(readlink /proc/self/ns/net)
+for process in /proc/[0-9]*; do
+	[ "$(readlink $process/ns/net)" != "$own" ] || cat $process/comm
+done 2>/dev/null | grep -vE '^(sh|awk|cat|sort|grep|readlink|nsenter)$' | sort
+`;
+
+test("the demo shows two deployments that share nothing, and leaves no trace", async (t) => {
+	t.timeout(180_000);
+	const lab = await startLab({ consul: false, engine: false });
+	const [host] = lab.hosts as [Host];
+	t.teardown(async () => {
+		// its containers are in a cgroup of the demo's own, which the lab does not know
+		await host.exec(process.execPath, [DEMO, "--down"]);
+		await lab.stop();
+	});
+	const env = { ...process.env, DOCKER_HOST: undefined };
+	const look = async () => (await host.exec("sh", ["-c", LOOK])).stdout;
+	const folders = async () =>
+		(await readdir(tmpdir())).filter((name) => name.startsWith("arpanet-demo"));
+	const [before, foldersBefore] = [await look(), await folders()];
+
+	const { code, stdout, stderr } = await host.exec(process.execPath, [DEMO], {
+		timeout: 150_000,
+		env,
+	});
+
+	t.is(code, 0, stdout + stderr);
+	t.is(stderr, "");
+	for (const deployment of ["abc", "xyz"]) {
+		t.regex(
+			stdout,
+			new RegExp(`all 180 answers .* from ${deployment}'s own containers`),
+		);
+		const bars = [...stdout.matchAll(/^ +(\S+) +[\d.]+ +(\d+) {2}(█+)$/gm)]
+			.filter(([, name]) => name?.startsWith(deployment))
+			.map(([, name, count]) => ({ name, count: Number(count) }));
+		t.deepEqual(
+			bars.map(({ name }) => name),
+			[1, 2, 3].map((index) => `${deployment}_pricing_${index}`),
+		);
+		t.is(
+			bars.reduce((sum, { count }) => sum + count, 0),
+			30,
+		);
+		t.true(bars.every(({ count }) => count > 0));
+		t.true(stdout.includes(`pricing.${deployment}.service.consul`));
+	}
+	t.regex(stdout, /Nothing is left/);
+	t.deepEqual((await look()).split("\n"), before.split("\n"));
+	const left = (await folders()).filter(
+		(name) => !foldersBefore.includes(name),
+	);
+	t.deepEqual(left, []);
+});
