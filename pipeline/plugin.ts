@@ -87,6 +87,8 @@ export interface CreateContext extends Committing {
 	record: string;
 	/** What an earlier create of the same name, of which no container came, left on record. */
 	previous: ContainerRecord | undefined;
+	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
+	replaced: ContainerRecord | undefined;
 	/** Operations with which this create has lost against others so far: do not try them again. */
 	lost: readonly Operation[];
 }
@@ -142,6 +144,8 @@ export interface ConnectContext extends ContainerContext, Committing {
 	record: string;
 	/** Keys that the container holds already. */
 	holds: readonly string[];
+	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
+	replaced: ContainerRecord | undefined;
 	lost: readonly Operation[];
 }
 

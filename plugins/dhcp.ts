@@ -9,6 +9,7 @@ import type {
 import { HttpError } from "../pipeline/errors.ts";
 import {
 	type Attachment,
+	type CreateContext,
 	definePlugin,
 	type Services,
 } from "../pipeline/plugin.ts";
@@ -75,7 +76,7 @@ export default definePlugin<Config>({
 						wanted ??
 						heldAddress(context.previous?.holds ?? [], network) ??
 						(await leases.pick(network.value));
-					if (wanted) await mustBeFree(wanted, network, lost);
+					if (wanted) await mustBeFree(wanted, network, context);
 					const lease: Lease = {
 						host: facts.host,
 						deployment: facts.deployment,
@@ -103,7 +104,7 @@ export default definePlugin<Config>({
 				const held = heldAddress(holds, network);
 				const address = wanted ?? held ?? (await leases.pick(network.value));
 				if (wanted && wanted !== held) {
-					await mustBeFree(wanted, network, lost);
+					await mustBeFree(wanted, network, context);
 				}
 				const lease: Lease = {
 					host: facts.host,
@@ -128,11 +129,12 @@ export default definePlugin<Config>({
 						name: body.Name,
 						implicit: false,
 						...(asked?.Subnet ? { subnet: asked.Subnet } : {}),
+						...(asked?.Gateway ? { gateway: asked.Gateway } : {}),
 					},
 					host.name,
 					sizeAsked(body.Labels?.["arpanet.size"], config.size),
 					config,
-					routes(),
+					routes,
 				);
 				const gateway = await gatewayOf(value);
 				body.IPAM = {
@@ -239,7 +241,7 @@ export default definePlugin<Config>({
 				host.name,
 				sizeAsked(body.Labels?.["arpanet.size"], config.size),
 				config,
-				routes(),
+				routes,
 			);
 		}
 
@@ -286,7 +288,7 @@ export default definePlugin<Config>({
 				host.name,
 				config.size,
 				config,
-				[],
+				() => [],
 			);
 		}
 
@@ -302,14 +304,14 @@ export default definePlugin<Config>({
 				host.name,
 				config.size,
 				config,
-				[],
+				() => [],
 			);
 		}
 
 		async function mustBeFree(
 			address: string,
 			{ value: network }: Network,
-			lost: readonly Operation[],
+			{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
 		): Promise<void> {
 			if (!new Netmask(network.subnet).contains(address)) {
 				throw new HttpError(
@@ -318,6 +320,7 @@ export default definePlugin<Config>({
 				);
 			}
 			const key = leaseKey(network.scope, address);
+			if (replaced?.holds.includes(key)) return;
 			if (
 				!lost.some((operation) => "key" in operation && operation.key === key)
 			) {

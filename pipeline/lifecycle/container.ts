@@ -14,6 +14,7 @@ import type {
 } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { ContainerRecord } from "../state/containers.ts";
+import { isLease, type Lease } from "../state/leases.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
@@ -63,9 +64,10 @@ export class ContainerLifecycle {
 		const record = recordName(request.name, request.headers);
 		const lost: Operation[] = [];
 		let previous: Entry<ContainerRecord> | undefined;
+		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const operations: Operation[] = [];
-			const holds: string[] = [];
+			const holds = new Holds(operations, previous?.value.holds, replaced);
 			const context: CreateContext = {
 				name: request.name,
 				body: structuredClone(stripped),
@@ -75,13 +77,10 @@ export class ContainerLifecycle {
 				onlyHost: request.onlyHost,
 				record,
 				previous: previous?.value,
+				replaced: replaced?.value,
 				lost,
 				commit: (operation) => operations.push(operation),
-				hold: (key, value) => {
-					holds.push(key);
-					if (previous?.value.holds.includes(key)) return;
-					operations.push({ verb: "create", key, value });
-				},
+				hold: (key, value) => holds.add(key, value),
 			};
 			try {
 				await this.#chain.acquire("create", context, (position) =>
@@ -92,8 +91,9 @@ export class ContainerLifecycle {
 				}
 				const value: ContainerRecord = {
 					facts: context.facts,
-					holds,
+					holds: holds.keys,
 					attempts: (previous?.value.attempts ?? 0) + 1,
+					...(holds.tookOver ? { tookOver: true } : {}),
 				};
 				const key = this.#services.containers.key(record);
 				await this.#services.store.commit([
@@ -101,8 +101,9 @@ export class ContainerLifecycle {
 						? { verb: "update", key, value, index: previous.index }
 						: { verb: "create", key, value },
 					...operations,
+					...holds.handOver(),
 					...(previous?.value.holds ?? [])
-						.filter((held) => !holds.includes(held))
+						.filter((held) => !holds.keys.includes(held))
 						.map((held): Operation => ({ verb: "delete", key: held })),
 				]);
 				writeLabels(context.body, context.facts);
@@ -114,6 +115,7 @@ export class ContainerLifecycle {
 				if (lostRecord(error, this.#services.containers.key(record))) {
 					previous = await this.#leftBehind(record);
 				}
+				replaced = await this.#replaced(record, lost);
 			}
 		}
 		throw new HttpError(
@@ -184,7 +186,9 @@ export class ContainerLifecycle {
 	/** A container is gone: gives back what it held. One that is not on record any more is success. */
 	async removed(name: string, facts: Facts, id?: string): Promise<void> {
 		const entry = await this.#services.containers.find(name, facts);
-		if (entry) await this.giveBack(entry, id);
+		// the lease that led there may have gone over to the container that replaces this one
+		const another = entry?.value.tookOver && (await this.#holder(entry));
+		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
 
@@ -210,12 +214,13 @@ export class ContainerLifecycle {
 		if (!context) return undefined;
 		const name = context.container.Name.slice(1);
 		const lost: Operation[] = [];
+		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.byName(docker.Name);
 			const entry = network && (await containers.find(name, context.facts));
 			if (!entry) return undefined; // none of ours, or none of our networks
 			const operations: Operation[] = [];
-			const holds = new Set(entry.value.holds);
+			const holds = new Holds(operations, entry.value.holds, replaced);
 			const changed = structuredClone(body);
 			try {
 				await this.#chain.acquire("connect", {
@@ -224,25 +229,29 @@ export class ContainerLifecycle {
 					body: changed,
 					record: containers.name(entry.key),
 					holds: entry.value.holds,
+					replaced: replaced?.value,
 					lost,
 					commit: (operation) => operations.push(operation),
-					hold: (key, value) => {
-						if (holds.has(key)) return;
-						holds.add(key);
-						operations.push({ verb: "create", key, value });
-					},
+					hold: (key, value) => holds.add(key, value),
 				});
 				if (operations.length > 0) {
-					const value = { ...entry.value, holds: [...holds] };
+					const all = new Set([...entry.value.holds, ...holds.keys]);
+					const value: ContainerRecord = {
+						...entry.value,
+						holds: [...all],
+						...(holds.tookOver ? { tookOver: true } : {}),
+					};
 					await store.commit([
 						{ verb: "update", key: entry.key, value, index: entry.index },
 						...operations,
+						...holds.handOver(),
 					]);
 				}
 				return changed;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				lost.push(error.operation);
+				replaced = await this.#replaced(name, lost);
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
@@ -288,6 +297,25 @@ export class ContainerLifecycle {
 			409,
 			`Conflict. The container name "/${name}" is already in use by container "${holder.Id}". You have to remove (or rename) that container to be able to reuse that name.`,
 		);
+	}
+
+	/**
+	 * The record that holds an address which was asked for in vain, if it is that of the same copy: Compose makes
+	 * a container anew beside the old one, whose id it puts before the name of either.
+	 */
+	async #replaced(
+		name: string,
+		lost: readonly Operation[],
+	): Promise<Entry<ContainerRecord> | undefined> {
+		const key = lost
+			.map((operation) => ("key" in operation ? operation.key : ""))
+			.findLast(isLease);
+		if (!key) return undefined;
+		const lease = await this.#services.store.get<Lease>(key);
+		const holder = lease?.value.container;
+		if (!holder || holder === name) return undefined;
+		if (withoutId(holder) !== withoutId(name)) return undefined;
+		return this.#services.containers.get(holder);
 	}
 
 	/** The container that holds the lease of a record, or, without a lease, has its name. */
@@ -340,6 +368,49 @@ export class ContainerLifecycle {
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}
+}
+
+/** What a container is to hold: written, had already, or taken over from the one that it replaces. */
+class Holds {
+	readonly keys: string[] = [];
+	readonly #operations: Operation[];
+	readonly #own: readonly string[];
+	readonly #replaced: Entry<ContainerRecord> | undefined;
+
+	constructor(
+		operations: Operation[],
+		own: readonly string[] = [],
+		replaced: Entry<ContainerRecord> | undefined,
+	) {
+		this.#operations = operations;
+		this.#own = own;
+		this.#replaced = replaced;
+	}
+
+	add(key: string, value: unknown): void {
+		this.keys.push(key);
+		if (this.#own.includes(key)) return;
+		const taken = this.#replaced?.value.holds.includes(key);
+		this.#operations.push({ verb: taken ? "set" : "create", key, value });
+	}
+
+	get tookOver(): boolean {
+		return this.handOver().length > 0;
+	}
+
+	/** The operation by which the replaced container holds no longer what this one holds. */
+	handOver(): Operation[] {
+		if (!this.#replaced) return [];
+		const { key, value, index } = this.#replaced;
+		const holds = value.holds.filter((held) => !this.keys.includes(held));
+		if (holds.length === value.holds.length) return [];
+		return [{ verb: "update", key, value: { ...value, holds }, index }];
+	}
+}
+
+/** `abc_web_1` for `0123456789ab_abc_web_1` */
+function withoutId(name: string): string {
+	return name.replace(/^[0-9a-f]{12}_/, "");
 }
 
 /** Whether a container went through the chain. */

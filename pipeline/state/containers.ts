@@ -15,6 +15,8 @@ export interface ContainerRecord {
 	holds: string[];
 	/** How many creates have gone by this record; a failed one gives back at once only what no other may be using. */
 	attempts: number;
+	/** It has the address of the container that it replaces, as whose removal its own must not be taken. */
+	tookOver?: true;
 }
 
 /** The records of containers in Consul. */

@@ -27,6 +27,14 @@ export interface NetworkRecord {
 	retiring?: true;
 }
 
+/** A network to be made. */
+export interface WantedNetwork extends Omit<NetworkRecord, "subnet"> {
+	/** The very one that the user asked for. */
+	subnet?: string;
+	/** Address of the first host's bridge, if the user asked for one; the first of the subnet without. */
+	gateway?: string;
+}
+
 /** What a deployment's network must be granted from. */
 export interface Pool {
 	/** `10.32.0.0/12` */
@@ -83,17 +91,17 @@ export class Networks {
 
 	/**
 	 * The network of that scope, granting it a subnet if it has none yet.
-	 * @param wanted the record to make; `subnet` only if the user asked for that very one
+	 * @param wanted the record to make
 	 * @param size how many addresses are asked for
-	 * @param avoid ranges that the hosts themselves use
+	 * @param avoid gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap
 	 * @throws HttpError 409 if the scope is another deployment's or the subnet is taken, 503 if the pool is exhausted
 	 */
 	async ensure(
-		wanted: Omit<NetworkRecord, "subnet"> & { subnet?: string },
+		wanted: WantedNetwork,
 		host: string,
 		size: number,
 		from: Pool,
-		avoid: string[],
+		avoid: () => string[],
 	): Promise<Entry<NetworkRecord>> {
 		for (;;) {
 			const existing = await this.get(wanted.scope);
@@ -229,20 +237,20 @@ export class Networks {
 	}
 
 	async #grant(
-		wanted: Omit<NetworkRecord, "subnet"> & { subnet?: string },
+		wanted: WantedNetwork,
 		host: string,
 		size: number,
 		from: Pool,
-		avoid: string[],
+		avoid: () => string[],
 	): Promise<Entry<NetworkRecord>> {
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
 		const used = granted.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
-			: choose(size, from, [...used, ...from.reserved, ...avoid]);
-		const record: NetworkRecord = { ...wanted, subnet };
-		const gateway = new Netmask(subnet).first;
+			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
+		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
+		const record: NetworkRecord = { ...rest, subnet };
 		await this.#store.commit([
 			serial
 				? {

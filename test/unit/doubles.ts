@@ -24,6 +24,7 @@ export function createContext(
 		onlyHost: undefined,
 		record: "record",
 		previous: undefined,
+		replaced: undefined,
 		lost: [],
 		commit: () => {},
 		hold: () => {},
