@@ -17,6 +17,7 @@ import { end, identify, isAlive, type ProcessId } from "./processes.ts";
 const START_MS = 20_000;
 const STOP_MS = 3_000;
 const ASK_MS = 2_000;
+const WATCH_MS = 1_000;
 
 /** A Consul that this arpanet has to stop. */
 export interface OwnConsul {
@@ -54,17 +55,21 @@ export async function ensureConsul(
 		owner: join(stateDir, "consul.owner"),
 		log: join(stateDir, "consul.log"),
 	};
-	if (await isAbsent(consul.address)) {
-		const agent = await start(config, dns, files, signal);
-		log.info({ ...agent, log: files.log }, "started a Consul of our own");
-		return own(agent, files, log);
+	const ifAbsent = async (signal: AbortSignal) =>
+		(await isAbsent(consul.address))
+			? start(config, dns, files, signal)
+			: undefined;
+	const started = await ifAbsent(signal);
+	if (started) {
+		log.info({ ...started, log: files.log }, "started a Consul of our own");
+		return own(started, files, log, ifAbsent);
 	}
 	const agent = await left(files);
 	if (!agent || !(await isOrphan(files))) return undefined;
-	log.info(agent, "goes on with the Consul of an earlier arpanet");
+	log.info({ ...agent }, "goes on with the Consul of an earlier arpanet");
 	await waitForLeader(consul.address, agent, files, signal);
 	await writeOwner(files);
-	return own(agent, files, log);
+	return own(agent, files, log, ifAbsent);
 }
 
 /** Whether an address is one of this machine, and nothing listens there. @throws Error for a name that does not resolve */
@@ -191,12 +196,41 @@ async function complaint(files: Files): Promise<string> {
 	return `consul: ended as soon as it was started: ${last?.trim() ?? "it said nothing"} (its log is ${files.log})`;
 }
 
-function own(agent: ProcessId, files: Files, log: Logger): OwnConsul {
+/**
+ * Takes a Consul as ours: one that ends before we do is started again, and the agents put back
+ * on record what it knew.
+ */
+function own(
+	agent: ProcessId,
+	files: Files,
+	log: Logger,
+	again: (signal: AbortSignal) => Promise<ProcessId | undefined>,
+): OwnConsul {
+	const done = new AbortController();
+	const { signal } = done;
+	let current = agent;
+	const watching = (async () => {
+		while (!signal.aborted) {
+			await setTimeout(WATCH_MS, undefined, { signal }).catch(() => {});
+			if (signal.aborted || (await isAlive(current))) continue;
+			try {
+				const next = await again(signal);
+				if (!next) continue; // somebody else's runs in its place
+				current = next;
+				log.error({ ...next }, "our Consul had ended; started another");
+			} catch (error) {
+				if (signal.aborted) return;
+				log.error({ err: messageOf(error) }, "our Consul has ended");
+			}
+		}
+	})();
 	return {
 		stop: async () => {
-			await end(agent, STOP_MS);
+			done.abort();
+			await watching;
+			await end(current, STOP_MS);
 			for (const file of Object.values(files)) await rm(file, { force: true });
-			log.info(agent, "stopped our Consul");
+			log.info({ ...current }, "stopped our Consul");
 		},
 	};
 }

@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import test from "ava";
@@ -51,6 +51,13 @@ test("up brings a Consul of its own, which outlives a kill -9 and ends with a cl
 		]);
 		return /Address.*: 10\.32\.\d+\.\d+/.test(stdout);
 	};
+	const resolvesSoon = async () => {
+		for (let tries = 0; tries < 75; tries++) {
+			await setTimeout(200);
+			if (await resolves()) return true;
+		}
+		return false;
+	};
 	t.true(await resolves());
 
 	const other = await host.exec("node", [
@@ -71,6 +78,11 @@ test("up brings a Consul of its own, which outlives a kill -9 and ends with a cl
 	t.is(names.stdout, "abc_pricing_1\n");
 	t.true(await resolves());
 
+	const pid = await readFile(join(stateDir, "consul.pid"), "utf8");
+	process.kill(Number(pid), "SIGKILL");
+	t.true(await resolvesSoon(), second.log());
+	t.regex(second.log(), /our Consul had ended; started another/);
+
 	const begun = Date.now();
 	t.is(await second.stop("SIGINT"), 0, second.log());
 	t.true(Date.now() - begun < 8_000);
@@ -79,11 +91,27 @@ test("up brings a Consul of its own, which outlives a kill -9 and ends with a cl
 
 	// a new Consul knows nothing; what lives is put back on record
 	const third = await startArpanet(host, options);
-	for (let tries = 0; !(await resolves()) && tries < 50; tries++) {
-		await setTimeout(200);
-	}
-	t.true(await resolves());
+	t.true(await resolvesSoon(), third.log());
 	t.is(await third.stop(), 0);
+
+	// as on a plain machine: no configuration but the one that comes with arpanet
+	const plain = host.spawn("node", [arpanetProgram, "up"], {
+		stdio: ["ignore", "pipe", "inherit"],
+	});
+	const ended = new Promise((resolve) => plain.once("exit", resolve));
+	let log = "";
+	await new Promise<void>((resolve, reject) => {
+		plain.stdout?.on("data", (chunk) => {
+			log += chunk;
+			if (log.includes("gateway listens")) resolve();
+		});
+		plain.once("exit", () => reject(new Error(log)));
+	});
+	const check = await host.exec("node", [arpanetProgram, "check"]);
+	t.is(check.code, 0, check.stdout);
+	t.notRegex(check.stdout, /^(warn|fail)/m);
+	plain.kill("SIGTERM");
+	t.is(await ended, 0, log);
 });
 
 test("up says who has port 53, and leaves nothing running", async (t) => {
