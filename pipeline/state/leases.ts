@@ -54,6 +54,8 @@ interface Range {
 export class Leases {
 	readonly #store: Store;
 	readonly #ranges = new Map<string, Range>();
+	/** First reads under way: a deployment's creates come together, and one read serves them all. */
+	readonly #loading = new Map<string, Promise<Range>>();
 
 	constructor(store: Store) {
 		this.#store = store;
@@ -66,7 +68,7 @@ export class Leases {
 	async pick(network: NetworkRecord): Promise<string> {
 		const known = this.#ranges.get(network.scope);
 		const range =
-			known?.subnet === network.subnet ? known : await this.#load(network);
+			known?.subnet === network.subnet ? known : await this.#first(network);
 		const picked = next(range);
 		if (picked !== undefined) return picked;
 		const fresh = await this.#load(network); // what we took for leased may have been given back
@@ -91,6 +93,15 @@ export class Leases {
 	/** Forgets what is known of a network, because it was seen to be wrong. */
 	forget(scope: string): void {
 		this.#ranges.delete(scope);
+	}
+
+	#first(network: NetworkRecord): Promise<Range> {
+		const key = `${network.scope} ${network.subnet}`;
+		const underWay = this.#loading.get(key);
+		if (underWay) return underWay;
+		const load = this.#load(network).finally(() => this.#loading.delete(key));
+		this.#loading.set(key, load);
+		return load;
 	}
 
 	async #load(network: NetworkRecord): Promise<Range> {

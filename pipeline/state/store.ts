@@ -56,6 +56,8 @@ export class Conflict extends Error {
 const MAX_OPERATIONS = 64;
 /** Transactions in flight at once: enough to hide a commit's fsync, few enough that waiting requests share. */
 const MAX_IN_FLIGHT = 2;
+/** Consul takes 200 connections from one address, and several adapters may share one. */
+const MAX_SOCKETS = 32;
 /** A client that waits for a create shall read a 503 in under 5 s. */
 const TIMEOUT = 2_500;
 
@@ -93,7 +95,11 @@ export class Store {
 			host: url.hostname,
 			port: Number(url.port) || (secure ? 443 : 80),
 			secure,
-			agent: new Agent({ keepAlive: true, noDelay: true, maxSockets: 64 }),
+			agent: new Agent({
+				keepAlive: true,
+				noDelay: true,
+				maxSockets: MAX_SOCKETS,
+			}),
 			defaults: config.token ? { token: config.token } : {},
 			timeout: TIMEOUT,
 		};

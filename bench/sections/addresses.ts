@@ -1,0 +1,144 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import type { Host } from "../../test/lab/lab.ts";
+import type { Result, Work } from "../address-worker.ts";
+import type { Bench } from "../bench.ts";
+import { Client } from "../connection.ts";
+import { atOnce, interleave, median } from "../figures.ts";
+
+const WORKER = fileURLToPath(new URL("../address-worker.js", import.meta.url));
+
+/** Processes that each allocate so many addresses, so many at once. */
+const RUNS = {
+	"raw put, 1 at once": { processes: 0, width: 1, count: 300 },
+	"1 process, 1 at once": { processes: 1, width: 1, count: 300 },
+	"1 process, 16 at once": { processes: 1, width: 16, count: 1_000 },
+	"1 process, 64 at once": { processes: 1, width: 64, count: 2_000 },
+	"4 processes, 64 at once": { processes: 4, width: 64, count: 500 },
+	"raw put, 64 at once": { processes: 0, width: 64, count: 1_000 },
+} as const;
+
+type Name = keyof typeof RUNS;
+const NAMES = Object.keys(RUNS) as Name[];
+
+/** Addresses a second in a /20 through the very path of a create, against three Consul servers. */
+export async function addresses(bench: Bench): Promise<void> {
+	const { report, stage, quick } = bench;
+	report.section("Addresses leased a second, cluster of 3 Consul servers");
+	const consul = (await leader(stage.lab.hosts)).consul;
+	const { hostname: host, port } = new URL(consul);
+	const raw = new Client({ host, port: Number(port) });
+	const workers = await Promise.all(
+		Array.from({ length: 4 }, (_, i) => startWorker(consul, `w${i}`)),
+	);
+	const requests: Partial<Record<Name, number[]>> = {};
+	let run = 0;
+	const rates = await interleave(NAMES, quick ? 1 : 3, async (name) => {
+		const { processes, width, count } = RUNS[name];
+		run++;
+		if (processes === 0) return putRate(raw, run, count, width);
+		const work: Work = { deployment: `d${run}`, count, width };
+		const chosen = workers.slice(0, processes);
+		for (const worker of chosen) await tell(worker, { ...work, count: 0 }); // the network is there
+		const start = performance.now();
+		const results = await Promise.all(
+			chosen.map((worker) => tell(worker, work)),
+		);
+		const seconds = (performance.now() - start) / 1000;
+		await proveDistinct(raw, work.deployment, count * processes);
+		const sent = results.reduce((sum, result) => sum + result.requests, 0);
+		requests[name] = [...(requests[name] ?? []), sent / (count * processes)];
+		return (count * processes) / seconds;
+	});
+	for (const worker of workers) worker.kill();
+	await raw.ask("DELETE", "/v1/kv/arpanet/?recurse");
+	raw.close();
+	const perAddress = (name: Name) => median(requests[name] ?? []);
+	report.table(
+		["", "per second", "requests per address"],
+		NAMES.map((name) => [name, median(rates[name]), perAddress(name)]),
+	);
+	const rate = (name: Name) => median(rates[name]);
+	report.budget(
+		"addresses, 1 at once, over a raw put",
+		rate("1 process, 1 at once") / rate("raw put, 1 at once"),
+		{ least: 0.85, unit: " x" },
+	);
+	report.budget("addresses/s, 64 at once", rate("1 process, 64 at once"), {
+		least: 6_000,
+		stretch: 10_000,
+	});
+	report.budget("addresses/s, 4 processes", rate("4 processes, 64 at once"), {
+		least: 4_000,
+		stretch: 8_000,
+	});
+	report.budget(
+		"Consul requests per address, 64 at once",
+		perAddress("1 process, 64 at once"),
+		{ most: 0.1, stretch: 0.05 },
+	);
+}
+
+async function startWorker(
+	consul: string,
+	host: string,
+): Promise<ChildProcess> {
+	const worker = fork(WORKER, [consul, host]);
+	await said(worker); // ready, and warm
+	return worker;
+}
+
+async function tell(worker: ChildProcess, work: Work): Promise<Result> {
+	worker.send(work);
+	const result = await said(worker);
+	if (result.error) throw new Error(result.error);
+	return result;
+}
+
+async function said(worker: ChildProcess): Promise<Result> {
+	const ended = once(worker, "exit").then(([code]) => {
+		throw new Error(`a worker ended with ${code}`);
+	});
+	const [result] = await Promise.race([once(worker, "message"), ended]);
+	return result as Result;
+}
+
+/** What Consul itself can do: one key, written if nobody has it. */
+async function putRate(
+	raw: Client,
+	run: number,
+	count: number,
+	width: number,
+): Promise<number> {
+	const value = { host: "h1", deployment: "bench", container: "copy-1" };
+	const start = performance.now();
+	await atOnce(count, width, (i) =>
+		raw.ask("PUT", `/v1/kv/raw/${run}/${i}?cas=0`, value),
+	);
+	const seconds = (performance.now() - start) / 1000;
+	await raw.ask("DELETE", "/v1/kv/raw/?recurse");
+	return count / seconds;
+}
+
+/** @throws when fewer addresses are leased than were given out: a fast allocator that gives one twice is none */
+async function proveDistinct(
+	raw: Client,
+	deployment: string,
+	count: number,
+): Promise<void> {
+	const prefix = `/v1/kv/arpanet/leases/${deployment}/`;
+	const { body } = await raw.ask("GET", `${prefix}?keys`);
+	const leases = (JSON.parse(body) as string[]).length - 1; // the host's bridge has one
+	if (leases !== count) {
+		throw new Error(`${count} addresses given, ${leases} leases in Consul`);
+	}
+	await raw.ask("DELETE", `${prefix}?recurse`);
+	await raw.ask("DELETE", "/v1/kv/arpanet/containers/?recurse");
+}
+
+async function leader(hosts: Host[]): Promise<Host> {
+	const answer = await fetch(`${hosts[0]?.consul}/v1/status/leader`);
+	const address = (await answer.text()).replace(/"|:\d+/g, "").trim();
+	return hosts.find((host) => host.address === address) ?? (hosts[0] as Host);
+}

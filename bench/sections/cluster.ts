@@ -1,0 +1,49 @@
+import type { Bench } from "../bench.ts";
+import { Containers } from "../containers.ts";
+import { interleave, median, timed } from "../figures.ts";
+import { creates, life, waysOf } from "./create.ts";
+
+const WAYS = ["direct, network + address", "gateway, everything"] as const;
+const [DIRECT, GATEWAY] = WAYS;
+
+/** What create and start cost where each commit goes to three Consul servers' disks. */
+export async function cluster({ report, stage, quick }: Bench): Promise<void> {
+	report.section("create and start with a cluster of 3 Consul servers");
+	await Containers.prepare(stage.direct.client);
+	const ways = waysOf(stage);
+	for (const name of WAYS) await life(ways[name]); // warm
+	const first = await ways[GATEWAY].create(); // its deployment's network stays
+
+	const made = await creates(ways, WAYS, quick ? 10 : 40);
+	const again: Record<string, number[]> = { [DIRECT]: [], [GATEWAY]: [] };
+	const started = await interleave(WAYS, quick ? 3 : 10, async (name) => {
+		const id = await ways[name].create();
+		const took = await timed(() => ways[name].start(id));
+		for (let i = 0; i < 10; i++) {
+			again[name]?.push(await timed(() => ways[name].start(id)));
+		}
+		await ways[name].remove(id);
+		return took;
+	});
+	report.table(
+		["", "create ms", "start ms", "start one that runs ms"],
+		WAYS.map((name) => [
+			name,
+			median(made[name]),
+			median(started[name]),
+			median(again[name] ?? []),
+		]),
+	);
+	await ways[GATEWAY].remove(first);
+	const over = (took: Record<string, number[]>) =>
+		median(took[GATEWAY] ?? []) - median(took[DIRECT] ?? []);
+	report.budget("create with everything over direct, cluster", over(made), {
+		most: 8,
+		stretch: 5,
+		unit: " ms",
+	});
+	report.budget("start with registration over direct, cluster", over(started), {
+		most: 3,
+		unit: " ms",
+	});
+}
