@@ -107,8 +107,10 @@ export interface EngineEvent {
 	timeNano: number;
 }
 
-const text = { type: "string" };
-const texts = { type: ["array", "null"], items: text };
+const string = { type: "string" };
+/** Docker takes null for what is not there, and docker-py sends it. */
+const text = { type: ["string", "null"] };
+const texts = { type: ["array", "null"], items: string };
 const labels = { type: ["object", "null"], additionalProperties: text };
 const endpoint = {
 	type: ["object", "null"],
@@ -160,7 +162,7 @@ export const isNetworkCreate = ajv.compile<NetworkCreate>({
 	type: "object",
 	required: ["Name"],
 	properties: {
-		Name: text,
+		Name: string,
 		Driver: text,
 		Labels: labels,
 		IPAM: {
@@ -182,5 +184,5 @@ export const isNetworkCreate = ajv.compile<NetworkCreate>({
 export const isNetworkConnect = ajv.compile<NetworkConnect>({
 	type: "object",
 	required: ["Container"],
-	properties: { Container: text, EndpointConfig: endpoint },
+	properties: { Container: string, EndpointConfig: endpoint },
 });

@@ -622,3 +622,34 @@ networks:
 		await gone(t, "nets");
 	},
 );
+
+test.serial(
+	"a container with a fixed address is made anew with the same address",
+	async (t) => {
+		const text = (price: number) => `
+version: "2.4"
+services:
+  web:
+    image: busybox
+    command: sleep 999
+    stop_signal: KILL
+    environment: [PRICE=${price}]
+    networks: {default: {ipv4_address: 172.28.6.10, aliases: [front]}}
+networks:
+  default: {ipam: {config: [{subnet: 172.28.6.0/24}]}}
+`;
+		const file = await stage.file("fixed.yml", text(1));
+		await fig(t, file, "fixed", "up", "-d");
+		const before = await identities("fixed");
+		await stage.file("fixed.yml", text(2));
+		await fig(t, file, "fixed", "up", "-d");
+		const after = await identities("fixed");
+		t.deepEqual(Object.keys(after), ["fixed_web_1"]);
+		t.not(after.fixed_web_1?.id, before.fixed_web_1?.id);
+		t.deepEqual(await exact(t, "fixed", "web", 1), ["172.28.6.10"]);
+		t.deepEqual(await stage.dns("front.fixed"), ["172.28.6.10"]);
+		await leasedExactly(t, "fixed");
+		await fig(t, file, "fixed", "down");
+		await gone(t, "fixed");
+	},
+);
