@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { lookup } from "node:dns/promises";
-import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../pipeline/config.ts";
@@ -230,6 +230,7 @@ function own(
 			await watching;
 			await end(current, STOP_MS);
 			for (const file of Object.values(files)) await rm(file, { force: true });
+			await rmdir(dirname(files.pid)).catch(() => {}); // others may have files there
 			log.info({ ...current }, "stopped our Consul");
 		},
 	};
