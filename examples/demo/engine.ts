@@ -15,7 +15,12 @@ import {
 	Trouble,
 } from "./narrate.ts";
 import { type State, writeState } from "./state.ts";
-import { enginesInThisNetwork, links, startTime } from "./traces.ts";
+import {
+	enginesInThisNetwork,
+	links,
+	shimSockets,
+	startTime,
+} from "./traces.ts";
 
 const USUAL = "unix:///var/run/docker.sock";
 const READY_MS = 40_000;
@@ -130,6 +135,7 @@ async function startEngine(stage: Stage, state: State): Promise<void> {
 		links: await links(),
 		firewall: await readFirewall(),
 		settings,
+		shims: await shimSockets(),
 		absent: MAKES.filter((path) => !existsSync(path)),
 	};
 	await writeState(state);

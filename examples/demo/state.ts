@@ -42,6 +42,8 @@ export interface OwnEngine {
 	firewall: Firewall;
 	/** Kernel settings that an engine changes, by path. */
 	settings: Record<string, string>;
+	/** Sockets of containers' keepers, which containerd puts into one place whoever starts it. */
+	shims: string[];
 	/** Files and folders that an engine makes and that were not there. */
 	absent: string[];
 }

@@ -10,6 +10,7 @@ import { BUILT, composeArgs, found } from "./shop.ts";
 import { type OwnEngine, removeState, type State } from "./state.ts";
 import {
 	cgroupFolders,
+	deadSockets,
 	end,
 	links,
 	markedProcesses,
@@ -17,6 +18,7 @@ import {
 	processesIn,
 	removeFolders,
 	sameProcess,
+	shimSockets,
 } from "./traces.ts";
 
 const BRIDGE = /^br-[0-9a-f]{12}$/;
@@ -171,10 +173,19 @@ async function removeEngine(folder: string, own: OwnEngine): Promise<void> {
 	for (const cgroup of await cgroupFolders(own.cgroup)) {
 		await removeFolders(cgroup);
 	}
+	for (const path of await orphanedShims(own)) await rm(path, { force: true });
 	for (const path of own.absent.toReversed()) {
 		if (path.endsWith(".json")) await rm(path, { force: true });
 		else await removeFolders(path);
 	}
+}
+
+/** What shims that were killed have left; an engine started meanwhile has its own there. */
+async function orphanedShims(own: OwnEngine): Promise<string[]> {
+	const fresh = (await shimSockets()).filter(
+		(path) => !own.shims.includes(path),
+	);
+	return deadSockets(fresh);
 }
 
 async function newBridges(own: OwnEngine): Promise<string[]> {
@@ -215,6 +226,7 @@ async function whatIsLeft(state: State): Promise<string[]> {
 			...(await newBridges(own)).map((link) => `network interface ${link}`),
 			...addedByDocker(own.firewall, await readFirewall()),
 			...(await cgroupFolders(own.cgroup)).map((path) => `cgroup ${path}`),
+			...(await orphanedShims(own)).map((path) => `socket ${path}`),
 		);
 	} else if (engine) {
 		const options = { docker: engine, mayFail: true };

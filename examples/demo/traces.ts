@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MARK } from "./command.ts";
 
+const SHIMS = "/run/containerd/s";
 const CGROUPS = "/sys/fs/cgroup";
 
 /** The processes that a demo with that folder has started, their children too, wherever they hang now. */
@@ -107,6 +108,21 @@ export async function removeFolders(folder: string): Promise<void> {
 		if (error?.code !== "EBUSY") return;
 		await sleep(20); // the kernel is still burying a cgroup's last process
 	}
+}
+
+/** Sockets that containerd's shims have made, dead ones too. */
+export async function shimSockets(): Promise<string[]> {
+	const names = await readdir(SHIMS).catch(() => []);
+	return names.map((name) => join(SHIMS, name));
+}
+
+/** Those of some sockets at which nobody listens. */
+export async function deadSockets(paths: string[]): Promise<string[]> {
+	const table = (await read("/proc/net/unix")) ?? "";
+	const alive = new Set(
+		table.split("\n").map((line) => line.split(" ").at(-1)),
+	);
+	return paths.filter((path) => !alive.has(path));
 }
 
 /** Names of all network interfaces here. */
