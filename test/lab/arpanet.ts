@@ -69,7 +69,7 @@ export async function startArpanet(
 		agent: "watching events",
 	}[role] as string;
 	for (let i = 0; !log.includes(ready); i++) {
-		if (child.exitCode !== null || i === 200) {
+		if (child.exitCode !== null || i === 600) {
 			throw new Error(`arpanet ${role} does not come up: ${log}`);
 		}
 		await setTimeout(50);
