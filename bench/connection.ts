@@ -166,7 +166,7 @@ export class Client {
 
 	/** @throws when the status is not below 400 */
 	async ask(method: string, path: string, body?: unknown): Promise<Answer> {
-		const connection = this.#idle.pop() ?? (await Connection.open(this.target));
+		const connection = this.#take() ?? (await Connection.open(this.target));
 		const answer = await connection.ask(method, path, body).catch((error) => {
 			connection.close();
 			throw error;

@@ -51,4 +51,5 @@ server.on("upgrade", (incoming, client: Duplex, early: Buffer) => {
 	asked.end();
 });
 
+server.keepAliveTimeout = 10 * 60_000; // no request is to meet a connection that is just being closed
 server.listen(socket, () => console.log("ready"));
