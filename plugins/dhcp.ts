@@ -33,6 +33,7 @@ type Network = Entry<NetworkRecord>;
 
 /** Docker's own networks, where we give no addresses. */
 const NOT_OURS = /^(bridge|host|none|container:.*)$/;
+const NETWORK_ID = /^[0-9a-f]{12,64}$/;
 /** The network mode of who did not ask for one. */
 const UNASKED = new Set(["", "default"]);
 
@@ -209,6 +210,7 @@ export default definePlugin<Config>({
 			body: ContainerCreate,
 			deployment: string,
 		): Promise<{ name: string; network: () => Promise<Network> }[]> {
+			await nameNetworks(body);
 			const mode = body.HostConfig?.NetworkMode ?? "";
 			if (UNASKED.has(mode)) {
 				return [{ name: mode, network: () => ownNetwork(body, deployment) }];
@@ -225,6 +227,21 @@ export default definePlugin<Config>({
 				else await mustNotBeLost(name);
 			}
 			return found;
+		}
+
+		/** Docker takes the id of a network for its name; from here on it goes by its name. */
+		async function nameNetworks(body: ContainerCreate): Promise<void> {
+			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
+			const mode = body.HostConfig?.NetworkMode ?? "";
+			for (const id of new Set([mode, ...Object.keys(endpoints)])) {
+				if (!NETWORK_ID.test(id)) continue;
+				const name = (await services.engine().inspectNetwork(id))?.Name;
+				if (!name || !(await networks.byName(name))) continue;
+				if (body.HostConfig && mode === id) body.HostConfig.NetworkMode = name;
+				if (!(id in endpoints)) continue;
+				endpoints[name] = endpoints[id] ?? null;
+				delete endpoints[id];
+			}
 		}
 
 		/** fig.yml has one network, which nobody asks for in words. */

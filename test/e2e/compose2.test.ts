@@ -267,6 +267,15 @@ test.serial(
 			Subnet: "172.28.5.0/28",
 			Gateway: "172.28.5.14",
 		});
+
+		const byId = await docker(stage.arpanet, [
+			...["create", "--name", "by-id", "--network", network?.Id ?? ""],
+			...["--label", "com.docker.compose.project=fixed", "busybox"],
+		]);
+		t.is(byId.code, 0, byId.stderr);
+		t.true(Object.values(await stage.leases("fixed")).includes("by-id"));
+		t.is((await docker(stage.arpanet, ["rm", "by-id"])).code, 0);
+		t.is(Object.keys(await stage.leases("fixed")).length, 7);
 	},
 );
 
