@@ -1,5 +1,4 @@
 import { createInterface } from "node:readline";
-import { Pool } from "undici";
 import type {
 	ContainerInspect,
 	ContainerSummary,
@@ -8,6 +7,7 @@ import type {
 	NetworkInspect,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
+import { Pool } from "./http-pool.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
 export type EngineAddress =
