@@ -280,26 +280,35 @@ test.serial(
 	async (t) => {
 		const file = await stage.file("talk.yml", TALK);
 		const watch = follow(t, file, ["events"]);
-		await within(20, async () => {
-			// events has no sign of being ready but an event
-			await docker(stage.arpanet, ["kill", "-s", "0", "talk_talk_1"]);
-			await fig(t, file, "talk", "up", "-d");
-			t.truthy(watch.pid());
+		const labels = ["project=talk", "service=talk", "oneoff=False"].flatMap(
+			(label) => ["--label", `com.docker.compose.${label}`],
+		);
+		await within(60, async () => {
+			// nothing but an event shows that it listens
+			await docker(stage.arpanet, [
+				...["run", "--rm", "--name", "probe", ...labels, "busybox", "true"],
+			]);
+			if (!watch.text().includes("name=probe")) throw new Error("no event yet");
 		});
+		await fig(t, file, "talk", "up", "-d");
 		const logs = follow(t, file, ["logs", "-f", "--no-color"]);
-		const second = await eventually(logs.text, (text) => /said 9/.test(text));
+		const second = await eventually(
+			async () => logs.text(),
+			(text) => /said 9/.test(text),
+		);
 		t.regex(second, /^talk_1 +\| said 1\n.*said 9\n/ms);
 		t.true(logs.alive());
 		await fig(t, file, "talk", "stop");
 		t.true(await eventually(async () => !logs.alive(), Boolean));
-		t.regex(await logs.text(), /talk_talk_1 exited with code \d+\n$/);
+		t.regex(logs.text(), /talk_talk_1 exited with code \d+\n$/);
 		t.regex(
 			await fig(t, file, "talk", "logs", "--no-color", "--tail=2"),
 			/\| said 8\ntalk_1 +\| said 9\n$/,
 		);
 		await fig(t, file, "talk", "rm", "-f");
-		const events = await eventually(watch.text, (text) =>
-			/ destroy /.test(text),
+		const events = await eventually(
+			async () => watch.text(),
+			(text) => / destroy .*name=talk_talk_1/.test(text),
 		);
 		for (const action of ["create", "start", "die", "destroy"]) {
 			t.regex(events, new RegExp(` container ${action} .*name=talk_talk_1`));
@@ -330,9 +339,8 @@ function follow(t: ExecutionContext, file: string, args: string[]) {
 		await ended;
 	});
 	return {
-		text: async () => text,
+		text: () => text,
 		alive: () => child.exitCode === null,
-		pid: () => child.pid,
 	};
 }
 
