@@ -1,7 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../pipeline/docker.ts";
-import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
+import { readLabels } from "../pipeline/facts.ts";
+import {
+	definePlugin,
+	type Facts,
+	type Hooks,
+	type Services,
+} from "../pipeline/plugin.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import {
 	type CatalogService,
@@ -14,6 +20,7 @@ import { aliases } from "./links.ts";
 const LEAVING = "arpanet/leaving/";
 
 interface Leaving {
+	host: string;
 	/** Milliseconds since 1970 at which the container, if it still runs then, is not leaving after all. */
 	until: number;
 	/** Docker's time of the start that is about to end: after another start the mark means nothing. */
@@ -40,39 +47,72 @@ const MARGIN_MS = 15_000;
 export default definePlugin({
 	name: "consul-register",
 	after: ["deployment-id", "dhcp"],
-	setup: (_, services) => ({
-		async started({ container, facts, settled }) {
-			if (!facts.service) return; // a one-off is no copy of a service
-			const [leaving, wanted, registered] = await Promise.all([
-				!settled && isLeaving(container, services),
-				registration(container, facts, services),
-				services.store.nodeServices(nodeOf(facts, services), container.Id),
-			]);
-			if (leaving) return;
-			// Hook and event both tell of a start: the second finds nothing to write.
-			if (!container.State.Health && isRegistered(wanted, registered)) return;
-			await services.store.commit(wanted);
-		},
-		async stop({ container, facts, grace }) {
-			if (!facts.service) return;
-			const until = Date.now() + grace * 1000 + MARGIN_MS;
-			const startedAt = container.State.StartedAt;
-			const value: Leaving = { until, startedAt };
-			await deregister(container.Id, facts, services, {
-				verb: "set",
-				key: LEAVING + container.Id,
-				value,
-			});
-		},
-		async stopped({ container, facts }) {
-			if (!facts.service) return;
-			await leave(container.Id, facts, services);
-		},
-		async removed({ id, facts }) {
-			if (!id || !facts.service) return; // never ran
-			await leave(id, facts, services);
-		},
-	}),
+	setup: (_, services) => {
+		const hooks = {
+			async started({ container, facts, settled }) {
+				if (!facts.service) return; // a one-off is no copy of a service
+				const [leaving, wanted, registered] = await Promise.all([
+					!settled && isLeaving(container, services),
+					registration(container, facts, services),
+					services.store.nodeServices(nodeOf(facts, services), container.Id),
+				]);
+				if (leaving) return;
+				// Hook and event both tell of a start: the second finds nothing to write.
+				if (!container.State.Health && isRegistered(wanted, registered)) return;
+				await services.store.commit(wanted);
+			},
+			async stop({ container, facts, grace }) {
+				if (!facts.service) return;
+				const until = Date.now() + grace * 1000 + MARGIN_MS;
+				const startedAt = container.State.StartedAt;
+				const host = facts.host ?? services.host.name;
+				const value: Leaving = { host, until, startedAt };
+				await deregister(container.Id, facts, services, {
+					verb: "set",
+					key: LEAVING + container.Id,
+					value,
+				});
+			},
+			async stopped({ container, facts }) {
+				if (!facts.service) return;
+				await leave(container.Id, facts, services);
+			},
+			async removed({ id, facts }) {
+				if (!id || !facts.service) return; // never ran
+				await leave(id, facts, services);
+			},
+			/** What happened while Consul or the agent was away, and a stop that was announced and never came. */
+			async sweep({ containers }) {
+				const { store } = services;
+				const node = nodeOf({}, services);
+				const registered = new Set(
+					(await store.nodeServices(node)).map(
+						({ Meta }) => Meta?.container ?? "",
+					),
+				);
+				const marked = (await store.list<Leaving>(LEAVING))
+					.filter(({ value }) => value.host === services.host.name)
+					.map(({ key }) => key.slice(LEAVING.length));
+				const known = new Set(containers.map(({ Id }) => Id));
+				for (const id of new Set([...registered, ...marked])) {
+					if (!id || known.has(id)) continue;
+					if (await services.engine().inspectContainer(id)) continue; // made just now
+					await leave(id, {}, services);
+				}
+				for (const { Id, State, Labels } of containers) {
+					const facts = readLabels(Labels);
+					if (!facts.service || registered.has(Id) === (State === "running"))
+						continue;
+					const container = await services.engine().inspectContainer(Id);
+					if (!container) continue;
+					const { Running, Paused, Restarting } = container.State;
+					const runs = Running && !Paused && !Restarting;
+					await hooks[runs ? "started" : "stopped"]({ container, facts });
+				}
+			},
+		} satisfies Hooks;
+		return hooks;
+	},
 });
 
 /** Takes a container that does not run out of the catalog. */

@@ -136,16 +136,14 @@ export class Store {
 		}
 	}
 
-	/** The services of a container (by their meta `container`) under a catalog node; empty for an unknown node. */
+	/** The services under a catalog node, of one container (by their meta `container`) if one is named; none for an unknown node. */
 	async nodeServices(
 		node: string,
-		container: string,
+		container?: string,
 	): Promise<CatalogService[]> {
+		const filter = container && { filter: `Meta.container == "${container}"` };
 		const found = (await this.ask(() =>
-			this.consul.catalog.node.services({
-				node,
-				filter: `Meta.container == "${container}"`,
-			} as never),
+			this.consul.catalog.node.services({ node, ...filter } as never),
 		)) as { Services?: Record<string, CatalogService> } | null;
 		return Object.values(found?.Services ?? {});
 	}
