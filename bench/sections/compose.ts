@@ -25,7 +25,7 @@ export async function compose({ report, stage, quick }: Bench): Promise<void> {
 		direct: [],
 		gateway: [],
 	};
-	const first = await interleave(WAYS, quick ? 1 : 3, async (name, round) => {
+	const first = await interleave(WAYS, quick ? 1 : 2, async (name, round) => {
 		const docker = `unix://${stage.ways[name].socketPath}`;
 		const run = async (...args: string[]) => {
 			const project = ["-f", file, "-p", `${name}${round}`];

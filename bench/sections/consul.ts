@@ -5,7 +5,7 @@ import { type Counts, countingProxy } from "../counting.ts";
 import { median } from "../figures.ts";
 
 /** By then the agent has done all that an event made it do. */
-const SETTLED = 600;
+const SETTLED = 400;
 
 const STEPS = ["create", "start", "rm -f"] as const;
 
@@ -49,7 +49,7 @@ export async function consul({ report, stage, quick }: Bench): Promise<void> {
 		after: [] as Counts[],
 		asked: [] as string[],
 	}));
-	for (let round = 0; round < (quick ? 3 : 5); round++) {
+	for (let round = 0; round < (quick ? 2 : 5); round++) {
 		let id = "";
 		const steps = [
 			async () => {

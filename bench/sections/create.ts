@@ -53,7 +53,7 @@ export async function create({ report, stage, quick }: Bench): Promise<void> {
 	);
 
 	report.section("create + start + rm -f, 8 at once (the engine serialises)");
-	const together = await interleave(WAYS, quick ? 1 : 3, (name) =>
+	const together = await interleave(WAYS, quick ? 1 : 2, (name) =>
 		timed(() => atOnce(8, 8, () => life(ways[name]))),
 	);
 	report.table(["", "8 in ms", "over direct"], compare(WAYS, together));
