@@ -6,6 +6,8 @@ import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
+import { announce } from "./announce.ts";
+import { weave } from "./overlay.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
 const SWEEP_MS = 10_000;
@@ -46,7 +48,13 @@ export class Agent {
 
 	/** Begins to watch; returns at once and goes on until `stop`. */
 	start(): void {
-		this.#running = Promise.all([this.#watch(), this.#sweep()]);
+		const { signal } = this.#abort;
+		this.#running = Promise.all([
+			this.#watch(),
+			this.#sweep(),
+			announce(this.#services, signal),
+			weave(this.#services, signal),
+		]);
 	}
 
 	async stop(): Promise<void> {

@@ -1,6 +1,7 @@
-import { networkInterfaces } from "node:os";
+import { availableParallelism, networkInterfaces, totalmem } from "node:os";
 import type { Logger } from "pino";
 import { Chain } from "../pipeline/chain.ts";
+import { Cluster } from "../pipeline/cluster.ts";
 import type { Config } from "../pipeline/config.ts";
 import { Engine } from "../pipeline/engine.ts";
 import { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
@@ -8,10 +9,12 @@ import { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { findPlugins, type Loaded, setUp } from "../pipeline/load.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
-import type { Host, Services } from "../pipeline/plugin.ts";
+import type { Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
+import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Store } from "../pipeline/state/store.ts";
+import { readTls } from "../pipeline/tls.ts";
 import { builtins } from "../plugins/index.ts";
 
 /** What lies outside of arpanet: `arpanet try` brings its own. */
@@ -43,12 +46,17 @@ export async function boot(
 	observe: (plugins: Loaded[]) => Loaded[] = (plugins) => plugins,
 ): Promise<Booted> {
 	const { store, engine } = outside;
+	const host = hostOf(config);
+	const { tls } = config.arpanet;
+	const hosts = new Hosts(store, host);
+	const cluster = new Cluster(hosts, host.name, engine, tls && readTls(tls));
 	const services: Services = {
 		store,
 		networks: new Networks(store),
 		containers: new Containers(store),
+		cluster,
 		engine: () => engine,
-		host: hostOf(config),
+		host,
 		log,
 	};
 	const found = await findPlugins(config.plugins, builtins, config.file);
@@ -64,7 +72,7 @@ export async function boot(
 		pipeline: new Pipeline(containers, networks, log),
 		close: async () => {
 			store.close();
-			await engine.close();
+			await cluster.close();
 		},
 	};
 }
@@ -78,9 +86,15 @@ export function real(config: Config): Outside {
 }
 
 /** This host as the configuration or the machine itself names it. */
-export function hostOf(config: Config): Host {
-	const { name, address = defaultAddress() } = config.arpanet.host;
-	return { name, address };
+export function hostOf(config: Config): HostRecord {
+	const { name, address = defaultAddress(), engine } = config.arpanet.host;
+	return {
+		name,
+		address,
+		cpus: availableParallelism(),
+		memory: totalmem(),
+		...(engine ? { engine } : {}),
+	};
 }
 
 /** Interfaces that engines and other overlays make: their addresses are not the host's. */

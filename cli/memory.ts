@@ -40,6 +40,10 @@ export class MemoryStore extends Store {
 		return (await this.list(prefix)).map(({ key }) => key);
 	}
 
+	override watch(): () => void {
+		return () => {};
+	}
+
 	override async nodeServices(): Promise<[]> {
 		return [];
 	}

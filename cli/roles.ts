@@ -3,11 +3,12 @@ import type { Server } from "node:http";
 import type { Logger } from "pino";
 import { adapterApp, listen } from "../adapters/server.ts";
 import { Agent } from "../agent/agent.ts";
+import { openEnginePort } from "../agent/engine-port.ts";
 import { createGateway, HttpAdapter } from "../gateway/gateway.ts";
 import type { Config } from "../pipeline/config.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
-import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
+import { mustBeSafe } from "../pipeline/tls.ts";
 import type { Booted } from "./boot.ts";
 
 /** A part of arpanet that runs until it is told to stop. */
@@ -17,13 +18,15 @@ export interface Role {
 
 /**
  * Docker's API, listening as powerstrip.yml says.
- * @param local serves the hooks of adapters whose URL is this process's own, without a detour over HTTP
+ * @param isLocal serve the hooks of adapters whose URL is this process's own without a detour over HTTP
  */
 export async function runGateway(
 	config: Config,
 	log: Logger,
-	local?: Pipeline,
+	{ services, pipeline }: Booted,
+	isLocal: boolean,
 ): Promise<Role> {
+	const local = isLocal ? pipeline : undefined;
 	const { engine, adapter, gateway: settings } = config.arpanet;
 	const own = new URL(adapter.listen).host;
 	const adapters: Record<string, Adapter> = {};
@@ -41,12 +44,15 @@ export async function runGateway(
 	}
 	const gateway = createGateway({
 		engine: parseEngineUrl(engine),
+		cluster: services.cluster,
+		...(services.cluster.tls ? { tls: services.cluster.tls } : {}),
 		endpoints: config.endpoints,
 		adapters,
 		hookTimeout: settings.hookTimeout,
 		maxBody: settings.maxBody,
 		log,
 	});
+	for (const address of settings.listen) mustBeSafe(address, config.arpanet);
 	await gateway.listen(settings.listen);
 	return {
 		stop: async () => {
@@ -80,8 +86,23 @@ export async function runAdapter(
 }
 
 /** What happens on this host without a request. */
-export function runAgent(booted: Booted): Role {
+export async function runAgent(
+	config: Config,
+	log: Logger,
+	booted: Booted,
+): Promise<Role> {
+	const { engine, host } = config.arpanet;
+	const { services } = booted;
+	if (host.engine) mustBeSafe(host.engine, config.arpanet);
+	const port =
+		host.engine &&
+		(await openEnginePort(host.engine, engine, log, services.cluster.tls));
 	const agent = new Agent(booted);
 	agent.start();
-	return { stop: () => agent.stop() };
+	return {
+		stop: async () => {
+			await agent.stop();
+			if (port) port.close();
+		},
+	};
 }

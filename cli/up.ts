@@ -30,15 +30,16 @@ export async function runRoles(
 			const { address } = hostOf(config);
 			consul = await ensureConsul(config, address, log, stop);
 		}
+		booted.services.cluster.hosts.follow();
 		for (const role of roles) {
 			stop.throwIfAborted();
 			if (role === "adapter") {
 				running.push(await runAdapter(config, log, booted));
 			} else if (role === "agent") {
-				running.push(runAgent(booted));
+				running.push(await runAgent(config, log, booted));
 			} else {
-				const local = roles.includes("adapter") ? booted.pipeline : undefined;
-				running.push(await runGateway(config, log, local));
+				const isLocal = roles.includes("adapter");
+				running.push(await runGateway(config, log, booted, isLocal));
 			}
 		}
 		if (!stop.aborted) {

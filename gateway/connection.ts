@@ -14,14 +14,14 @@ import {
 	type RequestHead,
 } from "./http1.ts";
 import { Pass } from "./pass.ts";
-import type { EnginePool } from "./upstream.ts";
+import type { Merged, Router } from "./router.ts";
+import { EnginePool } from "./upstream.ts";
 
 /** What every connection of one gateway shares. */
 export interface GatewayContext {
 	/** The hooks of a request; null when it has none. */
 	chains(method: string, path: string): Chains | null;
-	/** The engine that shall answer a request. */
-	route(head: RequestHead): EnginePool;
+	router: Router;
 	hooks: HookRunner;
 	/** Bytes. */
 	maxBody: number;
@@ -49,6 +49,8 @@ export interface Incoming {
 	/** What the client sent after the request's end: the next one, or a hijacked stream's start. */
 	early: Buffer | null;
 }
+
+const NO_HOOKS: Chains = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
 const LINGER = 30_000;
@@ -110,8 +112,13 @@ export class ClientConnection {
 
 		const { head } = incoming;
 		const chains = this.context.chains(head.method, head.path);
-		if (chains) HookedExchange.start(this, incoming, chains);
-		else Pass.start(this, incoming, this.context.route(head), null);
+		if (chains) {
+			HookedExchange.start(this, incoming, chains);
+			return;
+		}
+		const route = this.context.router.route(head.method, head.target, null);
+		if (route instanceof EnginePool) Pass.start(this, incoming, route, null);
+		else HookedExchange.start(this, incoming, NO_HOOKS, route);
 	}
 
 	/** The exchange is over. @param rest what the client has sent since */
@@ -137,6 +144,16 @@ export class ClientConnection {
 		const { status, message } = error;
 		this.socket.write(errorAnswer(status, message, keepAlive, head.method));
 		this.next(keepAlive, rest);
+	}
+
+	/** Answers with JSON, and goes on with the connection. */
+	answerJson({ status, body }: Merged, incoming: Incoming): void {
+		if (this.closed || this.socket.writableEnded) return;
+		const { head } = incoming;
+		const keepAlive = incoming.body.done && head.keepAlive;
+		const text = `${JSON.stringify(body)}\n`;
+		this.socket.write(jsonAnswer(status, text, keepAlive, head.method));
+		this.next(keepAlive, incoming.early);
 	}
 
 	/** Answers that the bytes make no request, and hangs up. */
@@ -191,7 +208,20 @@ function errorAnswer(
 	keepAlive: boolean,
 	method = "",
 ): string {
-	const body = `${JSON.stringify({ message })}\n`;
+	return jsonAnswer(
+		status,
+		`${JSON.stringify({ message })}\n`,
+		keepAlive,
+		method,
+	);
+}
+
+function jsonAnswer(
+	status: number,
+	body: string,
+	keepAlive: boolean,
+	method: string,
+): string {
 	return (
 		`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\n` +
 		`Content-Type: application/json\r\n${keepAlive ? "" : "Connection: close\r\n"}` +

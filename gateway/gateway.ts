@@ -1,20 +1,35 @@
 import { chmodSync, unlinkSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import {
+	type AddressInfo,
+	connect,
+	createServer,
+	type Server,
+	type Socket,
+} from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import type { Logger } from "pino";
+import type { Cluster } from "../pipeline/cluster.ts";
+import type { EngineAddress } from "../pipeline/engine.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
+import type { Tls } from "../pipeline/tls.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
 import { type Endpoint, endpointMatcher } from "./endpoints.ts";
 import { HookRunner } from "./hooks.ts";
-import { type EngineAddress, EnginePool, WINDOW } from "./upstream.ts";
+import { Router } from "./router.ts";
+import { WINDOW } from "./upstream.ts";
 
 export type { Endpoint } from "./endpoints.ts";
 export { HttpAdapter } from "./http-adapter.ts";
-export type { EngineAddress } from "./upstream.ts";
 
 export interface GatewayOptions {
+	/** The engine of this host. */
 	engine: EngineAddress;
+	/** All hosts; this one alone without it. */
+	cluster?: Cluster;
 	endpoints: Endpoint[];
+	/** Certificates for TCP: then a client must show one of the same authority. */
+	tls?: Tls;
 	/** By the name that endpoints call them. */
 	adapters: Record<string, Adapter>;
 	/** Milliseconds that one hook may take. */
@@ -43,10 +58,10 @@ const KEEP_ALIVE = 60_000;
 /** Docker's API in front of one engine, with powerstrip's hooks. */
 export function createGateway(options: GatewayOptions): Gateway {
 	const { log } = options;
-	const pool = new EnginePool(options.engine);
+	const router = new Router(options.cluster, options.engine);
 	const context: GatewayContext = {
 		chains: endpointMatcher(options.endpoints),
-		route: () => pool, // several hosts: this is where one is chosen
+		router,
 		hooks: new HookRunner(options.adapters, options.hookTimeout, log),
 		maxBody: options.maxBody,
 		log,
@@ -54,21 +69,28 @@ export function createGateway(options: GatewayOptions): Gateway {
 	const connections = new Set<ClientConnection>();
 	const servers: Server[] = [];
 
-	function serve(): Server {
-		const server = createServer(
-			{
-				allowHalfOpen: true,
-				noDelay: true,
-				highWaterMark: WINDOW,
-				keepAlive: true,
-				keepAliveInitialDelay: KEEP_ALIVE,
-			},
-			(socket) => {
-				const connection = new ClientConnection(socket, context);
-				connections.add(connection);
-				socket.once("close", () => connections.delete(connection));
-			},
-		);
+	function accept(socket: Socket): void {
+		const connection = new ClientConnection(socket, context);
+		connections.add(connection);
+		socket.once("close", () => connections.delete(connection));
+	}
+
+	function serve(address: string): Server {
+		const settings = {
+			allowHalfOpen: true,
+			noDelay: true,
+			highWaterMark: WINDOW,
+			keepAlive: true,
+			keepAliveInitialDelay: KEEP_ALIVE,
+		};
+		// as with dockerd: whoever can open the unix socket needs no certificate
+		const server =
+			options.tls && address.startsWith("tcp://")
+				? createTlsServer(
+						{ ...settings, ...options.tls, requestCert: true },
+						accept,
+					)
+				: createServer(settings, accept);
 		servers.push(server);
 		return server;
 	}
@@ -83,7 +105,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 		}, GRACE);
 		await Promise.all(closed);
 		clearTimeout(limit);
-		pool.close();
+		router.close();
 	}
 
 	return {
@@ -91,8 +113,11 @@ export function createGateway(options: GatewayOptions): Gateway {
 			try {
 				const bound: string[] = [];
 				for (const address of addresses)
-					bound.push(await bind(serve(), address));
-				log.info({ addresses: bound, engine: pool.name }, "gateway listens");
+					bound.push(await bind(serve(address), address));
+				log.info(
+					{ addresses: bound, engine: router.local.name },
+					"gateway listens",
+				);
 				return bound;
 			} catch (error) {
 				await close();

@@ -13,6 +13,8 @@ import type { Chains } from "./endpoints.ts";
 import { Gather } from "./gather.ts";
 import { field, type RequestHead, rewriteHead } from "./http1.ts";
 import { type Answer, Pass } from "./pass.ts";
+import type { Merged } from "./router.ts";
+import { EnginePool } from "./upstream.ts";
 
 /**
  * A request that matches endpoints of powerstrip.yml: its pre-hooks, then the engine,
@@ -23,14 +25,17 @@ export class HookedExchange implements Exchange {
 	readonly #connection: ClientConnection;
 	readonly #chains: Chains;
 	readonly #headers: HookHeaders;
+	readonly #route: Promise<EnginePool | Merged> | undefined;
 	#incoming: Incoming;
 
+	/** @param route where to, if that is being found out already */
 	static start(
 		connection: ClientConnection,
 		incoming: Incoming,
 		chains: Chains,
+		route?: Promise<EnginePool | Merged>,
 	): void {
-		const exchange = new HookedExchange(connection, incoming, chains);
+		const exchange = new HookedExchange(connection, incoming, chains, route);
 		connection.exchange = exchange;
 		exchange.#run().catch((error) => {
 			connection.context.log.error({ err: error }, "a hooked request failed");
@@ -42,7 +47,9 @@ export class HookedExchange implements Exchange {
 		connection: ClientConnection,
 		incoming: Incoming,
 		chains: Chains,
+		route?: Promise<EnginePool | Merged>,
 	) {
+		this.#route = route;
 		this.#connection = connection;
 		this.#incoming = incoming;
 		this.#chains = chains;
@@ -60,6 +67,7 @@ export class HookedExchange implements Exchange {
 		const tar = mediaType(head) === "application/tar";
 		const pre = tar ? [] : this.#chains.pre; // powerstrip hands tars to no pre-hook
 		const readable =
+			pre.length + post.length > 0 &&
 			mediaType(head) === "application/json" &&
 			!field(head, "content-encoding") &&
 			head.bodyLength !== 0;
@@ -99,13 +107,29 @@ export class HookedExchange implements Exchange {
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
 
-		const pool = context.route(head);
+		let pool: EnginePool | Merged;
+		try {
+			const { Method, Request, Body } = asking.request;
+			pool = await (this.#route ?? context.router.route(Method, Request, Body));
+		} catch (error) {
+			const failure =
+				error instanceof HttpError
+					? error
+					: new HttpError(500, messageOf(error));
+			await this.#failed(asked, failure);
+			return;
+		}
+		if (!(pool instanceof EnginePool)) {
+			this.#connection.answerJson(pool, this.#incoming);
+			return;
+		}
+		const engine = pool;
 		if (post.length === 0) {
-			Pass.start(this.#connection, this.#incoming, pool, null);
+			Pass.start(this.#connection, this.#incoming, engine, null);
 			return;
 		}
 		const answer = await new Promise<Answer | HttpError>((resolve) => {
-			Pass.start(this.#connection, this.#incoming, pool, {
+			Pass.start(this.#connection, this.#incoming, engine, {
 				limit: context.maxBody,
 				answered: (answer) => resolve(answer),
 				failed: (error, early) => {

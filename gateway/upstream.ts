@@ -1,9 +1,6 @@
 import { connect, type Socket } from "node:net";
-
-/** Where an engine listens. */
-export type EngineAddress =
-	| { socketPath: string }
-	| { host: string; port: number };
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import type { EngineAddress } from "../pipeline/engine.ts";
 
 /** Who is told what the engine's connection does. */
 export interface UpstreamSink {
@@ -67,7 +64,14 @@ export class EnginePool {
 			noDelay: true,
 			highWaterMark: WINDOW,
 		};
-		const socket = connect({ ...where, ...options });
+		const socket =
+			"tls" in address && address.tls
+				? connectTls({
+						...where,
+						...options,
+						...address.tls,
+					} as ConnectionOptions)
+				: connect({ ...where, ...options });
 		const upstream: Upstream = { socket, sink, reused: false };
 		const limit = setTimeout(() => {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));

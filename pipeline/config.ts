@@ -4,6 +4,7 @@ import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { type Document, isMap, LineCounter, parseDocument } from "yaml";
 import { parseEngineUrl } from "./engine.ts";
+import type { TlsConfig } from "./tls.ts";
 
 /** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
 export interface Endpoint {
@@ -36,9 +37,13 @@ export interface ArpanetConfig {
 	/** The Docker Engine behind the gateway. */
 	engine: string;
 	consul: { address: string; token?: string };
-	host: { name: string; address?: string };
+	host: { name: string; address?: string; engine?: string };
 	/** Folder for what `arpanet up` notes of its own Consul; gone after a reboot is fine. */
 	stateDir: string;
+	/** Whoever comes from another host shows a certificate of this authority, and so do we. */
+	tls?: TlsConfig;
+	/** Listen beyond loopback without certificates. */
+	insecure: boolean;
 	/** Milliseconds that one plugin may take over one hook. */
 	pluginTimeout: number;
 	gateway: { listen: string[]; hookTimeout: number; maxBody: number };
@@ -84,9 +89,22 @@ const ARPANET = {
 					pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
 				},
 				address: { type: "string" },
+				/** Where the other hosts reach this one's engine. */
+				engine: { type: "string", pattern: "^tcp://.+:[0-9]+$" },
 			},
 		},
 		stateDir: { type: "string", pattern: "^/", default: "/run/arpanet" },
+		tls: {
+			type: "object",
+			additionalProperties: false,
+			required: ["ca", "cert", "key"],
+			properties: {
+				ca: { type: "string" },
+				cert: { type: "string" },
+				key: { type: "string" },
+			},
+		},
+		insecure: { type: "boolean", default: false },
 		pluginTimeout: { type: "integer", minimum: 1, default: 10_000 },
 		gateway: {
 			type: "object",

@@ -8,24 +8,29 @@ import type {
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import { Pool } from "./http-pool.ts";
+import type { Tls } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
 export type EngineAddress =
 	| { socketPath: string }
-	| { host: string; port: number };
+	| { host: string; port: number; tls?: Tls };
 
 /** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer. */
 const TIMEOUT = 60_000;
 
 /**
  * Reads `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
+ * @param tls certificates for an engine that is reached over TCP
  * @throws Error for any other form
  */
-export function parseEngineUrl(url: string): EngineAddress {
+export function parseEngineUrl(url: string, tls?: Tls): EngineAddress {
 	const unix = /^unix:\/\/(\/.+)$/.exec(url);
 	if (unix) return { socketPath: unix[1] as string };
 	const tcp = /^tcp:\/\/(.+):(\d+)$/.exec(url);
-	if (tcp) return { host: tcp[1] as string, port: Number(tcp[2]) };
+	if (tcp) {
+		const address = { host: tcp[1] as string, port: Number(tcp[2]) };
+		return tls ? { ...address, tls } : address;
+	}
 	throw new Error(
 		`"${url}" is no engine address; write unix:///var/run/docker.sock or tcp://127.0.0.1:2375`,
 	);
@@ -37,13 +42,18 @@ export class Engine {
 	readonly #pool: Pool;
 
 	/** @param url `unix:///var/run/docker.sock` or `tcp://host:port` */
-	constructor(url: string) {
+	constructor(url: string, tls?: Tls) {
 		this.url = url;
-		const address = parseEngineUrl(url);
+		const address = parseEngineUrl(url, tls);
 		this.#pool =
 			"socketPath" in address
 				? new Pool("http://docker", { socketPath: address.socketPath })
-				: new Pool(`http://${address.host}:${address.port}`);
+				: new Pool(
+						`${tls ? "https" : "http"}://${address.host}:${address.port}`,
+						{
+							connect: { ...tls },
+						},
+					);
 	}
 
 	/** A container by id, unique id prefix or name; undefined if there is none. */
@@ -86,6 +96,30 @@ export class Engine {
 		} catch (error) {
 			if (!(error instanceof HttpError && error.status === 404)) throw error;
 		}
+	}
+
+	/** The answer to any `GET` of the API that is JSON; undefined for a 404. @throws HttpError */
+	get<T>(path: string): Promise<T | undefined> {
+		return this.#find<T>(path);
+	}
+
+	/** Copies an image from another engine, streamed. @throws HttpError */
+	async copyImage(name: string, from: Engine): Promise<void> {
+		const saved = await from.#pool.request({
+			method: "GET",
+			path: `/images/${encodeURIComponent(name)}/get`,
+			bodyTimeout: 0,
+		});
+		const loaded = await this.#pool.request({
+			method: "POST",
+			path: "/images/load?quiet=1",
+			headers: { "content-type": "application/x-tar" },
+			body: saved.body,
+			headersTimeout: 0,
+			bodyTimeout: 0,
+		});
+		const text = await loaded.body.text();
+		if (loaded.statusCode >= 300) throw new HttpError(loaded.statusCode, text);
 	}
 
 	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */

@@ -1,5 +1,6 @@
 import type { JSONSchemaType } from "ajv";
 import type { Logger } from "pino";
+import type { Cluster } from "./cluster.ts";
 import type {
 	ContainerCreate,
 	ContainerInspect,
@@ -10,6 +11,7 @@ import type {
 import type { Engine } from "./engine.ts";
 import type { HookHeaders } from "./protocol.ts";
 import type { ContainerRecord, Containers } from "./state/containers.ts";
+import type { HostRecord, KnownHost } from "./state/hosts.ts";
 import type { NetworkRecord, Networks } from "./state/networks.ts";
 import type { Entry, Operation, Store } from "./state/store.ts";
 
@@ -41,18 +43,13 @@ export interface Services {
 	store: Store;
 	networks: Networks;
 	containers: Containers;
-	/** The engine of a host; of this one without a name. */
-	engine(host?: string): Engine;
+	/** All hosts and their engines. */
+	cluster: Cluster;
+	/** The engine of this host. */
+	engine(): Engine;
 	/** This host, as powerstrip.yml or the machine names it. */
-	host: Host;
+	host: HostRecord;
 	log: Logger;
-}
-
-export interface Host {
-	/** `node1`: a DNS label, one of a kind in the cluster. */
-	name: string;
-	/** IPv4 address at which the other hosts, and containers, reach this one. */
-	address: string;
 }
 
 /** A hook that may write to Consul: all that is handed in is written together, or not at all. */
@@ -189,9 +186,9 @@ export interface Hooks {
 }
 
 /** A host that a container could be placed on. */
-export interface Candidate {
-	name: string;
-	address: string;
+export interface Candidate extends KnownHost {
+	/** Containers of arpanet's that are on record there. */
+	containers: ContainerRecord[];
 }
 
 export interface Placer {

@@ -210,6 +210,7 @@ async function registration(
 	services: Services,
 ): Promise<Operation[]> {
 	const node = nodeOf(facts, services);
+	const host = facts.host ?? services.host.name;
 	const named = await aliases(facts.deployment ?? "", services);
 	const operations: Operation[] = [
 		{
@@ -219,7 +220,7 @@ async function registration(
 					Verb: "set",
 					Node: {
 						Node: node,
-						Address: services.host.address,
+						Address: (await services.cluster.hosts.get(host)).address,
 						Meta: { "external-node": "true" },
 					},
 				},

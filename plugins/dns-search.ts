@@ -26,9 +26,10 @@ export default definePlugin<Config>({
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},
-	setup: ({ domain, servers }, { host, networks }) => ({
+	setup: ({ domain, servers }, { cluster, networks }) => ({
 		async create({ body, facts, networks: joined }) {
-			if (!facts.deployment || joined.length === 0) return; // not ours to name
+			if (!facts.deployment || !facts.host || joined.length === 0) return; // not ours to name
+			const host = await cluster.hosts.get(facts.host);
 
 			const scopes = new Set(joined.map(({ network }) => network.value.scope));
 			if (joined.some(({ network }) => !network.value.implicit)) {

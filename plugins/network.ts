@@ -54,6 +54,7 @@ function weave(): Hooks {
 }
 
 function bridge(services: Services): Hooks {
+	const { cluster, networks } = services;
 	return {
 		async create({ body, networks, facts }) {
 			for (const { network, address } of networks) {
@@ -81,7 +82,10 @@ function bridge(services: Services): Hooks {
 			if (settings) settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
-			await services.engine().removeNetwork(network.name);
+			for (const host of await networks.hosts(network.scope)) {
+				const engine = await cluster.engine(host);
+				await engine.removeNetwork(network.name);
+			}
 		},
 	};
 }
@@ -98,7 +102,8 @@ async function ensureInDocker(
 	services: Services,
 ): Promise<void> {
 	for (let tries = 0; ; tries++) {
-		if (await isInDocker(network.value, services.engine(host))) return;
+		if (await isInDocker(network.value, await services.cluster.engine(host)))
+			return;
 		try {
 			await createInDocker(network, host, services);
 			return;
@@ -155,5 +160,6 @@ async function createInDocker(
 			"arpanet.implicit": "true",
 		},
 	};
-	await services.engine(host).createNetwork(body);
+	const engine = await services.cluster.engine(host);
+	await engine.createNetwork(body);
 }

@@ -16,15 +16,34 @@ import {
 export default definePlugin({
 	name: "placement",
 	after: ["deployment-id"],
-	setup: (_, { host }, all) => ({
+	setup: (_, { cluster, containers }, all) => ({
 		async create(context) {
 			const { facts, onlyHost } = context;
 			if (!facts.deployment) return; // not ours
 
-			const hosts: Candidate[] = [
-				{ name: onlyHost ?? host.name, address: host.address },
-			];
-			facts.host = (await choose(hosts, context, all)).name;
+			const hosts = onlyHost
+				? [await cluster.hosts.get(onlyHost)]
+				: await cluster.reachable();
+			const records = hosts.length > 1 ? await containers.list() : [];
+			const candidates = hosts.map(
+				(host): Candidate => ({
+					...host,
+					containers: records
+						.map(({ value }) => value)
+						.filter(({ facts: { host: name } }) => name === host.name),
+				}),
+			);
+			facts.host = (await choose(candidates, context, all)).name;
+		},
+		place: {
+			/** The least used host, and not where a copy of the same service is while another can be had. */
+			score: ({ containers }, { facts: { deployment, service } }) => {
+				const copies = containers.filter(
+					({ facts }) =>
+						facts.deployment === deployment && facts.service === service,
+				);
+				return containers.length + 1000 * copies.length;
+			},
 		},
 	}),
 });

@@ -145,7 +145,7 @@ export class ContainerLifecycle {
 	/** Docker created a container. */
 	async created(id: string, name: string | undefined): Promise<void> {
 		if (!this.#chain.has("created")) return;
-		const container = await this.#services.engine().inspectContainer(id);
+		const container = (await this.#services.cluster.find(id))?.container;
 		if (!container || !isOurs(container)) return;
 		const facts = readLabels(container.Config.Labels);
 		await this.#chain.acquire("created", { id, name, facts });
@@ -323,7 +323,7 @@ export class ContainerLifecycle {
 		entry: Entry<ContainerRecord>,
 	): Promise<{ Id: string; Names: string[] } | undefined> {
 		const { address, network, host } = entry.value.facts;
-		const engine = this.#services.engine(host);
+		const engine = await this.#services.cluster.engine(host);
 		if (!address || !network) {
 			const found = await engine.inspectContainer(
 				this.#services.containers.name(entry.key),
@@ -364,7 +364,7 @@ export class ContainerLifecycle {
 
 	/** A container of ours, as the engine shows it now. */
 	async #context(ref: string): Promise<ContainerContext | undefined> {
-		const container = await this.#services.engine().inspectContainer(ref);
+		const container = (await this.#services.cluster.find(ref))?.container;
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}

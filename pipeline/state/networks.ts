@@ -21,6 +21,8 @@ export interface NetworkRecord {
 	id?: string;
 	/** `10.32.1.0/24` */
 	subnet: string;
+	/** Number of its VXLAN: unlike any other network's. */
+	vni: number;
 	/** Made because a container needed it, not by the client: goes with its last container. */
 	implicit: boolean;
 	/** Set while it is being given back: no lease may be added. */
@@ -28,7 +30,7 @@ export interface NetworkRecord {
 }
 
 /** A network to be made. */
-export interface WantedNetwork extends Omit<NetworkRecord, "subnet"> {
+export interface WantedNetwork extends Omit<NetworkRecord, "subnet" | "vni"> {
 	/** The very one that the user asked for. */
 	subnet?: string;
 	/** Address of the first host's bridge, if the user asked for one; the first of the subnet without. */
@@ -77,6 +79,12 @@ export class Networks {
 	/** Writes down Docker's id of a network. */
 	async setId(entry: Entry<NetworkRecord>, id: string): Promise<void> {
 		await this.#update(entry, { ...entry.value, id });
+	}
+
+	/** The hosts that have a bridge in a network. */
+	async hosts(scope: string): Promise<string[]> {
+		const keys = await this.#store.keys(`${GATEWAYS}${scope}/`);
+		return keys.map((key) => key.slice(key.lastIndexOf("/") + 1));
 	}
 
 	/** Forgets a network, because what is known of it was seen to be wrong. */
@@ -250,16 +258,17 @@ export class Networks {
 			? claim(wanted.subnet, used)
 			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
 		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
-		const record: NetworkRecord = { ...rest, subnet };
+		const vni = (serial?.value ?? 0) + 1;
+		const record: NetworkRecord = { ...rest, subnet, vni };
 		await this.#store.commit([
 			serial
 				? {
 						verb: "update",
 						key: SERIAL,
-						value: serial.value + 1,
+						value: vni,
 						index: serial.index,
 					}
-				: { verb: "create", key: SERIAL, value: 1 },
+				: { verb: "create", key: SERIAL, value: vni },
 			{ verb: "create", key: subnetKey(subnet), value: wanted.scope },
 			{ verb: "create", key: NETWORKS + wanted.scope, value: record },
 			{ verb: "create", key: gatewayKey(wanted.scope, host), value: gateway },

@@ -163,6 +163,28 @@ export class Store {
 		});
 	}
 
+	/**
+	 * Follows all entries under a prefix, until the returned function is called. While Consul is
+	 * away nothing is told, and it goes on by itself when it is back.
+	 */
+	watch<T>(prefix: string, changed: (entries: Entry<T>[]) => void): () => void {
+		const watch = this.consul.watch({
+			method: this.consul.kv.get,
+			options: { key: prefix, recurse: true },
+		} as never);
+		watch.on("change", (items: KvItem[] | null) => {
+			changed(
+				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
+					key: Key,
+					value: parse<T>(Value),
+					index: ModifyIndex,
+				})),
+			);
+		});
+		watch.on("error", () => {});
+		return () => watch.end();
+	}
+
 	/** Runs one request to Consul and names Consul in what goes wrong. */
 	async ask<T>(request: () => Promise<T>): Promise<T> {
 		this.requests++;

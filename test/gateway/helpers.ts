@@ -4,10 +4,10 @@ import type { ExecutionContext } from "ava";
 import { pino } from "pino";
 import {
 	createGateway,
-	type EngineAddress,
 	type Gateway,
 	type GatewayOptions,
 } from "../../gateway/gateway.ts";
+import type { EngineAddress } from "../../pipeline/engine.ts";
 
 /** An engine of a few lines: what it does with each connection is the test's. */
 export async function rawEngine(

@@ -51,6 +51,7 @@ export async function startArpanet(
 	config.arpanet.consul.address = host.consul;
 	config.arpanet.host = { name: host.name, address: host.address };
 	config.arpanet.gateway.listen = [`tcp://${host.address}:2375`];
+	config.arpanet.insecure = true; // the lab's wire is all ours
 	options.configure?.(config);
 	const file = join(host.dataDir, `${name}.yml`);
 	await writeFile(file, stringify(config));

@@ -1,10 +1,12 @@
 import { Chain } from "../../pipeline/chain.ts";
+import { Cluster } from "../../pipeline/cluster.ts";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import { setUp } from "../../pipeline/load.ts";
 import type { Plugin, Services } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
+import { Hosts } from "../../pipeline/state/hosts.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { builtins } from "../../plugins/index.ts";
@@ -39,12 +41,23 @@ export class Allocator {
 		}: AllocatorOptions = {},
 	) {
 		this.store = new Store({ address: consul });
+		const host = {
+			name: "h1",
+			address: "10.213.0.1",
+			cpus: 2,
+			memory: 2 ** 30,
+		};
 		this.services = {
 			store: this.store,
 			networks: new Networks(this.store),
 			containers: new Containers(this.store),
 			engine: () => this.docker.engine,
-			host: { name: "h1", address: "10.213.0.1" },
+			host,
+			cluster: new Cluster(
+				new Hosts(this.store, host),
+				"h1",
+				this.docker.engine,
+			),
 			log: silent,
 		};
 		const {

@@ -1,0 +1,219 @@
+import type { Cluster } from "../pipeline/cluster.ts";
+import {
+	type Engine,
+	type EngineAddress,
+	parseEngineUrl,
+} from "../pipeline/engine.ts";
+import { HttpError } from "../pipeline/errors.ts";
+import { mergeContainers, mergeImages, mergeInfo } from "./merge.ts";
+import { EnginePool } from "./upstream.ts";
+
+/** An answer that the gateway gives itself. */
+export interface Merged {
+	status: number;
+	body: unknown;
+}
+
+/** A host that does not answer in this time delays no list. */
+const PATIENCE_MS = 1_000;
+const ID = /^[0-9a-f]{64}$/;
+
+type Treatment = (request: {
+	path: string;
+	query: string;
+	ref: string;
+	body: string | null;
+}) => Promise<EnginePool | Merged>;
+
+/**
+ * Which engine answers a request, or how their answers become one. With one host
+ * everything is its engine's.
+ */
+export class Router {
+	readonly #cluster: Cluster | undefined;
+	readonly #local: EnginePool;
+	readonly #pools = new Map<string, EnginePool>();
+	/** Where containers and execs are, by full id: that never changes. */
+	readonly #hosts = new Map<string, string>();
+	readonly #table: [method: RegExp, path: RegExp, treatment: Treatment][];
+
+	/** @param local the engine of this host */
+	constructor(cluster: Cluster | undefined, local: EngineAddress) {
+		this.#cluster = cluster;
+		this.#local = new EnginePool(local);
+		this.#table = [
+			[/^POST$/, /^\/containers\/create$/, ({ body }) => this.#create(body)],
+			[
+				/^GET$/,
+				/^\/containers\/json$/,
+				(request) => this.#list(request, mergeContainers),
+			],
+			[
+				/^GET$/,
+				/^\/images\/json$/,
+				(request) => this.#list(request, mergeImages),
+			],
+			[/^GET$/, /^\/info$/, (request) => this.#list(request, mergeInfo)],
+			[
+				/^/,
+				/^\/containers\/(?!prune$)([^/]+)(?:\/|$)/,
+				({ ref }) => this.#container(ref),
+			],
+			[/^/, /^\/exec\/([^/]+)\//, ({ ref }) => this.#exec(ref)],
+			[
+				/^(GET|HEAD)$/,
+				/^\/images\/(.+)\/(?:json|history|get)$/,
+				({ ref }) => this.#image(ref),
+			],
+		];
+	}
+
+	/** The engine of this host. */
+	get local(): EnginePool {
+		return this.#local;
+	}
+
+	/**
+	 * @param target path and query as the client sent them
+	 * @param body that the pre-hooks made, for a create
+	 * @throws HttpError what the client shall read
+	 */
+	route(
+		method: string,
+		target: string,
+		body: string | null,
+	): EnginePool | Promise<EnginePool | Merged> {
+		const cluster = this.#cluster;
+		if (!cluster || cluster.alone) return this.#local;
+		const mark = target.indexOf("?");
+		const whole = mark < 0 ? target : target.slice(0, mark);
+		const path = whole.replace(/^\/v[\d.]+(?=\/)/, "");
+		for (const [methods, paths, treatment] of this.#table) {
+			const match = methods.test(method) && paths.exec(path);
+			if (!match) continue;
+			const ref = decodeURIComponent(match[1] ?? "");
+			const query = mark < 0 ? "" : target.slice(mark);
+			return treatment({ path: whole, query, ref, body });
+		}
+		return this.#local;
+	}
+
+	close(): void {
+		for (const pool of [this.#local, ...this.#pools.values()]) pool.close();
+	}
+
+	async #create(body: string | null): Promise<EnginePool> {
+		let create: { Image?: string; Labels?: Record<string, string> };
+		try {
+			create = JSON.parse(body ?? "");
+		} catch {
+			return this.#local; // the engine says what is wrong with it
+		}
+		const host = create.Labels?.["arpanet.host"];
+		if (!host) return this.#local;
+		if (create.Image) await this.#bringImage(create.Image, host);
+		return this.#pool(host);
+	}
+
+	/** An image that the host lacks is copied from one that has it; if none has, the engine says so. */
+	async #bringImage(image: string, host: string): Promise<void> {
+		const target = await this.#hostsOf().engine(host);
+		const path = `/images/${image}/json`;
+		if (await target.get(path)) return;
+		for (const { name } of await this.#hostsOf().reachable()) {
+			if (name === host) continue;
+			const source = await this.#hostsOf().engine(name);
+			if (!(await source.get(path))) continue;
+			await target.copyImage(image, source);
+			return;
+		}
+	}
+
+	async #container(ref: string): Promise<EnginePool> {
+		const known = this.#hosts.get(ref);
+		if (known) return this.#pool(known);
+		const found = await this.#hostsOf().find(ref);
+		if (!found) return this.#local; // and its engine says that there is none
+		this.#hosts.set(found.container.Id, found.host);
+		return this.#pool(found.host);
+	}
+
+	async #exec(id: string): Promise<EnginePool> {
+		const known = this.#hosts.get(id);
+		if (known) return this.#pool(known);
+		const host = await this.#holder(`/exec/${id}/json`);
+		if (ID.test(id) && host) this.#hosts.set(id, host);
+		return host ? this.#pool(host) : this.#local;
+	}
+
+	async #image(name: string): Promise<EnginePool> {
+		const host = await this.#holder(`/images/${name}/json`);
+		return host ? this.#pool(host) : this.#local;
+	}
+
+	/** The first host, this one before others, whose engine has something at a path. */
+	async #holder(path: string): Promise<string | undefined> {
+		const answers = await this.#ask(path);
+		return answers.find(({ answer }) => answer !== undefined)?.host;
+	}
+
+	async #list(
+		{ path, query }: { path: string; query: string },
+		merge: (answers: Answer[], query: URLSearchParams) => unknown,
+	): Promise<Merged> {
+		const answers = await this.#ask(path + query);
+		const own = answers[0];
+		if (own?.error instanceof HttpError) throw own.error;
+		const given = answers.filter(({ answer }) => answer !== undefined);
+		return { status: 200, body: merge(given, new URLSearchParams(query)) };
+	}
+
+	async #ask(path: string): Promise<Answer[]> {
+		const hosts = await this.#hostsOf().reachable();
+		return Promise.all(
+			hosts.map(async ({ name }): Promise<Answer> => {
+				try {
+					const engine: Engine = await this.#hostsOf().engine(name);
+					return { host: name, answer: await within(engine.get(path)) };
+				} catch (error) {
+					return { host: name, answer: undefined, error };
+				}
+			}),
+		);
+	}
+
+	/** @throws Error never reached: nothing is routed without a cluster */
+	#hostsOf(): Cluster {
+		if (!this.#cluster) throw new Error("no cluster");
+		return this.#cluster;
+	}
+
+	async #pool(host: string): Promise<EnginePool> {
+		const { url } = await this.#hostsOf().engine(host);
+		if (url === this.#local.name) return this.#local;
+		const known = this.#pools.get(url);
+		if (known) return known;
+		const pool = new EnginePool(parseEngineUrl(url, this.#cluster?.tls));
+		this.#pools.set(url, pool);
+		return pool;
+	}
+}
+
+/** What one host's engine answered. */
+export interface Answer {
+	host: string;
+	answer: unknown;
+	error?: unknown;
+}
+
+async function within<T>(promise: Promise<T>): Promise<T> {
+	let timer: NodeJS.Timeout | undefined;
+	const late = new Promise<never>((_, reject) => {
+		timer = setTimeout(() => reject(new Error("late")), PATIENCE_MS);
+	});
+	try {
+		return await Promise.race([promise, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}

@@ -1,0 +1,107 @@
+import { HttpError } from "../errors.ts";
+import type { Entry, Store } from "./store.ts";
+
+const PREFIX = "arpanet/hosts/";
+
+/** A host of the cluster, under `arpanet/hosts/<name>/record`: stays when the host is lost. */
+export interface HostRecord {
+	/** `node1`: a DNS label, one of a kind in the cluster. */
+	name: string;
+	/** IPv4 address at which the other hosts, and containers, reach it. */
+	address: string;
+	/** Where the other hosts reach its engine: `tcp://10.0.0.1:2377`; none for a host that only drives itself. */
+	engine?: string;
+	cpus: number;
+	/** Bytes. */
+	memory: number;
+	/** No new containers, on request. */
+	drained?: boolean;
+}
+
+/** What a host says of itself while it lives, under `arpanet/hosts/<name>/alive`; goes with its session. */
+export interface HostState {
+	/** Busy share of its processors, 0 to 1. */
+	load: number;
+}
+
+/** A host and whether it lives. */
+export interface KnownHost extends HostRecord {
+	/** Undefined for a host that is lost. */
+	state: HostState | undefined;
+}
+
+/** Keys of a host. */
+export function hostKeys(name: string): { record: string; alive: string } {
+	return { record: `${PREFIX}${name}/record`, alive: `${PREFIX}${name}/alive` };
+}
+
+/** The hosts of the cluster, as a view that Consul keeps fresh. */
+export class Hosts {
+	readonly #store: Store;
+	readonly #self: HostRecord;
+	#known: Map<string, KnownHost> | undefined;
+	#stop: (() => void) | undefined;
+
+	/** @param self this host, known before any agent has announced it */
+	constructor(store: Store, self: HostRecord) {
+		this.#store = store;
+		this.#self = self;
+	}
+
+	/** Begins to follow what Consul says. */
+	follow(): void {
+		this.#stop ??= this.#store.watch<unknown>(PREFIX, (entries) => {
+			this.#known = gather(entries);
+		});
+	}
+
+	/** All hosts, lost ones too, by name. */
+	async list(): Promise<KnownHost[]> {
+		const known = this.#known ?? (await this.#load());
+		return [...known.values()];
+	}
+
+	/** How many hosts are known so far; 0 before anything was read. */
+	get count(): number {
+		return this.#known?.size ?? 0;
+	}
+
+	/** @throws HttpError 502 for a host that nobody has announced */
+	async get(name: string): Promise<KnownHost> {
+		if (name === this.#self.name) return { ...this.#self, state: { load: 0 } };
+		const known = this.#known ?? (await this.#load());
+		const host = known.get(name);
+		if (host) return host;
+		// under a stock powerstrip no agent need announce anybody: then the adapter's URL says who this is
+		if (known.size === 0) return { ...this.#self, name, state: { load: 0 } };
+		throw new HttpError(
+			502,
+			`host ${name} is not known; start arpanet there, or look at arpanet hosts`,
+		);
+	}
+
+	/** Ends the watch. */
+	close(): void {
+		this.#stop?.();
+	}
+
+	async #load(): Promise<Map<string, KnownHost>> {
+		const known = gather(await this.#store.list(PREFIX));
+		if (this.#stop) this.#known = known; // followed: kept fresh
+		return known;
+	}
+}
+
+function gather(entries: Entry<unknown>[]): Map<string, KnownHost> {
+	const values = new Map(entries.map(({ key, value }) => [key, value]));
+	const known = new Map<string, KnownHost>();
+	for (const [key, value] of values) {
+		if (!key.endsWith("/record")) continue;
+		const record = value as HostRecord;
+		const state = values.get(hostKeys(record.name).alive) as
+			| HostState
+			| undefined;
+		known.set(record.name, { ...record, state });
+	}
+	return known;
+}
