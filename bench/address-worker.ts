@@ -35,6 +35,9 @@ file.arpanet.plugins = PLUGINS;
 const config = parseConfig(stringify(file), "powerstrip.yml");
 const { containers, services } = await boot(config, pino({ level: "silent" }));
 
+// as every role does: who is there is read once and then followed
+services.cluster.hosts.follow();
+
 let names = 0;
 
 async function allocate({ deployment, count, width }: Work): Promise<Result> {

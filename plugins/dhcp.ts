@@ -365,6 +365,8 @@ function learn(
 		const scope = last.key.slice(last.key.lastIndexOf("/") + 1);
 		networks.forget(scope);
 		leases.forget(scope);
+	} else if (last.verb === "create" && isLease(last.key)) {
+		leases.lost(leasedNetwork(last.key), leasedAddress(last.key));
 	}
 }
 

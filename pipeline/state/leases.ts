@@ -42,14 +42,16 @@ interface Range {
 	first: number;
 	last: number;
 	taken: Set<number>;
+	/** Those among the taken that were picked here. */
+	picked: Set<number>;
 	cursor: number;
 }
 
 /**
  * Picks free addresses. Whether an address really is free, only the commit of its lease decides
  * (`create` fails if it exists); what is kept here is a guess that saves a read. Each process walks
- * its networks from a random place, so that two seldom want the same address and an address
- * that was given back rests for a while.
+ * its networks from a random place in the largest gap, so that two seldom want the same address and an
+ * address that was given back rests for a while. Who runs into another looks for another place.
  */
 export class Leases {
 	readonly #store: Store;
@@ -95,6 +97,15 @@ export class Leases {
 		this.#ranges.delete(scope);
 	}
 
+	/**
+	 * A picked address turned out to be another's, who then picks from the same place: the next pick reads anew
+	 * and goes elsewhere, unless one has done so since.
+	 */
+	lost(scope: string, address: string): void {
+		const range = this.#ranges.get(scope);
+		if (range?.picked.has(toNumber(address))) this.forget(scope);
+	}
+
 	#first(network: NetworkRecord): Promise<Range> {
 		const key = `${network.scope} ${network.subnet}`;
 		const underWay = this.#loading.get(key);
@@ -109,12 +120,15 @@ export class Leases {
 		const keys = await this.#store.keys(`${PREFIX}${network.scope}/`);
 		const first = toNumber(block.first);
 		const last = toNumber(block.last);
+		const taken = new Set(keys.map((key) => toNumber(leasedAddress(key))));
+		const gap = largestGap(first, last, taken);
 		const range: Range = {
 			subnet: network.subnet,
 			first,
 			last,
-			taken: new Set(keys.map((key) => toNumber(leasedAddress(key)))),
-			cursor: first + Math.floor(Math.random() * (last - first + 1)),
+			taken,
+			picked: new Set(),
+			cursor: gap.from + Math.floor(Math.random() * gap.size),
 		};
 		this.#ranges.set(network.scope, range);
 		return range;
@@ -126,6 +140,22 @@ export class Leases {
 	}
 }
 
+/** The longest run of addresses that nobody has: who walks upwards from within it meets others last. */
+function largestGap(
+	first: number,
+	last: number,
+	taken: ReadonlySet<number>,
+): { from: number; size: number } {
+	const ends = [...taken].sort((a, b) => a - b);
+	let best = { from: first, size: 1 };
+	let from = first;
+	for (const end of [...ends, last + 1]) {
+		if (end - from > best.size) best = { from, size: end - from };
+		from = end + 1;
+	}
+	return best;
+}
+
 /** The next address after the cursor that is not known to be taken; from then on it is. */
 function next(range: Range): string | undefined {
 	const size = range.last - range.first + 1;
@@ -135,6 +165,7 @@ function next(range: Range): string | undefined {
 		range.cursor = candidate === range.last ? range.first : candidate + 1;
 		if (range.taken.has(candidate)) continue;
 		range.taken.add(candidate);
+		range.picked.add(candidate);
 		return toAddress(candidate);
 	}
 	return undefined;
