@@ -469,8 +469,8 @@ test.serial("a link's alias is a name for all copies", async (t) => {
 	const two = await exact(t, "alias", "redis", 2);
 	t.deepEqual(await cache(), two); // both started before anyone linked to them
 
-	await fig(t, file, "alias", "scale", "redis=4");
-	t.deepEqual(await cache(), await exact(t, "alias", "redis", 4));
+	await fig(t, file, "alias", "scale", "redis=3");
+	t.deepEqual(await cache(), await exact(t, "alias", "redis", 3));
 	await fig(t, file, "alias", "scale", "redis=1");
 	t.deepEqual(await cache(), await exact(t, "alias", "redis", 1));
 	t.deepEqual(await stage.dns("cache.alias"), await cache());
