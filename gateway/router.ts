@@ -18,12 +18,14 @@ export interface Merged {
 const PATIENCE_MS = 1_000;
 const ID = /^[0-9a-f]{64}$/;
 
-type Treatment = (request: {
+interface Asked {
 	path: string;
 	query: string;
 	ref: string;
 	body: string | null;
-}) => Promise<EnginePool | Merged>;
+}
+
+type Treatment = (request: Asked) => Promise<EnginePool | Merged>;
 
 /**
  * Which engine answers a request, or how their answers become one. With one host
@@ -61,8 +63,14 @@ export class Router {
 			],
 			[/^/, /^\/exec\/([^/]+)\//, ({ ref }) => this.#exec(ref)],
 			[
-				/^(GET|HEAD)$/,
-				/^\/images\/(.+)\/(?:json|history|get)$/,
+				/^POST$/,
+				/^\/(?:build|session|grpc|images\/create|images\/load)$/,
+				() => this.#imageHost(),
+			],
+			[/^DELETE$/, /^\/images\/(.+)$/, (request) => this.#removeImage(request)],
+			[
+				/^/,
+				/^\/images\/(.+)\/(?:json|history|get|tag|push)$/,
 				({ ref }) => this.#image(ref),
 			],
 		];
@@ -109,8 +117,8 @@ export class Router {
 		} catch {
 			return this.#local; // the engine says what is wrong with it
 		}
-		const host = create.Labels?.["arpanet.host"];
-		if (!host) return this.#local;
+		const cluster = this.#hostsOf();
+		const host = create.Labels?.["arpanet.host"] ?? cluster.self;
 		if (create.Image) await this.#bringImage(create.Image, host);
 		return this.#pool(host);
 	}
@@ -149,6 +157,26 @@ export class Router {
 	async #image(name: string): Promise<EnginePool> {
 		const host = await this.#holder(`/images/${name}/json`);
 		return host ? this.#pool(host) : this.#local;
+	}
+
+	/** Images are made on one host, the same for every gateway, so that one build finds what another made. */
+	async #imageHost(): Promise<EnginePool> {
+		const names = (await this.#hostsOf().reachable()).map(({ name }) => name);
+		return this.#pool(names.sort()[0] as string);
+	}
+
+	/** Gone from everywhere: the copies first, then where the client reads what was removed. */
+	async #removeImage({ ref, path, query }: Asked): Promise<EnginePool> {
+		const has = (await this.#ask(`/images/${ref}/json`)).filter(
+			({ answer }) => answer !== undefined,
+		);
+		const [first, ...copies] = has;
+		await Promise.allSettled(
+			copies.map(async ({ host }) =>
+				(await this.#hostsOf().engine(host)).remove(path + query),
+			),
+		);
+		return first ? this.#pool(first.host) : this.#local;
 	}
 
 	/** The first host, this one before others, whose engine has something at a path. */

@@ -13,7 +13,8 @@ export interface Located {
 /** The engines of all hosts. */
 export class Cluster {
 	readonly hosts: Hosts;
-	readonly #self: string;
+	/** Name of this host. */
+	readonly self: string;
 	readonly #local: Engine;
 	readonly #remote = new Map<string, Engine>();
 	/** Certificates for the other hosts' engines. */
@@ -26,7 +27,7 @@ export class Cluster {
 	constructor(hosts: Hosts, self: string, local: Engine, tls?: Tls) {
 		this.tls = tls;
 		this.hosts = hosts;
-		this.#self = self;
+		this.self = self;
 		this.#local = local;
 	}
 
@@ -37,9 +38,9 @@ export class Cluster {
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */
 	async reachable(): Promise<KnownHost[]> {
-		const own = await this.hosts.get(this.#self);
+		const own = await this.hosts.get(this.self);
 		const others = (await this.hosts.list()).filter(
-			({ name, state, engine }) => name !== this.#self && state && engine,
+			({ name, state, engine }) => name !== this.self && state && engine,
 		);
 		return [own, ...others];
 	}
@@ -49,7 +50,7 @@ export class Cluster {
 	 * @throws HttpError 502 for a host that is not known or lets nobody in
 	 */
 	async engine(host?: string): Promise<Engine> {
-		if (host === undefined || host === this.#self) return this.#local;
+		if (host === undefined || host === this.self) return this.#local;
 		if ((await this.hosts.list()).length === 0) return this.#local;
 		const { engine: url } = await this.hosts.get(host);
 		if (!url) {
@@ -68,7 +69,7 @@ export class Cluster {
 	/** A container by id, prefix or name, wherever it is; looked for here first. */
 	async find(ref: string): Promise<Located | undefined> {
 		const container = await this.#local.inspectContainer(ref);
-		if (container) return { container, host: this.#self };
+		if (container) return { container, host: this.self };
 		const others = (await this.reachable()).slice(1);
 		const found = await Promise.allSettled(
 			others.map(async ({ name }) => {

@@ -103,6 +103,11 @@ export class Engine {
 		return this.#find<T>(path);
 	}
 
+	/** `DELETE` of any path of the API. @throws HttpError */
+	async remove(path: string): Promise<void> {
+		await this.#call("DELETE", path);
+	}
+
 	/** Copies an image from another engine, streamed. @throws HttpError */
 	async copyImage(name: string, from: Engine): Promise<void> {
 		const saved = await from.#pool.request({

@@ -187,8 +187,8 @@ export interface Hooks {
 
 /** A host that a container could be placed on. */
 export interface Candidate extends KnownHost {
-	/** Containers of arpanet's that are on record there. */
-	containers: ContainerRecord[];
+	/** What is known of the containers that run there; empty where there is only one host. */
+	containers: Facts[];
 }
 
 export interface Placer {

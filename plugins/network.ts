@@ -59,7 +59,10 @@ function bridge(services: Services): Hooks {
 		async create({ body, networks, facts }) {
 			for (const { network, address } of networks) {
 				const { name, implicit } = network.value;
-				if (implicit) await ensureInDocker(network, facts.host, services);
+				const elsewhere = facts.host !== services.host.name;
+				if (implicit || elsewhere) {
+					await ensureInDocker(network, facts.host, services);
+				}
 				body.HostConfig ??= {};
 				const host = body.HostConfig;
 				if (!host.NetworkMode || host.NetworkMode === "default") {
@@ -157,7 +160,7 @@ async function createInDocker(
 		Labels: {
 			"arpanet.deployment": value.deployment,
 			"arpanet.network": value.scope,
-			"arpanet.implicit": "true",
+			...(value.implicit ? { "arpanet.implicit": "true" } : {}),
 		},
 	};
 	const engine = await services.cluster.engine(host);

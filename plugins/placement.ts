@@ -3,8 +3,10 @@ import {
 	type Candidate,
 	type CreateContext,
 	definePlugin,
+	type Facts,
 	type Hooks,
 } from "../pipeline/plugin.ts";
+import type { KnownHost } from "../pipeline/state/hosts.ts";
 
 /**
  * placement: the host that a container runs on. Every plugin with a `place` part may filter a
@@ -16,37 +18,68 @@ import {
 export default definePlugin({
 	name: "placement",
 	after: ["deployment-id"],
-	setup: (_, { cluster, containers }, all) => ({
-		async create(context) {
-			const { facts, onlyHost } = context;
-			if (!facts.deployment) return; // not ours
+	setup(_, { cluster, containers }, all) {
+		/** Choices whose creates are not on record yet: creates at the same moment must not pile onto one host. */
+		const pending = new Map<string, { facts: Facts; since: number }>();
+		let last: Promise<unknown> = Promise.resolve();
 
-			const hosts = onlyHost
-				? [await cluster.hosts.get(onlyHost)]
-				: await cluster.reachable();
-			const records = hosts.length > 1 ? await containers.list() : [];
-			const candidates = hosts.map(
-				(host): Candidate => ({
-					...host,
-					containers: records
-						.map(({ value }) => value)
-						.filter(({ facts: { host: name } }) => name === host.name),
-				}),
-			);
-			facts.host = (await choose(candidates, context, all)).name;
-		},
-		place: {
-			/** The least used host, and not where a copy of the same service is while another can be had. */
-			score: ({ containers }, { facts: { deployment, service } }) => {
-				const copies = containers.filter(
-					({ facts }) =>
-						facts.deployment === deployment && facts.service === service,
-				);
-				return containers.length + 1000 * copies.length;
+		return {
+			async create(context) {
+				const { facts, onlyHost, record } = context;
+				if (!facts.deployment) return; // not ours
+
+				const hosts = onlyHost
+					? [await cluster.hosts.get(onlyHost)]
+					: await cluster.reachable();
+				const [only] = hosts;
+				if (hosts.length === 1 && only) {
+					facts.host = (
+						await choose([{ ...only, containers: [] }], context, all)
+					).name;
+					return;
+				}
+				const choice = last.then(async () => {
+					const candidates = await withContainers(hosts);
+					facts.host = (await choose(candidates, context, all)).name;
+					pending.set(record, { facts, since: performance.now() });
+				});
+				last = choice.catch(() => {}); // the next has its own turn
+				await choice;
 			},
-		},
-	}),
+			place: {
+				/** The least used host, and not where a copy of the same service is while another can be had. */
+				score: ({ containers }, { facts: { deployment, service } }) => {
+					const copies = containers.filter(
+						(facts) =>
+							facts.deployment === deployment && facts.service === service,
+					);
+					return containers.length + 1000 * copies.length;
+				},
+			},
+		};
+
+		async function withContainers(hosts: KnownHost[]): Promise<Candidate[]> {
+			const known = new Map<string, Facts>();
+			for (const [name, { facts, since }] of pending) {
+				if (performance.now() - since > PENDING_MS) pending.delete(name);
+				else known.set(name, facts);
+			}
+			for (const { key, value } of await containers.list()) {
+				known.set(containers.name(key), value.facts);
+				pending.delete(containers.name(key));
+			}
+			return hosts.map((host) => ({
+				...host,
+				containers: [...known.values()].filter(
+					(facts) => facts.host === host.name,
+				),
+			}));
+		}
+	},
 });
+
+/** A create that is not on record after so long has failed. */
+const PENDING_MS = 10_000;
 
 /**
  * The best host that no filter refuses.

@@ -30,6 +30,7 @@ needs docker-compose docker-compose
 needs iptables iptables
 needs ip iproute2
 needs nsenter util-linux
+needs openssl openssl
 
 [ -x "$bin/busybox" ] || unpack+=(busybox)
 [ -x "$bin/docker-registry" ] || unpack+=(docker-registry)

@@ -1,0 +1,360 @@
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import { projectRoot, runOk } from "../../examples/images/tools.ts";
+import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
+import { compose1, docker } from "../lab/clients.ts";
+import { loadImages } from "../lab/images.ts";
+import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { eventually } from "./stage.ts";
+
+const SHOP = join(projectRoot, "examples/shop/fig.yml");
+/** Environment for a client that shows a certificate. */
+let certified: Record<string, string>;
+let lab: Lab;
+let gateways: Arpanet[];
+let turn = 0;
+
+test.before(async () => {
+	lab = await startLab({ hosts: 3 });
+	const [first] = lab.hosts as [Host];
+	await loadImages(first);
+	const folder = join(first.dataDir, "certs");
+	await makeCertificates(
+		folder,
+		lab.hosts.map(({ address }) => address),
+	);
+	certified = {
+		DOCKER_TLS_VERIFY: "1",
+		DOCKER_CERT_PATH: folder,
+		// Python's requests prefers the machine's own authorities, where it has these, to the one docker-py names
+		REQUESTS_CA_BUNDLE: join(folder, "ca.pem"),
+		CURL_CA_BUNDLE: join(folder, "ca.pem"),
+	};
+	gateways = await Promise.all(
+		lab.hosts.map((host) =>
+			startArpanet(host, {
+				configure: ({ arpanet }) => {
+					arpanet.host.engine = `tcp://${host.address}:2377`;
+					arpanet.insecure = false;
+					arpanet.tls = {
+						ca: join(folder, "ca.pem"),
+						cert: join(folder, "cert.pem"),
+						key: join(folder, "key.pem"),
+					};
+				},
+			}),
+		),
+	);
+	for (const gateway of gateways) {
+		await eventually(
+			() => docker(gateway, ["info"], { env: certified }),
+			({ stdout }) => stdout.includes("Hosts: 3"),
+			60,
+		);
+	}
+});
+test.afterEach.always((t) => {
+	if (t.passed) return;
+	for (const { log } of gateways ?? []) {
+		t.log(
+			log()
+				.split("\n")
+				.filter((line) => /"level":[45]0/.test(line))
+				.slice(-5)
+				.join("\n"),
+		);
+	}
+});
+test.after.always(async () => {
+	await lab?.stop();
+});
+
+/** Any of the three gateways, in turn: each is the whole cluster. */
+function any(): Arpanet {
+	return gateways[turn++ % gateways.length] as Arpanet;
+}
+
+async function fig(
+	t: ExecutionContext,
+	project: string,
+	...args: string[]
+): Promise<string> {
+	const { code, stdout, stderr } = await compose1(
+		any(),
+		["-f", SHOP, "-p", project, ...args],
+		{ env: certified, timeout: 240_000 },
+	);
+	t.is(code, 0, `docker-compose ${args.join(" ")}\n${stderr}${stdout}`);
+	return stdout;
+}
+
+/** Names of a service's containers, host by host, as the engines have them. */
+async function perHost(name: string): Promise<string[][]> {
+	return Promise.all(
+		lab.hosts.map(async (host) => {
+			const format = ["--format", "{{.Names}}", "--filter", `name=${name}`];
+			const { stdout } = await docker(host, ["ps", ...format]);
+			return stdout.split("\n").filter(Boolean).sort();
+		}),
+	);
+}
+
+/** What the web of a project answers, through any gateway. */
+async function ask(project: string): Promise<string> {
+	const { stdout } = await docker(
+		any(),
+		[
+			"exec",
+			`${project}_web_1`,
+			"timeout",
+			"20",
+			"wget",
+			"-qO-",
+			"http://127.0.0.1/",
+		],
+		{ env: certified },
+	);
+	return stdout;
+}
+
+test.serial(
+	"the unchanged file comes up over three hosts, two copies of six on each",
+	async (t) => {
+		await fig(t, "abc", "up", "-d");
+		await fig(t, "abc", "up", "-d", "--scale", "pricing=6");
+		const spread = await perHost("abc_pricing_");
+		t.deepEqual(
+			spread.map(({ length }) => length),
+			[2, 2, 2],
+		);
+		const all = (await perHost("abc_")).flat();
+		t.is(all.length, 10);
+		const listed = await fig(t, "abc", "ps", "-q");
+		t.is(listed.trim().split("\n").length, 10);
+	},
+);
+
+test.serial(
+	"web reaches every copy by its bare name, on whatever host it is",
+	async (t) => {
+		const seen = new Set<string>();
+		for (let i = 0; i < 60 && seen.size < 6; i++) {
+			const answer = await ask("abc");
+			t.notRegex(answer, /error/);
+			const copy = /^pricing: (\S+)/m.exec(answer)?.[1];
+			if (copy) seen.add(copy);
+		}
+		t.is(seen.size, 6);
+	},
+);
+
+test.serial(
+	"two deployments at once share no name and no packet",
+	async (t) => {
+		await fig(t, "xyz", "up", "-d");
+		const inspect = async (name: string) => {
+			const { stdout } = await docker(any(), ["inspect", name], {
+				env: certified,
+			});
+			const [container] = JSON.parse(stdout);
+			const [network] = Object.values(container.NetworkSettings.Networks);
+			return (network as { IPAddress: string }).IPAddress;
+		};
+		const other = await inspect("xyz_pricing_1");
+		const names = await docker(
+			any(),
+			["exec", "abc_web_1", "nslookup", "pricing.abc.service.consul"],
+			{ env: certified },
+		);
+		t.false(names.stdout.includes(other));
+		const ping = (address: string) =>
+			docker(
+				any(),
+				["exec", "abc_web_1", "ping", "-c", "1", "-W", "2", address],
+				{ env: certified },
+			);
+		t.not((await ping(other)).code, 0);
+		t.is((await ping(await inspect("abc_pricing_6"))).code, 0);
+		await fig(t, "xyz", "rm", "-sf");
+	},
+);
+
+test.serial(
+	"containers go on talking across hosts while every arpanet process is dead",
+	async (t) => {
+		const address = await docker(
+			any(),
+			[
+				"inspect",
+				"-f",
+				"{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+				"abc_redis_1",
+			],
+			{ env: certified },
+		);
+		await Promise.all(gateways.map((gateway) => gateway.stop("SIGKILL")));
+		for (const host of lab.hosts) {
+			const { stdout } = await docker(host, [
+				"ps",
+				"-q",
+				"--filter",
+				"name=abc_pricing",
+			]);
+			const [asker = ""] = stdout.split("\n");
+			const ping = await docker(host, [
+				"exec",
+				asker,
+				"ping",
+				"-c",
+				"1",
+				"-W",
+				"2",
+				address.stdout.trim(),
+			]);
+			t.is(ping.code, 0, `${host.name}: ${ping.stdout}${ping.stderr}`);
+		}
+		gateways = await Promise.all(
+			lab.hosts.map((host, i) =>
+				startArpanet(host, {
+					name: `again${i}`,
+					configure: (config) => {
+						config.arpanet.host.engine = `tcp://${host.address}:2377`;
+						config.arpanet.insecure = false;
+						const folder = certified.DOCKER_CERT_PATH as string;
+						config.arpanet.tls = {
+							ca: join(folder, "ca.pem"),
+							cert: join(folder, "cert.pem"),
+							key: join(folder, "key.pem"),
+						};
+					},
+				}),
+			),
+		);
+	},
+);
+
+test.serial(
+	"all of it goes again through any gateway, and leaves nothing",
+	async (t) => {
+		await eventually(
+			() => docker(any(), ["info"], { env: certified }),
+			({ stdout }) => stdout.includes("Hosts: 3"),
+			60,
+		);
+		await fig(t, "abc", "stop", "-t", "2");
+		await fig(t, "abc", "rm", "-f");
+		t.deepEqual((await perHost("abc_")).flat(), []);
+		const [host] = lab.hosts as [Host];
+		const keys = await eventually(
+			async () => {
+				const answer = await fetch(`${host.consul}/v1/kv/arpanet/?keys`);
+				const all = (await answer.json()) as string[];
+				return all.filter(
+					(key) => !/^arpanet\/(hosts\/|subnets-serial)/.test(key),
+				);
+			},
+			(left) => left.length === 0,
+			60,
+		);
+		t.deepEqual(keys, []);
+		for (const each of lab.hosts) {
+			const devices = await eventually(
+				async () =>
+					(await each.exec("ip", ["-br", "link", "show", "type", "vxlan"]))
+						.stdout,
+				(left) => left.trim() === "",
+				30,
+			);
+			t.is(devices.trim(), "");
+		}
+	},
+);
+
+test.serial("who shows no certificate is let in nowhere", async (t) => {
+	const [host] = lab.hosts as [Host];
+	for (const port of [2375, 2377]) {
+		const { code } = await docker(`tcp://${host.address}:${port}`, ["ps"]);
+		t.not(code, 0);
+	}
+});
+
+test.serial(
+	"without certificates the gateway does not listen for others, unless told to in so many words",
+	async (t) => {
+		const [host] = lab.hosts as [Host];
+		const error = await t.throwsAsync(
+			startArpanet(host, {
+				name: "unsafe",
+				role: "gateway",
+				configure: ({ arpanet }) => {
+					arpanet.insecure = false;
+					arpanet.gateway.listen = [`tcp://${host.address}:3375`];
+				},
+			}),
+		);
+		t.regex(
+			error?.message ?? "",
+			/tcp:\/\/\S+:3375 can be reached by others.*insecure: true/,
+		);
+	},
+);
+
+/** An authority, and one certificate of it that is good for every host and for a client. */
+async function makeCertificates(
+	folder: string,
+	addresses: string[],
+): Promise<void> {
+	const names = addresses.map((address) => `IP:${address}`).join(",");
+	const key = [
+		"-newkey",
+		"ec",
+		"-pkeyopt",
+		"ec_paramgen_curve:prime256v1",
+		"-nodes",
+	];
+	await runOk("mkdir", ["-p", folder]);
+	const at = (name: string) => join(folder, name);
+	await runOk("openssl", [
+		...[
+			"req",
+			"-x509",
+			...key,
+			"-days",
+			"2",
+			"-subj",
+			"/CN=arpanet test authority",
+		],
+		...["-keyout", at("ca-key.pem"), "-out", at("ca.pem")],
+	]);
+	await runOk("openssl", [
+		...[
+			"req",
+			...key,
+			"-subj",
+			"/CN=arpanet",
+			"-addext",
+			`subjectAltName=${names}`,
+		],
+		...["-keyout", at("key.pem"), "-out", at("request.pem")],
+	]);
+	await runOk("openssl", [
+		...[
+			"x509",
+			"-req",
+			"-in",
+			at("request.pem"),
+			"-days",
+			"2",
+			"-copy_extensions",
+			"copy",
+		],
+		...[
+			"-CA",
+			at("ca.pem"),
+			"-CAkey",
+			at("ca-key.pem"),
+			"-out",
+			at("cert.pem"),
+		],
+	]);
+}
