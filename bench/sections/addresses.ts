@@ -97,11 +97,20 @@ async function tell(worker: ChildProcess, work: Work): Promise<Result> {
 }
 
 async function said(worker: ChildProcess): Promise<Result> {
-	const ended = once(worker, "exit").then(([code]) => {
+	const done = new AbortController();
+	const { signal } = done;
+	const ended = once(worker, "exit", { signal }).then(([code]) => {
 		throw new Error(`a worker ended with ${code}`);
 	});
-	const [result] = await Promise.race([once(worker, "message"), ended]);
-	return result as Result;
+	ended.catch(() => {}); // it goes on living, mostly
+	try {
+		const message = once(worker, "message", { signal });
+		message.catch(() => {});
+		const [result] = await Promise.race([message, ended]);
+		return result as Result;
+	} finally {
+		done.abort();
+	}
 }
 
 /** What Consul itself can do: one key, written if nobody has it. */
