@@ -1,4 +1,5 @@
 import { createInterface } from "node:readline";
+import { Pool } from "undici";
 import type {
 	ContainerInspect,
 	ContainerSummary,
@@ -7,7 +8,6 @@ import type {
 	NetworkInspect,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
-import { Pool } from "./http-pool.ts";
 import type { Tls } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
