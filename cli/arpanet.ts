@@ -61,6 +61,58 @@ program
 	});
 
 program
+	.command("hosts")
+	.description("show the hosts of the cluster, their state and load")
+	.addHelpText("after", example("arpanet hosts"))
+	.action(async () => {
+		const { listHosts } = await import("./hosts.ts");
+		print(await listHosts(await config()));
+	});
+
+const host = program
+	.command("host")
+	.description("keep new containers off a host, or forget one that is gone")
+	.addHelpText("after", example("arpanet host drain node1"));
+for (const [name, text, drained] of [
+	["drain", "no new containers; what runs there goes on running", true],
+	["undrain", "new containers again", false],
+] as const) {
+	host
+		.command(name)
+		.description(text)
+		.argument("<name>", "as arpanet hosts shows it")
+		.action(async (which: string) => {
+			const { drainHost } = await import("./hosts.ts");
+			print(await drainHost(await config(), which, drained));
+		});
+}
+host
+	.command("rm")
+	.description("forget a host that is gone for good")
+	.argument("<name>", "as arpanet hosts shows it")
+	.action(async (which: string) => {
+		const { removeHost } = await import("./hosts.ts");
+		print(await removeHost(await config(), which));
+	});
+
+program
+	.command("certs")
+	.description("make an authority and a certificate for all hosts and clients")
+	.argument("<folder>", "where the files go")
+	.argument("<names...>", "addresses or names by which the hosts are reached")
+	.option("--days <days>", "that the certificate is good for", "365")
+	.addHelpText("after", example("arpanet certs ./certs 10.0.0.1 10.0.0.2"))
+	.action(
+		async (folder: string, names: string[], { days }: { days: string }) => {
+			const { makeCertificates } = await import("./certs.ts");
+			await makeCertificates(folder, names, Number(days));
+			print(
+				`${folder} has ca.pem, cert.pem and key.pem: copy it to every host, set "tls" in powerstrip.yml,\nand give it to clients: DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=${folder}`,
+			);
+		},
+	);
+
+program
 	.command("try")
 	.description(
 		"show what the plugins make of a create body; needs neither Docker nor Consul",

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
@@ -146,14 +147,41 @@ export class ClientConnection {
 		this.next(keepAlive, rest);
 	}
 
-	/** Answers with JSON, and goes on with the connection. */
-	answerJson({ status, body }: Merged, incoming: Incoming): void {
+	/** Gives an answer of the gateway's own, and goes on with the connection. */
+	answerMerged(merged: Merged, incoming: Incoming): void {
 		if (this.closed || this.socket.writableEnded) return;
+		if ("stream" in merged) {
+			void this.#stream(merged);
+			return;
+		}
 		const { head } = incoming;
 		const keepAlive = incoming.body.done && head.keepAlive;
-		const text = `${JSON.stringify(body)}\n`;
-		this.socket.write(jsonAnswer(status, text, keepAlive, head.method));
+		const text = `${JSON.stringify(merged.body)}\n`;
+		this.socket.write(jsonAnswer(merged.status, text, keepAlive, head.method));
 		this.next(keepAlive, incoming.early);
+	}
+
+	/** Sends lines as they come, until there are no more or the client goes. */
+	async #stream(merged: Extract<Merged, { stream: unknown }>): Promise<void> {
+		const gone = new AbortController();
+		const leave = () => gone.abort();
+		this.exchange = { ...DISCARD, clientEnd: leave, clientClosed: leave };
+		if (this.socket.isPaused()) this.socket.resume();
+		this.socket.write(
+			`HTTP/1.1 ${merged.status} OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n`,
+		);
+		try {
+			for await (const line of merged.stream(gone.signal)) {
+				if (gone.signal.aborted) break;
+				if (!this.socket.write(line)) {
+					await once(this.socket, "drain", { signal: gone.signal });
+				}
+			}
+		} catch (error) {
+			if (!gone.signal.aborted) this.context.log.warn({ err: error }, "stream");
+		}
+		gone.abort();
+		this.finish();
 	}
 
 	/** Answers that the bytes make no request, and hangs up. */

@@ -120,7 +120,7 @@ export class HookedExchange implements Exchange {
 			return;
 		}
 		if (!(pool instanceof EnginePool)) {
-			this.#connection.answerJson(pool, this.#incoming);
+			this.#connection.answerMerged(pool, this.#incoming);
 			return;
 		}
 		const engine = pool;

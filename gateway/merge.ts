@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Answer } from "./router.ts";
 
 interface Created {
@@ -57,4 +58,77 @@ export function mergeInfo(answers: Answer[]): unknown {
 		...sums,
 		DriverStatus: [...ownStatus, ["Hosts", String(answers.length)], ...status],
 	};
+}
+
+/** `GET /networks` of all hosts: a deployment's network once, Docker's own of this host alone. */
+export function mergeNetworks(answers: Answer[]): unknown {
+	const [own, ...others] = answers.map(({ answer }) => answer as Network[]);
+	const rows = [...(own ?? [])];
+	const names = new Set(rows.map(({ Name }) => Name));
+	for (const network of others.flat()) {
+		if (names.has(network.Name) || !network.Labels?.["arpanet.network"])
+			continue;
+		names.add(network.Name);
+		rows.push(network);
+	}
+	return rows;
+}
+
+interface Network {
+	Name: string;
+	Labels: Record<string, string> | null;
+}
+
+/** `GET /volumes` of all hosts, by name. */
+export function mergeVolumes(answers: Answer[]): unknown {
+	const lists = answers.map(({ answer }) => answer as Volumes);
+	return {
+		Volumes: lists.flatMap(({ Volumes }) => Volumes ?? []),
+		Warnings: lists.flatMap(({ Warnings }) => Warnings ?? []),
+	};
+}
+
+interface Volumes {
+	Volumes: unknown[] | null;
+	Warnings: string[] | null;
+}
+
+/** How long events wait for earlier ones of other hosts. */
+const WINDOW_MS = 100;
+
+/** The lines of several hosts' `GET /events` as one stream, in the order of their times. */
+export async function* mergeEvents(
+	streams: AsyncIterable<string>[],
+): AsyncGenerator<string> {
+	let waiting: { line: string; time: number }[] = [];
+	let open = streams.length;
+	let wake = () => {};
+	for (const stream of streams) {
+		void (async () => {
+			try {
+				for await (const line of stream) {
+					const { timeNano } = JSON.parse(line) as { timeNano: number };
+					waiting.push({ line, time: timeNano });
+					wake();
+				}
+			} catch {
+				// a host that is lost ends its part of the stream
+			} finally {
+				open--;
+				wake();
+			}
+		})();
+	}
+	while (open > 0 || waiting.length > 0) {
+		if (waiting.length === 0) {
+			await new Promise<void>((resolve) => {
+				wake = resolve;
+			});
+			continue;
+		}
+		if (open > 0) await setTimeout(WINDOW_MS);
+		const ready = waiting.sort((a, b) => a.time - b.time);
+		waiting = [];
+		for (const { line } of ready) yield `${line}\n`;
+	}
 }

@@ -5,17 +5,29 @@ import {
 	parseEngineUrl,
 } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
-import { mergeContainers, mergeImages, mergeInfo } from "./merge.ts";
+import {
+	mergeContainers,
+	mergeEvents,
+	mergeImages,
+	mergeInfo,
+	mergeNetworks,
+	mergeVolumes,
+} from "./merge.ts";
 import { EnginePool } from "./upstream.ts";
 
-/** An answer that the gateway gives itself. */
-export interface Merged {
-	status: number;
-	body: unknown;
-}
+/** An answer that the gateway gives itself: a JSON body, or lines as they come. */
+export type Merged =
+	| { status: number; body: unknown }
+	| {
+			status: number;
+			/** @param signal the client is gone */
+			stream(signal: AbortSignal): AsyncIterable<string>;
+	  };
 
 /** A host that does not answer in this time delays no list. */
 const PATIENCE_MS = 1_000;
+/** Ids whose hosts are remembered. */
+const MAX_KNOWN = 20_000;
 const ID = /^[0-9a-f]{64}$/;
 
 interface Asked {
@@ -56,6 +68,18 @@ export class Router {
 				(request) => this.#list(request, mergeImages),
 			],
 			[/^GET$/, /^\/info$/, (request) => this.#list(request, mergeInfo)],
+			[/^GET$/, /^\/events$/, (request) => this.#events(request)],
+			[
+				/^GET$/,
+				/^\/networks$/,
+				(request) => this.#list(request, mergeNetworks),
+			],
+			[/^GET$/, /^\/volumes$/, (request) => this.#list(request, mergeVolumes)],
+			[
+				/^(GET|DELETE)$/,
+				/^\/networks\/([^/]+)$/,
+				({ ref }) => this.#network(ref),
+			],
 			[
 				/^/,
 				/^\/containers\/(?!prune$)([^/]+)(?:\/|$)/,
@@ -99,7 +123,7 @@ export class Router {
 		for (const [methods, paths, treatment] of this.#table) {
 			const match = methods.test(method) && paths.exec(path);
 			if (!match) continue;
-			const ref = decodeURIComponent(match[1] ?? "");
+			const ref = decode(match[1] ?? "");
 			const query = mark < 0 ? "" : target.slice(mark);
 			return treatment({ path: whole, query, ref, body });
 		}
@@ -123,18 +147,22 @@ export class Router {
 		return this.#pool(host);
 	}
 
-	/** An image that the host lacks is copied from one that has it; if none has, the engine says so. */
+	/**
+	 * A host that lacks an image, or has an older one of that name, gets it from where images are
+	 * made, else from any that has it; if none has, the engine says so.
+	 */
 	async #bringImage(image: string, host: string): Promise<void> {
-		const target = await this.#hostsOf().engine(host);
-		const path = `/images/${image}/json`;
-		if (await target.get(path)) return;
-		for (const { name } of await this.#hostsOf().reachable()) {
-			if (name === host) continue;
-			const source = await this.#hostsOf().engine(name);
-			if (!(await source.get(path))) continue;
-			await target.copyImage(image, source);
-			return;
-		}
+		const cluster = this.#hostsOf();
+		const answers = (await this.#ask(`/images/${image}/json`)).filter(
+			({ answer }) => answer !== undefined,
+		);
+		const maker = await this.#maker();
+		const source = answers.find((each) => each.host === maker) ?? answers[0];
+		const target = answers.find((each) => each.host === host);
+		if (!source || idOf(source) === (target && idOf(target))) return;
+		if (target && source.host !== maker) return; // none is newer for certain
+		const to = await cluster.engine(host);
+		await to.copyImage(image, await cluster.engine(source.host));
 	}
 
 	async #container(ref: string): Promise<EnginePool> {
@@ -142,7 +170,7 @@ export class Router {
 		if (known) return this.#pool(known);
 		const found = await this.#hostsOf().find(ref);
 		if (!found) return this.#local; // and its engine says that there is none
-		this.#hosts.set(found.container.Id, found.host);
+		this.#remember(found.container.Id, found.host);
 		return this.#pool(found.host);
 	}
 
@@ -150,8 +178,13 @@ export class Router {
 		const known = this.#hosts.get(id);
 		if (known) return this.#pool(known);
 		const host = await this.#holder(`/exec/${id}/json`);
-		if (ID.test(id) && host) this.#hosts.set(id, host);
+		if (ID.test(id) && host) this.#remember(id, host);
 		return host ? this.#pool(host) : this.#local;
+	}
+
+	#remember(id: string, host: string): void {
+		if (this.#hosts.size >= MAX_KNOWN) this.#hosts.clear();
+		this.#hosts.set(id, host);
 	}
 
 	async #image(name: string): Promise<EnginePool> {
@@ -159,10 +192,34 @@ export class Router {
 		return host ? this.#pool(host) : this.#local;
 	}
 
-	/** Images are made on one host, the same for every gateway, so that one build finds what another made. */
 	async #imageHost(): Promise<EnginePool> {
+		return this.#pool(await this.#maker());
+	}
+
+	/** Images are made on one host, the same for every gateway, so that one build finds what another made. */
+	async #maker(): Promise<string> {
 		const names = (await this.#hostsOf().reachable()).map(({ name }) => name);
-		return this.#pool(names.sort()[0] as string);
+		return names.sort()[0] as string;
+	}
+
+	async #network(ref: string): Promise<EnginePool> {
+		const host = await this.#holder(`/networks/${encodeURIComponent(ref)}`);
+		return host ? this.#pool(host) : this.#local;
+	}
+
+	async #events({ path, query }: Asked): Promise<Merged> {
+		const cluster = this.#hostsOf();
+		const hosts = await cluster.reachable();
+		const engines = await Promise.all(
+			hosts.map(({ name }) => cluster.engine(name)),
+		);
+		return {
+			status: 200,
+			stream: (signal) =>
+				mergeEvents(
+					engines.map((engine) => engine.lines(path + query, signal)),
+				),
+		};
 	}
 
 	/** Gone from everywhere: the copies first, then where the client reads what was removed. */
@@ -232,6 +289,19 @@ export interface Answer {
 	host: string;
 	answer: unknown;
 	error?: unknown;
+}
+
+function idOf({ answer }: Answer): string {
+	return (answer as { Id: string }).Id;
+}
+
+/** A ref with a broken escape is left as it is: the engine says what is wrong with it. */
+function decode(ref: string): string {
+	try {
+		return decodeURIComponent(ref);
+	} catch {
+		return ref;
+	}
 }
 
 async function within<T>(promise: Promise<T>): Promise<T> {

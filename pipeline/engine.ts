@@ -141,16 +141,31 @@ export class Engine {
 		ready: () => void,
 	): AsyncGenerator<EngineEvent> {
 		const filters = JSON.stringify({ type: ["container", "network"] });
+		const path = `/events?filters=${encodeURIComponent(filters)}`;
+		for await (const line of this.lines(path, signal, ready)) {
+			yield JSON.parse(line) as EngineEvent;
+		}
+	}
+
+	/**
+	 * The lines of an endless `GET`.
+	 * @param ready called once the engine has begun to answer
+	 */
+	async *lines(
+		path: string,
+		signal: AbortSignal,
+		ready = () => {},
+	): AsyncGenerator<string> {
 		const { body } = await this.#pool.request({
 			method: "GET",
-			path: `/events?filters=${encodeURIComponent(filters)}`,
+			path,
 			signal,
 			headersTimeout: TIMEOUT,
 			bodyTimeout: 0,
 		});
 		ready();
 		for await (const line of createInterface({ input: body })) {
-			if (line) yield JSON.parse(line) as EngineEvent;
+			if (line) yield line;
 		}
 	}
 

@@ -47,6 +47,8 @@ export default definePlugin({
 				await choice;
 			},
 			place: {
+				filter: ({ drained }) =>
+					drained ? "it is drained (arpanet host undrain)" : undefined,
 				/** The least used host, and not where a copy of the same service is while another can be had. */
 				score: ({ containers }, { facts: { deployment, service } }) => {
 					const copies = containers.filter(

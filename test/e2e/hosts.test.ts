@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
-import { projectRoot, runOk } from "../../examples/images/tools.ts";
-import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
-import { compose1, docker } from "../lab/clients.ts";
+import { makeCertificates } from "../../cli/certs.ts";
+import { projectRoot } from "../../examples/images/tools.ts";
+import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import { compose1, compose2, docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
 import { eventually } from "./stage.ts";
@@ -22,6 +23,7 @@ test.before(async () => {
 	await makeCertificates(
 		folder,
 		lab.hosts.map(({ address }) => address),
+		2,
 	);
 	certified = {
 		DOCKER_TLS_VERIFY: "1",
@@ -149,6 +151,89 @@ test.serial(
 );
 
 test.serial(
+	"events of all hosts are one stream, in the order of their times",
+	async (t) => {
+		const until = String(Math.floor(Date.now() / 1000));
+		const { stdout } = await docker(
+			any(),
+			[
+				...[
+					"events",
+					"--since",
+					"0",
+					"--until",
+					until,
+					"--filter",
+					"event=start",
+				],
+				...["--filter", "label=arpanet.deployment=abc"],
+				...["--format", "{{.TimeNano}} {{.Actor.Attributes.name}}"],
+			],
+			{ env: certified },
+		);
+		const rows = stdout
+			.trim()
+			.split("\n")
+			.map((row) => row.split(" "));
+		const names = (await perHost("abc_")).flat().sort();
+		t.deepEqual([...new Set(rows.map(([, name]) => name))].sort(), names);
+		const times = rows.map(([time]) => BigInt(time ?? 0));
+		t.true(
+			times.every((time, i) => i === 0 || time >= (times[i - 1] as bigint)),
+		);
+	},
+);
+
+test.serial("Compose v2 and its network do the same", async (t) => {
+	const compose = async (...args: string[]) => {
+		const file = join(projectRoot, "examples/shop/compose.yaml");
+		const { code, stdout, stderr } = await compose2(
+			any(),
+			["-f", file, "-p", "two", ...args],
+			{ env: certified, timeout: 240_000 },
+		);
+		t.is(code, 0, `docker compose ${args.join(" ")}\n${stderr}${stdout}`);
+		return stdout;
+	};
+	await compose("up", "-d", "--scale", "pricing=3");
+	t.deepEqual(
+		(await perHost("two-pricing")).map(({ length }) => length),
+		[1, 1, 1],
+	);
+	const seen = new Set<string>();
+	for (let i = 0; i < 40 && seen.size < 3; i++) {
+		const { stdout } = await docker(
+			any(),
+			[
+				"exec",
+				"two-web-1",
+				"timeout",
+				"20",
+				"wget",
+				"-qO-",
+				"http://127.0.0.1/",
+			],
+			{ env: certified },
+		);
+		const copy = /^pricing: (\S+)/m.exec(stdout)?.[1];
+		if (copy) seen.add(copy);
+	}
+	t.is(seen.size, 3);
+	await compose("down", "-t", "2");
+	t.deepEqual((await perHost("two-")).flat(), []);
+	for (const host of lab.hosts) {
+		const { stdout } = await docker(host, [
+			"network",
+			"ls",
+			"-q",
+			"--filter",
+			"name=two_",
+		]);
+		t.is(stdout, "");
+	}
+});
+
+test.serial(
 	"two deployments at once share no name and no packet",
 	async (t) => {
 		await fig(t, "xyz", "up", "-d");
@@ -234,6 +319,38 @@ test.serial(
 );
 
 test.serial(
+	"a drained host gets nothing new, and keeps what it has",
+	async (t) => {
+		const [host, other] = lab.hosts as [Host, Host];
+		const arpanet = (...args: string[]) =>
+			host.exec(process.execPath, [
+				arpanetProgram,
+				...args,
+				"-c",
+				gateways[0]?.config ?? "",
+			]);
+		const drained = await arpanet("host", "drain", other.name);
+		t.is(drained.code, 0, drained.stderr);
+		t.regex(
+			(await arpanet("hosts")).stdout,
+			new RegExp(`${other.name} .* drained`),
+		);
+		const before = (await perHost("abc_"))[1];
+		await eventually(
+			() => docker(any(), ["info"], { env: certified }),
+			({ stdout }) => stdout.includes("Hosts: 3"),
+			60,
+		);
+		await fig(t, "abc", "up", "-d", "--scale", "pricing=8");
+		const after = await perHost("abc_");
+		t.deepEqual(after[1], before);
+		t.is(after.flat().length, 12);
+		t.is((await arpanet("host", "undrain", other.name)).code, 0);
+		t.regex((await arpanet("host", "rm", other.name)).stderr, /h2 lives/);
+	},
+);
+
+test.serial(
 	"all of it goes again through any gateway, and leaves nothing",
 	async (t) => {
 		await eventually(
@@ -298,63 +415,3 @@ test.serial(
 		);
 	},
 );
-
-/** An authority, and one certificate of it that is good for every host and for a client. */
-async function makeCertificates(
-	folder: string,
-	addresses: string[],
-): Promise<void> {
-	const names = addresses.map((address) => `IP:${address}`).join(",");
-	const key = [
-		"-newkey",
-		"ec",
-		"-pkeyopt",
-		"ec_paramgen_curve:prime256v1",
-		"-nodes",
-	];
-	await runOk("mkdir", ["-p", folder]);
-	const at = (name: string) => join(folder, name);
-	await runOk("openssl", [
-		...[
-			"req",
-			"-x509",
-			...key,
-			"-days",
-			"2",
-			"-subj",
-			"/CN=arpanet test authority",
-		],
-		...["-keyout", at("ca-key.pem"), "-out", at("ca.pem")],
-	]);
-	await runOk("openssl", [
-		...[
-			"req",
-			...key,
-			"-subj",
-			"/CN=arpanet",
-			"-addext",
-			`subjectAltName=${names}`,
-		],
-		...["-keyout", at("key.pem"), "-out", at("request.pem")],
-	]);
-	await runOk("openssl", [
-		...[
-			"x509",
-			"-req",
-			"-in",
-			at("request.pem"),
-			"-days",
-			"2",
-			"-copy_extensions",
-			"copy",
-		],
-		...[
-			"-CA",
-			at("ca.pem"),
-			"-CAkey",
-			at("ca-key.pem"),
-			"-out",
-			at("cert.pem"),
-		],
-	]);
-}
