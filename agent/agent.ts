@@ -7,6 +7,7 @@ import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { announce } from "./announce.ts";
+import { guardNames } from "./name-guard.ts";
 import { weave } from "./overlay.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
@@ -54,6 +55,7 @@ export class Agent {
 			this.#sweep(),
 			announce(this.#services, signal),
 			weave(this.#services, signal),
+			guardNames(this.#services, signal),
 		]);
 	}
 

@@ -151,8 +151,17 @@ test.serial(
 	"another deployment neither finds nor reaches what has the same names here",
 	async (t) => {
 		await run(t, "xyz_web_1");
-		for (const name of ["pricing", "cost", "pricing_2", "abc_pricing_1"]) {
-			t.deepEqual(await stage.dnsInside("xyz_web_1", name), [], name);
+		const short = ["pricing", "cost", "pricing_2", "abc_pricing_1"];
+		const whole = ["pricing.abc.service.consul", "PRICING.Abc.Service.Consul"];
+		for (const name of [...short, ...whole]) {
+			const none = await eventually(
+				() => stage.dnsInside("xyz_web_1", name),
+				(found) => found.length === 0,
+			);
+			t.deepEqual(none, [], name);
+		}
+		for (const name of whole) {
+			await resolvesInside(t, "abc_web_1", name, pricing);
 		}
 		const own = await run(t, "xyz_pricing_1");
 		await resolvesInside(t, "xyz_web_1", "pricing", [own]);
