@@ -122,10 +122,13 @@ export default definePlugin<Config>({
 				if (!facts.deployment) return; // not ours
 				if (body.Driver && body.Driver !== "bridge") return; // the user's own driver has its own addresses
 
-				const asked = body.IPAM?.Config?.[0];
+				const ranges = body.IPAM?.Config ?? [];
+				const asked = ranges.find(({ Subnet }) => !Subnet?.includes(":"));
+				const scope = scopeOf(facts.deployment, facts.network ?? "default");
+				networks.forget(scope); // no commit of ours checks it: another adapter may have given it back
 				const { value } = await networks.ensure(
 					{
-						scope: scopeOf(facts.deployment, facts.network ?? "default"),
+						scope,
 						deployment: facts.deployment,
 						name: body.Name,
 						implicit: false,
@@ -140,7 +143,10 @@ export default definePlugin<Config>({
 				const gateway = await gatewayOf(value);
 				body.IPAM = {
 					...body.IPAM,
-					Config: [{ ...asked, Subnet: value.subnet, Gateway: gateway }],
+					Config: [
+						{ ...asked, Subnet: value.subnet, Gateway: gateway },
+						...ranges.filter((range) => range !== asked), // IPv6 is Docker's
+					],
 				};
 				body.Labels = { ...body.Labels, "arpanet.network": value.scope };
 			},

@@ -5,7 +5,7 @@ import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
-import type { Entry } from "../pipeline/state/store.ts";
+import { Conflict, type Entry } from "../pipeline/state/store.ts";
 import { isAlias } from "./links.ts";
 
 /** A network is made in a fraction of a second. */
@@ -105,8 +105,8 @@ async function ensureInDocker(
 	services: Services,
 ): Promise<void> {
 	for (let tries = 0; ; tries++) {
-		if (await isInDocker(network.value, await services.cluster.engine(host)))
-			return;
+		const engine = await services.cluster.engine(host);
+		if (await isInDocker(network, engine, services)) return;
 		try {
 			await createInDocker(network, host, services);
 			return;
@@ -121,12 +121,14 @@ async function ensureInDocker(
 
 /**
  * Whether Docker has the network; one that has another subnet is removed.
- * @throws HttpError 409 if the name is taken by a network that is not arpanet's
+ * @throws HttpError 409 if the name is taken by a network that is not arpanet's; Conflict if what we know is out of date
  */
 async function isInDocker(
-	value: NetworkRecord,
+	entry: Entry<NetworkRecord>,
 	engine: Engine,
+	{ networks }: Services,
 ): Promise<boolean> {
+	const { value } = entry;
 	const existing = await engine.inspectNetwork(value.name);
 	if (existing?.IPAM?.Config?.[0]?.Subnet === value.subnet) return true;
 	if (existing) {
@@ -135,6 +137,10 @@ async function isInDocker(
 				409,
 				`network: Docker has a network ${value.name} that is not arpanet's; remove it (docker network rm ${value.name}) or choose another deployment id`,
 			);
+		}
+		networks.forget(value.scope);
+		if ((await networks.get(value.scope))?.index !== entry.index) {
+			throw new Conflict(networks.check(entry), `${entry.key} has changed`);
 		}
 		await engine.removeNetwork(value.name); // its subnet went back while nobody used it
 	}

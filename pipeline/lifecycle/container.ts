@@ -96,7 +96,7 @@ export class ContainerLifecycle {
 					...(holds.tookOver ? { tookOver: true } : {}),
 				};
 				const key = this.#services.containers.key(record);
-				await this.#services.store.commit([
+				const commit = this.#services.store.commit([
 					previous
 						? { verb: "update", key, value, index: previous.index }
 						: { verb: "create", key, value },
@@ -106,11 +106,14 @@ export class ContainerLifecycle {
 						.filter((held) => !holds.keys.includes(held))
 						.map((held): Operation => ({ verb: "delete", key: held })),
 				]);
+				await commit.catch(async (error) => {
+					await this.#undo(context.facts);
+					throw error;
+				});
 				writeLabels(context.body, context.facts);
 				return context.body;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
-				await this.#undo(context.facts);
 				lost.push(error.operation);
 				if (lostRecord(error, this.#services.containers.key(record))) {
 					previous = await this.#leftBehind(record);

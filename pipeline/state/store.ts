@@ -153,7 +153,7 @@ export class Store {
 	 * transaction; one that lost is taken out and the others go on without it.
 	 * @throws Conflict when an operation lost against another writer
 	 */
-	commit(operations: Operation[]): Promise<void> {
+	async commit(operations: Operation[]): Promise<void> {
 		if (operations.length > MAX_OPERATIONS) {
 			throw new Error(`a commit of ${operations.length} operations is too big`);
 		}

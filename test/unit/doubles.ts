@@ -35,7 +35,7 @@ export function createContext(
 /** The little of an engine that plugins ask of it, in memory. */
 export class EngineDouble {
 	readonly containers = new Map<string, ContainerInspect>();
-	readonly networks = new Map<string, NetworkCreate & { Id: string }>();
+	networks = new Map<string, NetworkCreate & { Id: string }>();
 	/** How often a network was made, by name. */
 	made: string[] = [];
 

@@ -173,7 +173,9 @@ test.serial(
 	async (t) => {
 		const store = newStore();
 		const many = Array.from({ length: 65 }, (_, i) => create(`big/${i}`));
-		t.throws(() => store.commit(many), { message: /65 operations is too big/ });
+		await t.throwsAsync(store.commit(many), {
+			message: /65 operations is too big/,
+		});
 		t.is(store.requests, 0);
 	},
 );

@@ -1,0 +1,94 @@
+import test from "ava";
+import { startConsul, type TestConsul } from "./consul.ts";
+import { Allocator, type AllocatorOptions } from "./dhcp.ts";
+
+let consul: TestConsul;
+const allocators: Allocator[] = [];
+
+test.before(async () => {
+	consul = await startConsul();
+});
+test.after.always(async () => {
+	for (const allocator of allocators) allocator.close();
+	await consul?.stop();
+});
+
+function newAllocator(options?: AllocatorOptions): Allocator {
+	const allocator = new Allocator(consul.address, options);
+	allocators.push(allocator);
+	return allocator;
+}
+
+/** As Compose asks for it. */
+function composeNetwork(project: string) {
+	const labels = {
+		"com.docker.compose.project": project,
+		"com.docker.compose.network": "default",
+	};
+	return { Name: `${project}_default`, Labels: labels };
+}
+
+test("a network that another adapter has given back is made anew", async (t) => {
+	const [one, two] = [newAllocator(), newAllocator()];
+	await one.networks.create(composeNetwork("twice"), {});
+	await two.networks.removed("twice_default");
+	const body = await one.networks.create(composeNetwork("twice"), {});
+	t.truthy(body?.IPAM?.Config?.[0]?.Subnet);
+	t.truthy(await two.services.networks.byName("twice_default"));
+});
+
+test("a range of IPv6 stays as the user gave it", async (t) => {
+	const asked = [{ Subnet: "2001:db8::/64" }, { Subnet: "172.28.5.0/24" }];
+	const body = await newAllocator().networks.create(
+		{ ...composeNetwork("six"), IPAM: { Config: asked } },
+		{},
+	);
+	t.deepEqual(body?.IPAM?.Config, [
+		{ Subnet: "172.28.5.0/24", Gateway: "172.28.5.1" },
+		{ Subnet: "2001:db8::/64" },
+	]);
+});
+
+test("a network that has another subnet since we read it is not taken down", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const [one, two] = [newAllocator({ plugins }), newAllocator({ plugins })];
+	two.docker.networks = one.docker.networks; // one engine
+	await one.create("moved", "moved_web_1");
+	await two.remove("moved_web_1");
+	await two.create("squatter", "squatter_web_1"); // has the subnet now
+	const { address } = await two.create("moved", "moved_web_2");
+	const made = one.docker.networks.get("moved_default");
+
+	const { body } = await one.create("moved", "moved_web_3");
+	t.is(one.docker.networks.get("moved_default"), made);
+	const own = body.NetworkingConfig?.EndpointsConfig?.moved_default;
+	const third = own?.IPAMConfig?.IPv4Address;
+	t.is(third?.split(".")[2], address.split(".")[2]);
+});
+
+test("who acquired for a create that Consul does not take gives it back", async (t) => {
+	const held = new Set<string>();
+	const allocator = newAllocator({
+		more: [
+			{
+				name: "elsewhere",
+				setup: () => ({
+					create: ({ record }) => void held.add(record),
+					removed: () => held.clear(),
+				}),
+			},
+		],
+	});
+	const commit = allocator.store.commit.bind(allocator.store);
+	allocator.store.commit = async (operations) => {
+		const isRecord = operations.some(
+			(each) => "key" in each && each.key.startsWith("arpanet/containers/"),
+		);
+		if (isRecord) throw new Error("away");
+		return commit(operations);
+	};
+	await t.throwsAsync(allocator.create("undone", "undone_web_1"), {
+		message: "away",
+	});
+	t.is(held.size, 0);
+});
