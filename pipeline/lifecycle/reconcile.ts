@@ -101,8 +101,10 @@ export class Reconcile {
 			if (keys.has(key) && (!lease || leased.has(lease))) continue;
 			const container = await this.#services.engine().inspectContainer(Id);
 			if (!container) continue;
-			await this.adopt(container);
-			await this.#containers.observe(Id);
+			await this.#pastErrors(key, async () => {
+				await this.adopt(container);
+				await this.#containers.observe(Id);
+			});
 		}
 	}
 
@@ -125,7 +127,9 @@ export class Reconcile {
 				{ record: orphan.key, held: orphan.value.holds },
 				"no such container any more; giving back",
 			);
-			await this.#containers.giveBack(orphan, undefined);
+			await this.#pastErrors(orphan.key, () =>
+				this.#containers.giveBack(orphan, undefined),
+			);
 		}
 	}
 
@@ -148,8 +152,17 @@ export class Reconcile {
 			({ value }) =>
 				!used.has(value.scope) && (value.implicit || !inDocker.has(value.name)),
 		);
-		for (const { value } of this.#empty.ripe(empty)) {
-			await this.#networks.retire(value);
+		for (const { key, value } of this.#empty.ripe(empty)) {
+			await this.#pastErrors(key, () => this.#networks.retire(value));
+		}
+	}
+
+	/** What cannot be put right now must not keep the rest of the sweep from it; the next one tries again. */
+	async #pastErrors(key: string, work: () => Promise<void>): Promise<void> {
+		try {
+			await work();
+		} catch (err) {
+			this.#services.log.warn({ key, err }, "cannot be put right yet");
 		}
 	}
 }
