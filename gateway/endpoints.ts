@@ -1,13 +1,7 @@
-/** Which hooks a request gets: the `endpoints` of powerstrip.yml. */
-export interface Endpoint {
-	// method and path, both shell globs: "POST /*/containers/create"
-	pattern: string;
-	/** Names of the adapters to call before Docker, in this order. */
-	pre: string[];
-	/** Names of the adapters to call after Docker, in this order. */
-	post: string[];
-}
+import type { Endpoint } from "../pipeline/config.ts";
+import { decode } from "../pipeline/verbs.ts";
 
+/** The hooks of one request: names of adapters, in the order in which to call them. */
 export interface Chains {
 	pre: string[];
 	post: string[];
@@ -79,12 +73,4 @@ function charClass(members: string, negated: boolean): string {
 
 function literal(char: string): string {
 	return char.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&");
-}
-
-function decode(path: string): string {
-	try {
-		return decodeURIComponent(path);
-	} catch {
-		return path; // the engine refuses it as well
-	}
 }

@@ -1,4 +1,5 @@
-import { chmodSync, unlinkSync } from "node:fs";
+import { chmodSync } from "node:fs";
+import { rm, stat } from "node:fs/promises";
 import {
 	type AddressInfo,
 	connect,
@@ -9,17 +10,17 @@ import {
 import { createServer as createTlsServer } from "node:tls";
 import type { Logger } from "pino";
 import type { Cluster } from "../pipeline/cluster.ts";
+import type { Endpoint } from "../pipeline/config.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
 import type { Tls } from "../pipeline/tls.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
-import { type Endpoint, endpointMatcher } from "./endpoints.ts";
+import { endpointMatcher } from "./endpoints.ts";
 import { HookRunner } from "./hooks.ts";
 import { Router } from "./router.ts";
 import { WINDOW } from "./upstream.ts";
 
-export type { Endpoint } from "./endpoints.ts";
 export { HttpAdapter } from "./http-adapter.ts";
 
 export interface GatewayOptions {
@@ -169,17 +170,16 @@ function listening(
 	});
 }
 
-/** A program that was killed leaves its socket's file; one that answers keeps it. */
-function removeStaleSocket(path: string): Promise<void> {
-	return new Promise((resolve) => {
-		const probe = connect(path);
-		probe.once("connect", () => {
+/** A program that was killed leaves its socket's file; one that answers keeps it, and any other file stays. */
+async function removeStaleSocket(path: string): Promise<void> {
+	const code = await new Promise<string | undefined>((resolve) => {
+		const probe = connect(path, () => {
 			probe.destroy();
-			resolve();
+			resolve(undefined);
 		});
-		probe.once("error", (error: NodeJS.ErrnoException) => {
-			if (error.code === "ECONNREFUSED") unlinkSync(path);
-			resolve();
-		});
+		probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code));
 	});
+	if (code === "ECONNREFUSED" && (await stat(path)).isSocket()) {
+		await rm(path, { force: true });
+	}
 }

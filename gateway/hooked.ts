@@ -16,6 +16,8 @@ import { type Answer, Pass } from "./pass.ts";
 import type { Merged } from "./router.ts";
 import { EnginePool } from "./upstream.ts";
 
+const HUNG_UP = new HttpError(502, "the client hung up");
+
 /**
  * A request that matches endpoints of powerstrip.yml: its pre-hooks, then the engine,
  * then its post-hooks. Post-hooks run whatever became of the request once a pre-hook
@@ -102,7 +104,7 @@ export class HookedExchange implements Exchange {
 			this.#incoming = gather.incoming;
 		}
 		if (gone || this.#connection.closed) {
-			await this.#failed(asked, new HttpError(502, "the client hung up"));
+			await this.#failed(asked, HUNG_UP);
 			return;
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
@@ -117,6 +119,10 @@ export class HookedExchange implements Exchange {
 					? error
 					: new HttpError(500, messageOf(error));
 			await this.#failed(asked, failure);
+			return;
+		}
+		if (this.#connection.closed) {
+			await this.#failed(asked, HUNG_UP); // nobody would end what is begun now
 			return;
 		}
 		if (!(pool instanceof EnginePool)) {

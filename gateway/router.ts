@@ -5,6 +5,7 @@ import {
 	parseEngineUrl,
 } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
+import { decode } from "../pipeline/verbs.ts";
 import {
 	mergeContainers,
 	mergeEvents,
@@ -293,15 +294,6 @@ export interface Answer {
 
 function idOf({ answer }: Answer): string {
 	return (answer as { Id: string }).Id;
-}
-
-/** A ref with a broken escape is left as it is: the engine says what is wrong with it. */
-function decode(ref: string): string {
-	try {
-		return decodeURIComponent(ref);
-	} catch {
-		return ref;
-	}
 }
 
 async function within<T>(promise: Promise<T>): Promise<T> {

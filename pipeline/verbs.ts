@@ -56,13 +56,12 @@ export function commandOf(
 ): Command | undefined {
 	const mark = request.indexOf("?");
 	const query = mark === -1 ? "" : request.slice(mark + 1);
-	const path = (mark === -1 ? request : request.slice(0, mark)).replace(
-		/^\/v[\d.]+(?=\/)/,
-		"",
-	);
+	const path = withoutVersion(mark === -1 ? request : request.slice(0, mark));
+	// the engine routes by the decoded path: %63reate is a create
+	const decoded = withoutVersion(decode(path));
 	for (const [verb, wanted, pattern] of TABLE) {
 		if (wanted !== method) continue;
-		const match = pattern.exec(path);
+		const match = pattern.exec(path) ?? pattern.exec(decoded);
 		if (!match) continue;
 		return {
 			verb,
@@ -73,11 +72,15 @@ export function commandOf(
 	return undefined;
 }
 
-/** A ref with a broken escape is left as it is: the engine says what is wrong with it. */
-function decode(ref: string): string {
+function withoutVersion(path: string): string {
+	return path.replace(/^\/v[\d.]+(?=\/)/, "");
+}
+
+/** A path or ref without its escapes; with a broken one it is left as it is: the engine says what is wrong with it. */
+export function decode(text: string): string {
 	try {
-		return decodeURIComponent(ref);
+		return decodeURIComponent(text);
 	} catch {
-		return ref;
+		return text;
 	}
 }

@@ -1,4 +1,10 @@
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import {
+	existsSync,
+	mkdtempSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -57,6 +63,10 @@ test("it listens on a unix socket, replaces a dead one's file, and refuses one i
 		message: /cannot listen on unix:.*another program listens there/,
 	});
 	t.true(existsSync(path));
+	const file = join(folder, "notes.txt");
+	writeFileSync(file, "mine");
+	await t.throwsAsync(second.listen([`unix://${file}`]));
+	t.true(existsSync(file));
 	await t.throwsAsync(second.listen(["localhost:2375"]), {
 		message: /write tcp:/,
 	});

@@ -47,6 +47,8 @@ test(means, "POST /containers/my.name-1_x/start", "start", "my.name-1_x");
 test(means, "POST /containers/a%2Fb/start", "start", "a/b");
 test(means, "POST /containers/caf%C3%A9/start", "start", "café");
 test(means, "POST /containers/100%/start", "start", "100%");
+test(means, "POST /v1.41/containers/%63reate", "create");
+test(means, "POST /%76%31/containers/x/%73top", "stop", "x");
 test(means, "POST /containers/v1.41/start", "start", "v1.41");
 test(means, "POST /v1.41/containers/create/start", "start", "create");
 test(means, "DELETE /containers/a/b", undefined);
