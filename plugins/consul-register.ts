@@ -320,6 +320,8 @@ async function places(
 	}
 	if (found.length > 0 || !facts.network || !facts.address) return found;
 	// weave gives the address, Docker does not know of it
+	const cidr = `WEAVE_CIDR=${facts.address}/`;
+	if (!container.Config.Env?.some((pair) => pair.startsWith(cidr))) return [];
 	const own = await networks.get(facts.network);
 	return own
 		? [

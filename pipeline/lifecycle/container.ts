@@ -188,9 +188,13 @@ export class ContainerLifecycle {
 
 	/** A container is gone: gives back what it held. One that is not on record any more is success. */
 	async removed(name: string, facts: Facts, id?: string): Promise<void> {
-		const entry = await this.#services.containers.find(name, facts);
-		// the lease that led there may have gone over to the container that replaces this one
-		const another = entry?.value.tookOver && (await this.#holder(entry));
+		const { containers } = this.#services;
+		const entry = await containers.find(name, facts);
+		// The lease that led there may have gone over to the container that replaces this one, or the
+		// labels that tell of it may have come with an image that was committed.
+		const doubtful =
+			entry && (entry.value.tookOver || entry.key !== containers.key(name));
+		const another = doubtful && (await this.#holder(entry));
 		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
@@ -203,6 +207,8 @@ export class ContainerLifecycle {
 		const name = context.container.Name.slice(1);
 		const entry = await containers.find(name, context.facts);
 		if (!entry || entry.key === containers.key(name)) return;
+		const holder = await this.#holder(entry);
+		if (holder?.Names.includes(`/${containers.name(entry.key)}`)) return; // of an image committed from that one
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
 	}
 
@@ -321,20 +327,23 @@ export class ContainerLifecycle {
 		return this.#services.containers.get(holder);
 	}
 
-	/** The container that holds the lease of a record, or, without a lease, has its name. */
+	/** The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name. */
 	async #holder(
 		entry: Entry<ContainerRecord>,
 	): Promise<{ Id: string; Names: string[] } | undefined> {
 		const { address, network, host } = entry.value.facts;
 		const engine = await this.#services.cluster.engine(host);
+		const name = this.#services.containers.name(entry.key);
 		if (!address || !network) {
-			const found = await engine.inspectContainer(
-				this.#services.containers.name(entry.key),
-			);
+			const found = await engine.inspectContainer(name);
 			return found && { Id: found.Id, Names: [found.Name] };
 		}
-		const holders = await engine.listContainers(`arpanet.address=${address}`);
-		return holders.find((each) => each.Labels["arpanet.network"] === network);
+		const holders = (
+			await engine.listContainers(`arpanet.address=${address}`)
+		).filter(({ Labels }) => Labels["arpanet.network"] === network);
+		return (
+			holders.find(({ Names }) => Names.includes(`/${name}`)) ?? holders[0]
+		);
 	}
 
 	/** Deletes a record with all that it holds, after every plugin had its turn. */

@@ -92,3 +92,17 @@ test("who acquired for a create that Consul does not take gives it back", async 
 	});
 	t.is(held.size, 0);
 });
+
+test("a container of an image that was committed from another takes nothing from it", async (t) => {
+	const allocator = newAllocator();
+	const { containers, docker, services } = allocator;
+	const { body } = await allocator.create("whole", "whole_web_1");
+	docker.create("whole_web_1", body);
+	const id = docker.create("copy", { Labels: body.Labels ?? {} });
+	const record = await services.containers.get("whole_web_1");
+
+	await containers.renamed(id);
+	docker.containers.delete(id);
+	await containers.removed("copy", record?.value.facts ?? {}, id);
+	t.deepEqual(await services.containers.get("whole_web_1"), record);
+});
