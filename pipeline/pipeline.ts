@@ -23,6 +23,9 @@ import { type Command, commandOf } from "./verbs.ts";
 /** Signals after which nothing of the process is left; of any other the engine's `die` event tells. */
 const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
 
+/** Names that Docker gives to containers; any other could be the way to another key in Consul. */
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+
 /**
  * The powerstrip protocol in terms of the plugins: which hook of a request means what. It keeps
  * nothing between a pre-hook and its post-hook, which may reach another process.
@@ -91,9 +94,12 @@ export class Pipeline implements Adapter {
 		switch (verb) {
 			case "create": {
 				const body = parseBody(request);
-				if (!isContainerCreate(body)) return undefined;
+				const name = nameIn(query);
+				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
+					return undefined; // Docker says what is wrong with it
+				}
 				return this.#containers.create({
-					name: query.get("name")?.replace(/^\//, "") || undefined,
+					name,
 					body,
 					headers,
 					onlyHost: this.#onlyHost,
@@ -140,7 +146,7 @@ export class Pipeline implements Adapter {
 		const done = response.Code < 300;
 		switch (verb) {
 			case "create": {
-				const name = query.get("name")?.replace(/^\//, "") || undefined;
+				const name = nameIn(query);
 				if (done) await this.#containers.created(idOf(response), name);
 				else await this.#containers.createFailed(name, headers);
 				return;
@@ -214,6 +220,11 @@ function parseBody<T extends object>(request: ClientRequest): T {
 		);
 	}
 	return body as T;
+}
+
+/** The name that a client asks for, if it does. */
+function nameIn(query: URLSearchParams): string | undefined {
+	return query.get("name")?.replace(/^\//, "") || undefined;
 }
 
 /** Id in Docker's answer to a create. */

@@ -102,7 +102,7 @@ test("the client's own header reaches the pipeline", async (t) => {
 	const answer = await fetch(`${url}/pre-hook`, {
 		method: "POST",
 		headers: { "X-Arpanet-Deployment": "head" },
-		body: JSON.stringify(preHook("POST", "/containers/create?name=x", "{}")),
+		body: JSON.stringify(preHook("POST", "/containers/create?name=xx", "{}")),
 	});
 	const { ModifiedClientRequest } = (await answer.json()) as {
 		ModifiedClientRequest: { Body: string };
@@ -142,6 +142,13 @@ test(
 	'{ "a" : 1 }\n',
 );
 test(unchanged, "a request without a body", "GET", "/containers/json", null);
+test(
+	unchanged,
+	"a name that Docker refuses",
+	"POST",
+	"/containers/create?name=../leases/abc_web_1",
+	'{"Labels":{"arpanet.deployment":"abc"}}',
+);
 test(
 	unchanged,
 	"a create without a deployment",
