@@ -167,6 +167,7 @@ function role(
 			]);
 			const log = pino({ name: "arpanet", level: logLevel });
 			await runRoles(roles, await config(), log, name === "up");
+			process.exit(); // a plugin's timer or another host's connection must not keep us
 		});
 }
 

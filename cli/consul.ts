@@ -250,9 +250,13 @@ async function left(files: Files): Promise<ProcessId | undefined> {
 
 /** Whether the arpanet that had to stop it has died. */
 async function isOrphan(files: Files): Promise<boolean> {
-	const text = await readFile(files.owner, "utf8").catch(() => "null");
-	const owner = JSON.parse(text) as ProcessId | null;
-	return !owner || !(await isAlive(owner));
+	let owner: ProcessId;
+	try {
+		owner = JSON.parse(await readFile(files.owner, "utf8"));
+	} catch {
+		return true; // he died before he had written it
+	}
+	return !(await isAlive(owner));
 }
 
 async function writeOwner(files: Files): Promise<void> {
