@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { Netmask } from "netmask";
 import type {
@@ -78,14 +79,11 @@ export default definePlugin<Config>({
 						heldAddress(context.previous?.holds ?? [], network) ??
 						(await leases.pick(network.value));
 					if (wanted) await mustBeFree(wanted, network, context);
-					const lease: Lease = {
-						host: facts.host,
-						deployment: facts.deployment,
-						container: context.record,
-						...(facts.service ? { service: facts.service } : {}),
-					};
 					context.commit(networks.check(network));
-					context.hold(leaseKey(network.value.scope, address), lease);
+					context.hold(
+						leaseKey(network.value.scope, address),
+						leaseOf(context),
+					);
 					context.networks.push({ network, address } satisfies Attachment);
 				}
 				const [own] = context.networks;
@@ -107,14 +105,8 @@ export default definePlugin<Config>({
 				if (wanted && wanted !== held) {
 					await mustBeFree(wanted, network, context);
 				}
-				const lease: Lease = {
-					host: facts.host,
-					deployment: facts.deployment,
-					container: context.record,
-					...(facts.service ? { service: facts.service } : {}),
-				};
 				context.commit(networks.check(network));
-				context.hold(leaseKey(network.value.scope, address), lease);
+				context.hold(leaseKey(network.value.scope, address), leaseOf(context));
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
 			},
 
@@ -186,16 +178,10 @@ export default definePlugin<Config>({
 						);
 						return;
 					}
-					const lease: Lease = {
-						host: facts.host as string,
-						deployment: facts.deployment as string,
-						container: context.record,
-						...(facts.service ? { service: facts.service } : {}),
-					};
 					context.commit(networks.check(network));
 					if (known)
 						context.commit({ verb: "delete", key, index: known.index });
-					context.hold(key, lease);
+					context.hold(key, leaseOf(context));
 				}
 			},
 
@@ -336,7 +322,7 @@ export default definePlugin<Config>({
 			{ value: network }: Network,
 			{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
 		): Promise<void> {
-			if (!new Netmask(network.subnet).contains(address)) {
+			if (!isIPv4(address) || !new Netmask(network.subnet).contains(address)) {
 				throw new HttpError(
 					400,
 					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}`,
@@ -380,6 +366,20 @@ function learn(
 export function scopeOf(deployment: string, network: string): string {
 	if (network === "default") return deployment;
 	return `${deployment}-${network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-")}`;
+}
+
+/** What stands under an address of a container. */
+function leaseOf({
+	facts,
+	record,
+}: Pick<CreateContext, "facts" | "record">): Lease {
+	const { host = "", deployment = "", service } = facts;
+	return {
+		host,
+		deployment,
+		container: record,
+		...(service ? { service } : {}),
+	};
 }
 
 /** The network that a deployment has without asking. */

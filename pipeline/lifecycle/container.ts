@@ -16,6 +16,7 @@ import type { HookHeaders } from "../protocol.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, type Lease } from "../state/leases.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /** Tries before a create gives up against other creates that want the same. */
@@ -379,44 +380,6 @@ export class ContainerLifecycle {
 		const container = (await this.#services.cluster.find(ref))?.container;
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
-	}
-}
-
-/** What a container is to hold: written, had already, or taken over from the one that it replaces. */
-class Holds {
-	readonly keys: string[] = [];
-	readonly #operations: Operation[];
-	readonly #own: readonly string[];
-	readonly #replaced: Entry<ContainerRecord> | undefined;
-
-	constructor(
-		operations: Operation[],
-		own: readonly string[] = [],
-		replaced: Entry<ContainerRecord> | undefined,
-	) {
-		this.#operations = operations;
-		this.#own = own;
-		this.#replaced = replaced;
-	}
-
-	add(key: string, value: unknown): void {
-		this.keys.push(key);
-		if (this.#own.includes(key)) return;
-		const taken = this.#replaced?.value.holds.includes(key);
-		this.#operations.push({ verb: taken ? "set" : "create", key, value });
-	}
-
-	get tookOver(): boolean {
-		return this.handOver().length > 0;
-	}
-
-	/** The operation by which the replaced container holds no longer what this one holds. */
-	handOver(): Operation[] {
-		if (!this.#replaced) return [];
-		const { key, value, index } = this.#replaced;
-		const holds = value.holds.filter((held) => !this.keys.includes(held));
-		if (holds.length === value.holds.length) return [];
-		return [{ verb: "update", key, value: { ...value, holds }, index }];
 	}
 }
 

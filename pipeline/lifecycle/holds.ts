@@ -1,0 +1,40 @@
+import type { ContainerRecord } from "../state/containers.ts";
+import type { Entry, Operation } from "../state/store.ts";
+
+/** What a container is to hold: written, had already, or taken over from the one that it replaces. */
+export class Holds {
+	readonly keys: string[] = [];
+	readonly #operations: Operation[];
+	readonly #own: readonly string[];
+	readonly #replaced: Entry<ContainerRecord> | undefined;
+
+	constructor(
+		operations: Operation[],
+		own: readonly string[] = [],
+		replaced: Entry<ContainerRecord> | undefined,
+	) {
+		this.#operations = operations;
+		this.#own = own;
+		this.#replaced = replaced;
+	}
+
+	add(key: string, value: unknown): void {
+		this.keys.push(key);
+		if (this.#own.includes(key)) return;
+		const taken = this.#replaced?.value.holds.includes(key);
+		this.#operations.push({ verb: taken ? "set" : "create", key, value });
+	}
+
+	get tookOver(): boolean {
+		return this.handOver().length > 0;
+	}
+
+	/** The operation by which the replaced container holds no longer what this one holds. */
+	handOver(): Operation[] {
+		if (!this.#replaced) return [];
+		const { key, value, index } = this.#replaced;
+		const holds = value.holds.filter((held) => !this.keys.includes(held));
+		if (holds.length === value.holds.length) return [];
+		return [{ verb: "update", key, value: { ...value, holds }, index }];
+	}
+}
