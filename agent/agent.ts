@@ -155,6 +155,7 @@ export class Agent {
 				);
 			} else if (Action === "rename") {
 				await this.#parts.containers.renamed(Actor.ID);
+				await this.#parts.containers.observe(Actor.ID);
 			} else if (Action === "create") {
 				const container = await this.#parts.containers.find(Actor.ID);
 				if (container) await this.#parts.reconcile.adopt(container);

@@ -73,7 +73,13 @@ async function beat(
 			acquire: session as string,
 		}),
 	);
-	if (!held) throw new Error(`another arpanet announces host ${host.name}`);
+	if (!held) {
+		const id = session;
+		await store.ask(() => consul.session.destroy(id));
+		throw new Error(
+			`host ${host.name} is announced already: by another arpanet, or by one that was killed a moment ago`,
+		);
+	}
 	return session;
 }
 

@@ -15,7 +15,10 @@ const REFRESH_MS = 30_000;
 const ASKERS = "ARPANET-DNS";
 /** What they ask for. */
 const NAMES = "ARPANET-DNS-NAMES";
-const DOMAIN = "service.consul";
+/** Consul answers `<scope>.service.consul` and `<scope>.service.<datacenter>.consul`. */
+const SERVICE = "service";
+/** What may stand in a rule: it comes from Consul and goes to root's firewall. */
+const SAFE = { scope: /^[a-z0-9-]{1,100}$/, subnet: /^[\d./]+$/ };
 const PROTOCOLS = ["udp", "tcp"];
 
 /**
@@ -57,7 +60,11 @@ export async function guardNames(
 /** The rules for iptables-restore; empty where no network is on this host. */
 async function rulesOf({ engine, networks }: Services): Promise<string> {
 	const here = await engine().listNetworks("arpanet.network");
-	const all = (await networks.list()).map(({ value }) => value);
+	const all = (await networks.list())
+		.map(({ value }) => value)
+		.filter(
+			(each) => SAFE.scope.test(each.scope) && SAFE.subnet.test(each.subnet),
+		);
 	const scopes = new Set(here.map(({ Labels }) => Labels?.["arpanet.network"]));
 	const askers = all.filter(({ scope }) => scopes.has(scope));
 	if (askers.length === 0) return "";
@@ -78,21 +85,24 @@ function rulesFor(
 	all: NetworkRecord[],
 ): string[] {
 	const own = all.filter((each) => each.deployment === deployment);
-	const asked = `-m string --algo bm --icase --hex-string "|${wire(`${scope}.${DOMAIN}`)}|"`;
-	return [
+	const questions = [
+		matches([scope, SERVICE]),
+		`${matches([`_${scope}`])} ${matches([SERVICE])}`, // RFC 2782: _abc._pricing.service.consul
+	];
+	return questions.flatMap((asked) => [
 		...own.map(({ subnet }) => `-A ${NAMES} -s ${subnet} ${asked} -j RETURN`),
 		`-A ${NAMES} -p udp ${asked} -j REJECT`,
 		`-A ${NAMES} -p tcp ${asked} -j REJECT --reject-with tcp-reset`,
-	];
+	]);
 }
 
-/** A name as it stands in a DNS question: each label behind its length, and an empty one at the end. */
-function wire(name: string): string {
-	const labels = name.split(".").map((label) => {
-		const bytes = Buffer.from(label);
-		return Buffer.concat([Buffer.from([bytes.length]), bytes]);
-	});
-	return Buffer.concat([...labels, Buffer.from([0])]).toString("hex");
+/** Matches labels that follow each other in a DNS question, where each stands behind its length. */
+function matches(labels: string[]): string {
+	const bytes = labels.map((label) =>
+		Buffer.concat([Buffer.from([label.length]), Buffer.from(label)]),
+	);
+	const hex = Buffer.concat(bytes).toString("hex");
+	return `-m string --algo bm --icase --hex-string "|${hex}|"`;
 }
 
 async function write(rules: string): Promise<void> {

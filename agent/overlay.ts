@@ -21,9 +21,10 @@ export async function weave(
 	signal: AbortSignal,
 ): Promise<void> {
 	let complained = "";
+	let woven = true; // by an earlier run, for all that is known
 	while (!signal.aborted) {
 		try {
-			await look(services);
+			if (woven || !services.cluster.alone) woven = await look(services);
 			complained = "";
 		} catch (error) {
 			const message = messageOf(error);
@@ -42,7 +43,8 @@ interface Wanted {
 	peers: string[];
 }
 
-async function look(services: Services): Promise<void> {
+/** @returns whether anything is woven now */
+async function look(services: Services): Promise<boolean> {
 	const wanted = await wantedHere(services);
 	const links = (await ip(["-d", "link", "show", "type", "vxlan"])) as Link[];
 	const present = new Map(
@@ -67,6 +69,7 @@ async function look(services: Services): Promise<void> {
 		await setPeers(device, peers);
 	}
 	for (const device of present.keys()) await ip(["link", "del", device]);
+	return wanted.length > 0;
 }
 
 /** The networks with containers here that other hosts have too. */

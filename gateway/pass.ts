@@ -261,12 +261,17 @@ export class Pass implements Exchange, UpstreamSink {
 	#lost(why: string): void {
 		if (this.#head?.bodyLength === UNTIL_CLOSE) {
 			this.#done(false);
-		} else if (this.#upstream.reused && this.#replay) {
+		} else if (this.#upstream.reused && this.#replay && this.#harmless()) {
 			// the engine may have closed it while it was idle, with nothing read
 			this.#drop();
 			this.#upstream = this.#pool.fresh(this);
 			this.#upstream.socket.write(this.#replay);
 		} else this.#fail(this.#silent(why));
+	}
+
+	/** Whether it does no harm if the engine gets the request twice: RFC 9110, 9.2.2. */
+	#harmless(): boolean {
+		return /^(GET|HEAD|OPTIONS|PUT|DELETE)$/.test(this.#incoming.head.method);
 	}
 
 	#silent(why: string): HttpError {

@@ -27,6 +27,8 @@ export type Merged =
 
 /** A host that does not answer in this time delays no list. */
 const PATIENCE_MS = 1_000;
+/** A create does better to wait for an engine that is busy than to go without its image. */
+const COPY_PATIENCE_MS = 30_000;
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
 const ID = /^[0-9a-f]{64}$/;
@@ -50,6 +52,8 @@ export class Router {
 	readonly #pools = new Map<string, EnginePool>();
 	/** Where containers and execs are, by full id: that never changes. */
 	readonly #hosts = new Map<string, string>();
+	/** Images that are on their way, by name and host: creates at once share one copy. */
+	readonly #copying = new Map<string, Promise<void>>();
 	readonly #table: [method: RegExp, path: RegExp, treatment: Treatment][];
 
 	/** @param local the engine of this host */
@@ -154,7 +158,8 @@ export class Router {
 	 */
 	async #bringImage(image: string, host: string): Promise<void> {
 		const cluster = this.#hostsOf();
-		const answers = (await this.#ask(`/images/${image}/json`)).filter(
+		const path = `/images/${image}/json`;
+		const answers = (await this.#ask(path, COPY_PATIENCE_MS)).filter(
 			({ answer }) => answer !== undefined,
 		);
 		const maker = await this.#maker();
@@ -162,8 +167,18 @@ export class Router {
 		const target = answers.find((each) => each.host === host);
 		if (!source || idOf(source) === (target && idOf(target))) return;
 		if (target && source.host !== maker) return; // none is newer for certain
-		const to = await cluster.engine(host);
-		await to.copyImage(image, await cluster.engine(source.host));
+		const key = `${image} ${host}`;
+		const copy = async () => {
+			const to = await cluster.engine(host);
+			await to.copyImage(image, await cluster.engine(source.host));
+		};
+		const copying = this.#copying.get(key) ?? copy();
+		this.#copying.set(key, copying);
+		try {
+			await copying;
+		} finally {
+			this.#copying.delete(key);
+		}
 	}
 
 	async #container(ref: string): Promise<EnginePool> {
@@ -254,13 +269,16 @@ export class Router {
 		return { status: 200, body: merge(given, new URLSearchParams(query)) };
 	}
 
-	async #ask(path: string): Promise<Answer[]> {
+	async #ask(path: string, patience = PATIENCE_MS): Promise<Answer[]> {
 		const hosts = await this.#hostsOf().reachable();
 		return Promise.all(
 			hosts.map(async ({ name }): Promise<Answer> => {
 				try {
 					const engine: Engine = await this.#hostsOf().engine(name);
-					return { host: name, answer: await within(engine.get(path)) };
+					return {
+						host: name,
+						answer: await within(engine.get(path), patience),
+					};
 				} catch (error) {
 					return { host: name, answer: undefined, error };
 				}
@@ -296,10 +314,10 @@ function idOf({ answer }: Answer): string {
 	return (answer as { Id: string }).Id;
 }
 
-async function within<T>(promise: Promise<T>): Promise<T> {
+async function within<T>(promise: Promise<T>, patience: number): Promise<T> {
 	let timer: NodeJS.Timeout | undefined;
 	const late = new Promise<never>((_, reject) => {
-		timer = setTimeout(() => reject(new Error("late")), PATIENCE_MS);
+		timer = setTimeout(() => reject(new Error("late")), patience);
 	});
 	try {
 		return await Promise.race([promise, late]);

@@ -155,9 +155,13 @@ export class Pipeline implements Adapter {
 				if (done) await this.#containers.removedByRef(ref);
 				else await this.#containers.observe(ref);
 				return;
-			case "rename":
-				if (done) await this.#containers.renamed(query.get("name") ?? "");
+			case "rename": {
+				const name = query.get("name") ?? "";
+				if (!done) return;
+				await this.#containers.renamed(name);
+				await this.#containers.observe(name); // its name is one in DNS
 				return;
+			}
 			case "networkCreate": {
 				const { Name } = parseBody<{ Name?: string }>(request);
 				if (!Name) return;

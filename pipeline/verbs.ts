@@ -13,16 +13,13 @@ export type Verb =
 	| "unpause"
 	| "remove"
 	| "rename"
-	| "prune"
 	| "networkCreate"
 	| "networkRemove"
-	| "networkPrune"
 	| "connect"
 	| "disconnect";
 
 const TABLE: readonly [verb: Verb, method: string, path: RegExp][] = [
 	["create", "POST", /^\/containers\/create$/],
-	["prune", "POST", /^\/containers\/prune$/],
 	["start", "POST", /^\/containers\/([^/]+)\/start$/],
 	["stop", "POST", /^\/containers\/([^/]+)\/stop$/],
 	["kill", "POST", /^\/containers\/([^/]+)\/kill$/],
@@ -32,7 +29,6 @@ const TABLE: readonly [verb: Verb, method: string, path: RegExp][] = [
 	["rename", "POST", /^\/containers\/([^/]+)\/rename$/],
 	["remove", "DELETE", /^\/containers\/([^/]+)$/],
 	["networkCreate", "POST", /^\/networks\/create$/],
-	["networkPrune", "POST", /^\/networks\/prune$/],
 	["connect", "POST", /^\/networks\/([^/]+)\/connect$/],
 	["disconnect", "POST", /^\/networks\/([^/]+)\/disconnect$/],
 	["networkRemove", "DELETE", /^\/networks\/([^/]+)$/],

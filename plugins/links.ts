@@ -196,7 +196,7 @@ function isUsual(alias: string, service: string, target: string): boolean {
 
 /**
  * The service of which a linked container is a copy.
- * @throws HttpError 404 if the deployment has no such container
+ * @throws HttpError 400 if the deployment has no such container
  */
 async function serviceOf(
 	target: string,
@@ -220,7 +220,7 @@ async function serviceOf(
 	};
 	if (found.deployment === deployment && found.service) return found.service;
 	throw new HttpError(
-		404,
+		400, // the docker CLI takes a 404 for a missing image, and pulls
 		`links: there is no container ${target} in deployment ${deployment}; start it first, or give both the same deployment`,
 	);
 }

@@ -10,11 +10,11 @@ interface Table {
 export type Firewall = Record<string, Record<string, Table>>;
 
 /**
- * What is Docker's in a firewall: its chains, rules that name these or its bridges, and those by which
+ * What is Docker's in a firewall, and arpanet's own: their chains, rules that name these or its bridges, and those by which
  * a container reaches its own published port.
  */
 const DOCKERS =
-	/\bDOCKER\b|\bdocker0\b|\bbr-[0-9a-f]{12}\b|-s (\S+) -d \1 .*-j MASQUERADE/;
+	/\bDOCKER\b|\bARPANET-DNS|\bdocker0\b|\bbr-[0-9a-f]{12}\b|-s (\S+) -d \1 .*-j MASQUERADE/;
 
 /** Reads the firewall's rules, changing nothing. */
 export async function readFirewall(): Promise<Firewall> {

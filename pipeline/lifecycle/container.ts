@@ -5,7 +5,13 @@ import type {
 	NetworkConnect,
 } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { isDisabled, readLabels, stripLabels, writeLabels } from "../facts.ts";
+import {
+	isDisabled,
+	readLabels,
+	spellKeys,
+	stripLabels,
+	writeLabels,
+} from "../facts.ts";
 import type {
 	ContainerContext,
 	CreateContext,
@@ -59,8 +65,10 @@ export class ContainerLifecycle {
 	 * @throws HttpError with nothing left acquired
 	 */
 	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
-		if (isDisabled(request.body.Labels)) return undefined;
-		const stripped = structuredClone(request.body);
+		const spelt = structuredClone(request.body);
+		spellKeys(spelt);
+		if (isDisabled(spelt.Labels)) return undefined;
+		const stripped = structuredClone(spelt);
 		stripLabels(stripped);
 		const record = recordName(request.name, request.headers);
 		const lost: Operation[] = [];
@@ -88,7 +96,7 @@ export class ContainerLifecycle {
 					this.#undo(context.facts, position),
 				);
 				if (Object.keys(context.facts).length === 0) {
-					return changedLabels(request.body, stripped) ? stripped : undefined;
+					return changedLabels(spelt, stripped) ? stripped : undefined;
 				}
 				const value: ContainerRecord = {
 					facts: context.facts,

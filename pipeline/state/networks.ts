@@ -10,6 +10,9 @@ const GATEWAYS = "arpanet/gateways/";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
 
+/** Keys deleted in one commit: Consul takes 64 operations. */
+const MAX_TOGETHER = 60;
+
 /** One network of a deployment, under `arpanet/networks/<scope>`. */
 export interface NetworkRecord {
 	/** Its names in DNS end in `<scope>.service.consul`: `abc` for the default network, `abc-back` for another. */
@@ -192,11 +195,15 @@ export class Networks {
 			...(await this.#store.keys(`arpanet/leases/${scope}/`)),
 			...(await this.#store.keys(`${GATEWAYS}${scope}/`)),
 		];
+		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
+			while (deletions.length > MAX_TOGETHER) {
+				await this.#store.commit(deletions.splice(-MAX_TOGETHER));
+			}
 			await this.#store.commit([
 				{ verb: "delete", key: entry.key, index: entry.index },
 				{ verb: "delete", key: subnetKey(record.subnet) },
-				...keys.map((key): Operation => ({ verb: "delete", key })),
+				...deletions,
 			]);
 		} catch (error) {
 			if (!(error instanceof Conflict)) throw error;

@@ -29,7 +29,7 @@ test.serial(
 		t.is(code, 0, stderr);
 		t.regex(stdout, /^deployment-id: deployment=abc, service=web, index=1$/m);
 		t.regex(stdout, /^placement: host=node7$/m);
-		t.regex(stdout, /^dhcp: network=abc, address=10\.32\.0\.\d+$/m);
+		t.regex(stdout, /^dhcp: network=abc, address=10\.3\d\.\d+\.\d+$/m);
 		t.regex(stdout, /^ {2}Image: busybox$/m);
 		t.regex(stdout, /^- {3}NetworkMode: default$/m);
 		t.regex(stdout, /^\+ {3}NetworkMode: abc_default$/m);

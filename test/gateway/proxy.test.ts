@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import {
 	answering,
 	ask,
@@ -169,7 +169,8 @@ test("an engine that breaks off ends the client's connection, short", async (t) 
 	t.is(parts(await ask(port, PING)).body, "12345");
 });
 
-test("a connection that the engine gave up while idle is replaced, unseen", async (t) => {
+/** An engine that gives its first connection up when the second request comes. */
+async function giveUp(t: ExecutionContext, request: string, until: RegExp) {
 	let connections = 0;
 	const engine = await rawEngine(t, (socket) => {
 		const first = ++connections === 1;
@@ -182,10 +183,19 @@ test("a connection that the engine gave up while idle is replaced, unseen", asyn
 	const { port } = await startGateway(t, engine);
 	const client = new Client(port).send(PING);
 	await client.until((text) => text.endsWith("OK"));
-	client.send("POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
-	await client.until((text) => text.split("\r\n\r\nOK").length === 3);
+	client.send(request);
+	await client.until((text) => until.test(text));
 	client.socket.destroy();
-	t.is(connections, 2);
+	return connections;
+}
+
+test("a connection that the engine gave up while idle is replaced, unseen", async (t) => {
+	t.is(await giveUp(t, PING, /OK[^]*\r\n\r\nOK/), 2);
+});
+
+test("what may have been done already is not asked twice", async (t) => {
+	const create = "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+	t.is(await giveUp(t, create, /OK[^]*502 Bad Gateway/), 1);
 });
 
 for (const [title, answer] of [

@@ -27,9 +27,7 @@ test(means, "POST /containers/abc/pause", "pause", "abc");
 test(means, "POST /containers/abc/unpause", "unpause", "abc");
 test(means, "POST /containers/abc/rename?name=x", "rename", "abc");
 test(means, "DELETE /v1.41/containers/abc?force=1&v=1", "remove", "abc");
-test(means, "POST /containers/prune", "prune");
 test(means, "POST /networks/create", "networkCreate");
-test(means, "POST /networks/prune", "networkPrune");
 test(means, "POST /networks/abc_default/connect", "connect", "abc_default");
 test(
 	means,
