@@ -65,22 +65,24 @@ async function beat(
 		)) as { ID: string };
 		session = made.ID;
 	}
-	const state: HostState = { load: (loadavg()[0] ?? 0) / host.cpus };
-	const held = await store.ask(() =>
-		consul.kv.set({
-			key: keys.alive,
-			value: JSON.stringify(state),
-			acquire: session as string,
-		}),
-	);
-	if (!held) {
-		const id = session;
-		await store.ask(() => consul.session.destroy(id));
-		throw new Error(
-			`host ${host.name} is announced already: by another arpanet, or by one that was killed a moment ago`,
-		);
+	const id = session;
+	const load = (loadavg()[0] ?? 0) / host.cpus;
+	const state: HostState = { load, address: host.address };
+	const value = JSON.stringify(state);
+	const hold = () =>
+		store.ask(() => consul.kv.set({ key: keys.alive, value, acquire: id }));
+	if (await hold()) return session;
+
+	const other = await store.get<HostState>(keys.alive);
+	if (!other || other.value.address === host.address) {
+		// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
+		await store.commit([{ verb: "delete", key: keys.alive }]);
+		if (await hold()) return session;
 	}
-	return session;
+	await store.ask(() => consul.session.destroy(id));
+	throw new Error(
+		`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
+	);
 }
 
 /** Writes the record, keeping what an operator set. */

@@ -22,6 +22,8 @@ export interface HostRecord {
 export interface HostState {
 	/** Busy share of its processors, 0 to 1. */
 	load: number;
+	/** Tells two hosts of one name from one that was started again. */
+	address: string;
 }
 
 /** A host and whether it lives. */
@@ -68,12 +70,18 @@ export class Hosts {
 
 	/** @throws HttpError 502 for a host that nobody has announced */
 	async get(name: string): Promise<KnownHost> {
-		if (name === this.#self.name) return { ...this.#self, state: { load: 0 } };
+		if (name === this.#self.name)
+			return { ...this.#self, state: { load: 0, address: this.#self.address } };
 		const known = this.#known ?? (await this.#load());
 		const host = known.get(name);
 		if (host) return host;
 		// under a stock powerstrip no agent need announce anybody: then the adapter's URL says who this is
-		if (known.size === 0) return { ...this.#self, name, state: { load: 0 } };
+		if (known.size === 0)
+			return {
+				...this.#self,
+				name,
+				state: { load: 0, address: this.#self.address },
+			};
 		throw new HttpError(
 			502,
 			`host ${name} is not known; start arpanet there, or look at arpanet hosts`,

@@ -95,7 +95,7 @@ async function perHost(name: string): Promise<string[][]> {
 	return Promise.all(
 		lab.hosts.map(async (host) => {
 			const format = ["--format", "{{.Names}}", "--filter", `name=${name}`];
-			const { stdout } = await docker(host, ["ps", ...format]);
+			const { stdout } = await docker(host, ["ps", "-a", ...format]);
 			return stdout.split("\n").filter(Boolean).sort();
 		}),
 	);
