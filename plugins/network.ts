@@ -11,6 +11,7 @@ import { isAlias } from "./links.ts";
 /** A network is made in a fraction of a second. */
 const MAX_TRIES = 50;
 const RETRY_MS = 100;
+const SEEN_MS = 2_000;
 
 interface Config {
 	driver: "bridge" | "weave";
@@ -55,13 +56,28 @@ function weave(): Hooks {
 
 function bridge(services: Services): Hooks {
 	const { cluster, networks } = services;
+	/** Networks that Docker had a moment ago, and until when that is good enough: a stack's creates come at once. */
+	const seen = new Map<string, number>();
+
+	async function ensure(
+		network: Entry<NetworkRecord>,
+		host: string | undefined,
+	): Promise<void> {
+		// a network that was given back and granted again has another index
+		const key = `${host} ${network.key} ${network.index}`;
+		if ((seen.get(key) ?? 0) > performance.now()) return;
+		await ensureInDocker(network, host, services);
+		seen.clear();
+		seen.set(key, performance.now() + SEEN_MS);
+	}
+
 	return {
 		async create({ body, networks, facts }) {
 			for (const { network, address } of networks) {
 				const { name, implicit } = network.value;
 				const elsewhere = facts.host !== services.host.name;
 				if (implicit || elsewhere) {
-					await ensureInDocker(network, facts.host, services);
+					await ensure(network, facts.host);
 				}
 				body.HostConfig ??= {};
 				const host = body.HostConfig;
@@ -85,6 +101,7 @@ function bridge(services: Services): Hooks {
 			if (settings) settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
+			seen.clear();
 			for (const host of await networks.hosts(network.scope)) {
 				const engine = await cluster.engine(host);
 				await engine.removeNetwork(network.name);
