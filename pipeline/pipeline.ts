@@ -176,7 +176,11 @@ export class Pipeline implements Adapter {
 			case "connect":
 			case "disconnect": {
 				const { Container } = parseBody(request) as { Container?: string };
-				if (Container) await this.#containers.observe(Container);
+				if (!Container) return;
+				if (verb === "connect" && !done) {
+					await this.#containers.connectFailed(ref, Container);
+				}
+				await this.#containers.observe(Container);
 				return;
 			}
 			case "stop":

@@ -20,7 +20,12 @@ import type {
 } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { isLease, type Lease } from "../state/leases.ts";
+import {
+	isLease,
+	type Lease,
+	leasedAddress,
+	leasedNetwork,
+} from "../state/leases.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
@@ -219,6 +224,39 @@ export class ContainerLifecycle {
 		const holder = await this.#holder(entry);
 		if (holder?.Names.includes(`/${containers.name(entry.key)}`)) return; // of an image committed from that one
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
+	}
+
+	/** Docker refused to connect a container to a network: gives back the lease and the names there, if it is not in it anyway. */
+	async connectFailed(ref: string, container: string): Promise<void> {
+		const { containers, networks, store } = this.#services;
+		const docker = await this.#services.engine().inspectNetwork(ref);
+		const scope = docker && (await networks.byName(docker.Name))?.value.scope;
+		const context = await this.#context(container);
+		if (!docker || !scope || !context) return;
+		const { facts } = context;
+		const { Name, NetworkSettings } = context.container;
+		if (docker.Name in NetworkSettings.Networks || facts.network === scope) {
+			return;
+		}
+		const entry = await containers.find(Name.slice(1), facts);
+		const lease = entry?.value.holds.find(
+			(key) => isLease(key) && leasedNetwork(key) === scope,
+		);
+		if (!entry || !lease) return;
+		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address
+		const holds = entry.value.holds.filter((key) => !key.endsWith(names));
+		const gone = entry.value.holds.filter((key) => key.endsWith(names));
+		await ignoreConflict(
+			store.commit([
+				{
+					verb: "update",
+					key: entry.key,
+					value: { ...entry.value, holds },
+					index: entry.index,
+				},
+				...gone.map((key): Operation => ({ verb: "delete", key })),
+			]),
+		);
 	}
 
 	/** Runs the chain before a container is connected to a further network; undefined if it is none of ours. @throws HttpError */

@@ -253,6 +253,55 @@ test.serial(
 );
 
 test.serial(
+	"a network that Docker does not let a container into holds no lease of it",
+	async (t) => {
+		await cli(
+			t,
+			"network",
+			"create",
+			"--label",
+			"com.docker.compose.project=abc",
+			"--label",
+			"com.docker.compose.network=back",
+			"abc_back",
+		);
+		await cli(
+			t,
+			"run",
+			"-d",
+			"--name",
+			"hosted",
+			"--network",
+			"host",
+			"-l",
+			"arpanet.deployment=abc",
+			"busybox",
+			"sleep",
+			"1000",
+		);
+		const { code } = await docker(stage.arpanet, [
+			"network",
+			"connect",
+			"abc_back",
+			"hosted",
+		]);
+		t.not(code, 0);
+		t.deepEqual(await stage.leases("abc-back"), {});
+		await cli(t, "network", "connect", "abc_back", "shell");
+		t.deepEqual(Object.values(await stage.leases("abc-back")), ["shell"]);
+		const again = await docker(stage.arpanet, [
+			"network",
+			"connect",
+			"abc_back",
+			"shell",
+		]);
+		t.not(again.code, 0);
+		t.deepEqual(Object.values(await stage.leases("abc-back")), ["shell"]);
+		await cli(t, "rm", "-f", "hosted");
+	},
+);
+
+test.serial(
 	"a client that stops following ends the engine's stream",
 	async (t) => {
 		const connections = async () =>
