@@ -3,7 +3,7 @@ import { Netmask } from "netmask";
 import type { Config } from "../../pipeline/config.ts";
 import { Engine } from "../../pipeline/engine.ts";
 import { toAddress } from "../../pipeline/state/leases.ts";
-import type { Pool } from "../../pipeline/state/networks.ts";
+import { overlap, type Pool } from "../../pipeline/state/networks.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 
 /** A route of this machine that is not the default one. */
@@ -70,8 +70,4 @@ async function routes(): Promise<Route[]> {
 /** The kernel shows addresses in hexadecimal as they lie in memory: the last octet first on a usual machine. */
 function fromKernel(hex: string): string {
 	return toAddress(Buffer.from(hex, "hex").readUInt32LE(0));
-}
-
-function overlap(a: Netmask, b: Netmask): boolean {
-	return a.contains(b.base) || b.contains(a.base);
 }

@@ -26,20 +26,13 @@ import {
 	leasedAddress,
 	leasedNetwork,
 } from "../state/leases.ts";
+import { Removals } from "../state/removals.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
-
-/** Where it is kept who a container is until Docker has answered its removal. */
-export const REMOVING = "arpanet/removing/";
-
-interface Removing {
-	name: string;
-	facts: Facts;
-}
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
@@ -57,11 +50,13 @@ export class ContainerLifecycle {
 	readonly #chain: Chain;
 	readonly #services: Services;
 	readonly #networks: NetworkLifecycle;
+	readonly #removals: Removals;
 
 	constructor(chain: Chain, services: Services, networks: NetworkLifecycle) {
 		this.#chain = chain;
 		this.#services = services;
 		this.#networks = networks;
+		this.#removals = new Removals(services.store);
 	}
 
 	/**
@@ -315,26 +310,19 @@ export class ContainerLifecycle {
 
 	/** Notes who a container is that is about to be removed: afterwards nothing tells. */
 	async removing(container: ContainerInspect): Promise<void> {
-		const value: Removing = {
+		await this.#removals.note(container.Id, {
 			name: container.Name.slice(1),
 			facts: readLabels(container.Config.Labels),
-		};
-		await this.#services.store.commit([
-			{ verb: "set", key: REMOVING + container.Id, value },
-		]);
+		});
 	}
 
 	/** Docker removed the container that was noted under that id, prefix or name. */
 	async removedByRef(ref: string): Promise<void> {
-		const name = ref.replace(/^\//, "");
-		const noted = await this.#services.store.list<Removing>(REMOVING);
-		const found =
-			noted.find(({ value }) => value.name === name) ??
-			noted.find(({ key }) => key.startsWith(REMOVING + ref));
-		if (!found) return; // none of ours
-		const id = found.key.slice(REMOVING.length);
-		await this.removed(found.value.name, found.value.facts, id);
-		await this.#services.store.commit([{ verb: "delete", key: found.key }]);
+		const note = await this.#removals.find(ref);
+		if (!note) return; // none of ours
+		const { name, facts } = note.value;
+		await this.removed(name, facts, this.#removals.id(note));
+		await this.#removals.forget(note);
 	}
 
 	/**

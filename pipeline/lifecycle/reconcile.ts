@@ -10,9 +10,10 @@ import {
 	leaseKey,
 } from "../state/leases.ts";
 import type { NetworkRecord } from "../state/networks.ts";
+import { type Removal, Removals } from "../state/removals.ts";
 import { Ripening } from "../state/ripening.ts";
 import type { Entry, Operation } from "../state/store.ts";
-import { type ContainerLifecycle, REMOVING } from "./container.ts";
+import type { ContainerLifecycle } from "./container.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /**
@@ -26,7 +27,7 @@ export class Reconcile {
 	readonly #networks: NetworkLifecycle;
 	readonly #orphans = new Ripening<ContainerRecord>();
 	readonly #empty = new Ripening<NetworkRecord>();
-	readonly #notes = new Ripening<unknown>();
+	readonly #notes = new Ripening<Removal>();
 
 	constructor(
 		chain: Chain,
@@ -50,9 +51,9 @@ export class Reconcile {
 		await this.#adoptMissing(containers, records);
 		await this.#giveBackOrphans(containers, records);
 		await this.#retireEmptyNetworks();
-		const notes = await this.#services.store.list(REMOVING);
-		for (const { key } of this.#notes.ripe(notes)) {
-			await this.#services.store.commit([{ verb: "delete", key }]);
+		const removals = new Removals(this.#services.store);
+		for (const note of this.#notes.ripe(await removals.list())) {
+			await removals.forget(note);
 		}
 		await this.#chain.release("sweep", { containers });
 	}

@@ -375,6 +375,7 @@ export function choose(size: number, { pool }: Pool, used: string[]): string {
 	return `${toAddress(base)}/${32 - bits}`;
 }
 
-function overlap(a: Netmask, b: Netmask): boolean {
+/** Whether two subnets share an address. */
+export function overlap(a: Netmask, b: Netmask): boolean {
 	return a.contains(b.base) || b.contains(a.base);
 }
