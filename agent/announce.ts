@@ -96,5 +96,10 @@ async function write(
 		...host,
 		...(before?.value.drained ? { drained: true } : {}),
 	};
-	await store.commit([{ verb: "set", key, value }]);
+	// a drain that comes in between must not be lost: then the next beat writes
+	await store.commit([
+		before
+			? { verb: "update", key, value, index: before.index }
+			: { verb: "create", key, value },
+	]);
 }

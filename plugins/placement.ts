@@ -28,6 +28,7 @@ export default definePlugin({
 				const { facts, onlyHost, record } = context;
 				if (!facts.deployment) return; // not ours
 
+				if (!cluster.alone) await cluster.hosts.refresh(); // one may be drained since
 				const hosts = onlyHost
 					? [await cluster.hosts.get(onlyHost)]
 					: await cluster.reachable();

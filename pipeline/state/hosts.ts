@@ -68,10 +68,21 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
+	/** Reads the hosts now: a view may be a moment behind what an operator has just said. */
+	async refresh(): Promise<void> {
+		await this.#load();
+	}
+
 	/** @throws HttpError 502 for a host that nobody has announced */
 	async get(name: string): Promise<KnownHost> {
-		if (name === this.#self.name)
-			return { ...this.#self, state: { load: 0, address: this.#self.address } };
+		if (name === this.#self.name) {
+			const state = { load: 0, address: this.#self.address };
+			return {
+				...this.#self,
+				state,
+				...(this.#known?.get(name)?.drained && { drained: true }),
+			};
+		}
 		const known = this.#known ?? (await this.#load());
 		const host = known.get(name);
 		if (host) return host;
