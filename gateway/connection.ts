@@ -15,7 +15,8 @@ import {
 	type RequestHead,
 } from "./http1.ts";
 import { Pass } from "./pass.ts";
-import type { Merged, Router } from "./router.ts";
+import type { Router } from "./router.ts";
+import type { Merged } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
 /** What every connection of one gateway shares. */

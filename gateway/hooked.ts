@@ -13,7 +13,7 @@ import type { Chains } from "./endpoints.ts";
 import { Gather } from "./gather.ts";
 import { field, type RequestHead, rewriteHead } from "./http1.ts";
 import { type Answer, Pass } from "./pass.ts";
-import type { Merged } from "./router.ts";
+import type { Merged } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
 const HUNG_UP = new HttpError(502, "the client hung up");
