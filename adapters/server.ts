@@ -1,9 +1,11 @@
-import { createServer, type Server } from "node:http";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { Ajv } from "ajv";
 import Koa, { type Context, type Next } from "koa";
 import Router from "koa-router";
 import type { Logger } from "pino";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
+import { listening } from "../pipeline/listen.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import {
 	type HookHeaders,
@@ -11,6 +13,8 @@ import {
 	PROTOCOL_VERSION,
 	type PreHook,
 } from "../pipeline/protocol.ts";
+import { isLoopback, type Tls } from "../pipeline/tls.ts";
+import { tlsServer } from "../pipeline/tls-server.ts";
 
 /** Bytes of a hook that are read; powerstrip sends bodies whole, inside JSON. */
 const MAX_HOOK = 16 * 1024 * 1024;
@@ -86,29 +90,45 @@ export function adapterApp(pipeline: Pipeline, log: Logger): Koa {
 	return app;
 }
 
+/** Where an adapter listens, and what it takes to be let in. */
+export interface ListenOptions {
+	/** `tcp://127.0.0.1:2378` */
+	address: string;
+	/** Beyond loopback whoever calls must be a host of the same authority. */
+	tls?: Tls | undefined;
+	log: Logger;
+}
+
 /**
- * Serves an adapter app.
- * @throws Error when the address is in use, naming it
+ * Serves an adapter app until it is told to stop.
+ * @returns lets running hooks finish and stops listening
+ * @throws Error when the address cannot be had, naming it
  */
 export async function listen(
 	app: Koa,
-	host: string,
-	port: number,
-): Promise<Server> {
-	const server = createServer({ noDelay: true }, app.callback());
+	{ address, tls, log }: ListenOptions,
+): Promise<() => Promise<void>> {
+	const { hostname, port } = new URL(address);
+	const http = createServer({ noDelay: true }, app.callback());
 	// the proxy's pooled connections outlive any pause between two requests
-	server.keepAliveTimeout = 10 * 60_000;
-	await new Promise<void>((resolve, reject) => {
-		server.once("error", (error: NodeJS.ErrnoException) => {
-			reject(
-				new Error(
-					`adapter: cannot listen on ${host}:${port} (${error.code}); stop what listens there, or set adapter.listen`,
-				),
-			);
-		});
-		server.listen(port, host, resolve);
-	});
-	return server;
+	http.keepAliveTimeout = 10 * 60_000;
+	const server =
+		tls && !isLoopback(address)
+			? tlsServer(tls, { noDelay: true }, "hosts", (socket) =>
+					http.emit("connection", socket),
+				)
+			: http;
+	await listening(
+		server,
+		{ host: hostname.replace(/[[\]]/g, ""), port: Number(port) },
+		{ address: `${address} (adapter.listen)`, log },
+	);
+	return async () => {
+		const closed = once(server, "close");
+		server.close();
+		http.closeIdleConnections();
+		await closed;
+	};
 }
 
 function placed(pipeline: Pipeline, ctx: Context): Pipeline {

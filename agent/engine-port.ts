@@ -1,14 +1,16 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
 import type { Logger } from "pino";
 import { type EngineAddress, parseEngineUrl } from "../pipeline/engine.ts";
+import { listening } from "../pipeline/listen.ts";
 import type { Tls } from "../pipeline/tls.ts";
+import { tlsServer } from "../pipeline/tls-server.ts";
 
 /**
  * Lets the other hosts' gateways reach this host's engine: bytes both ways, each direction ended by itself.
  * @param listen `tcp://10.0.0.1:2377`
  * @param engine `unix:///var/run/docker.sock`
- * @param tls whoever connects must show a certificate of the same authority
+ * @param tls whoever connects must show a host's certificate of the same authority: past the gateway there
+ * are no hooks, so a client has no business here
  * @throws Error naming an address that cannot be had
  */
 export async function openEnginePort(
@@ -24,7 +26,7 @@ export async function openEnginePort(
 	const target = dial(parseEngineUrl(engine));
 	const settings = { allowHalfOpen: true, noDelay: true };
 	const server = tls
-		? createTlsServer({ ...settings, ...tls, requestCert: true }, join)
+		? tlsServer(tls, settings, "hosts", join)
 		: createServer(settings, join);
 
 	function join(from: Socket): void {
@@ -37,16 +39,8 @@ export async function openEnginePort(
 		to.on("close", () => from.destroy());
 	}
 
-	await new Promise<void>((resolve, reject) => {
-		server.once("error", (error: NodeJS.ErrnoException) => {
-			reject(
-				new Error(
-					`engine port: cannot listen on ${listen} (${error.code}); stop what listens there, or set host.engine`,
-				),
-			);
-		});
-		server.listen(port, host, resolve);
-	});
+	const address = `${listen} (host.engine)`;
+	await listening(server, { host, port }, { address, log });
 	log.info({ address: listen }, "engine port listens");
 	return server;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
 import { messageOf } from "../pipeline/errors.ts";
+import type { AccessFlags } from "./access.ts";
 import { findConfig, version } from "./files.ts";
 import type { TryOptions } from "./try.ts";
 import type { RoleName } from "./up.ts";
@@ -97,7 +98,9 @@ host
 
 program
 	.command("certs")
-	.description("make an authority and a certificate for all hosts and clients")
+	.description(
+		"make an authority, and certificates of it for hosts and clients",
+	)
 	.argument("<folder>", "where the files go")
 	.argument("<names...>", "addresses or names by which the hosts are reached")
 	.option("--days <days>", "that the certificate is good for", "365")
@@ -107,7 +110,11 @@ program
 			const { makeCertificates } = await import("./certs.ts");
 			await makeCertificates(folder, names, Number(days));
 			print(
-				`${folder} has ca.pem, cert.pem and key.pem: copy it to every host, set "tls" in powerstrip.yml,\nand give it to clients: DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=${folder}`,
+				[
+					`${folder}/host: copy it to every host as /etc/arpanet and set "tls" in powerstrip.yml`,
+					`${folder}/client: for people, as DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=${folder}/client`,
+					`${folder}/ca-key.pem: makes more of both; keep it to yourself`,
+				].join("\n"),
 			);
 		},
 	);
@@ -159,14 +166,21 @@ function role(
 				.choices(LEVELS)
 				.default("info"),
 		)
+		.option("--tlsverify", "as dockerd's: who connects shows a certificate")
+		.option("--tlscacert <file>", "its authority (default: ~/.docker/ca.pem)")
+		.option("--tlscert <file>", "our certificate (default: ~/.docker/cert.pem)")
+		.option("--tlskey <file>", "its key (default: ~/.docker/key.pem)")
+		.option("--insecure", "listen beyond loopback without certificates")
 		.addHelpText("after", example(sample))
-		.action(async ({ logLevel }: { logLevel: string }) => {
-			const [{ pino }, { runRoles }] = await Promise.all([
+		.action(async (flags: AccessFlags & { logLevel: string }) => {
+			const [{ pino }, { runRoles }, { applyAccess }] = await Promise.all([
 				import("pino"),
 				import("./up.ts"),
+				import("./access.ts"),
 			]);
-			const log = pino({ name: "arpanet", level: logLevel });
-			await runRoles(roles, await config(), log, name === "up");
+			const log = pino({ name: "arpanet", level: flags.logLevel });
+			const settings = applyAccess(await config(), flags);
+			await runRoles(roles, settings, log, name === "up");
 			process.exit(); // a plugin's timer or another host's connection must not keep us
 		});
 }

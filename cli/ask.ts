@@ -1,10 +1,21 @@
-import { request } from "node:http";
-import type { EngineAddress } from "../pipeline/engine.ts";
+import { request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
+import type { Tls } from "../pipeline/tls.ts";
 
 export interface Answer {
 	status: number;
 	/** As it came; see `json`. */
 	text: string;
+}
+
+/** Where to ask, and over TLS if there is anything to show or to trust. */
+export type Address = ({ socketPath: string } | Port) & {
+	tls?: Partial<Tls>;
+};
+
+interface Port {
+	host: string;
+	port: number;
 }
 
 /**
@@ -13,7 +24,7 @@ export interface Answer {
  * @throws Error with Node's code (`ECONNREFUSED`, …) when there is no answer
  */
 export function ask(
-	address: EngineAddress,
+	{ tls, ...address }: Address,
 	path: string,
 	timeout: number,
 	headers: Record<string, string> = {},
@@ -22,8 +33,9 @@ export function ask(
 		const signal = AbortSignal.timeout(timeout);
 		const late = () => reject(new Error(`no answer within ${timeout} ms`));
 		signal.addEventListener("abort", late);
+		const request = tls ? requestHttps : requestHttp;
 		const asked = request(
-			{ ...address, path, headers, agent: false, signal },
+			{ ...address, ...tls, path, headers, agent: false, signal },
 			(answer) => {
 				let text = "";
 				answer.setEncoding("utf8");
@@ -41,8 +53,14 @@ export function ask(
 	});
 }
 
-/** The host and port of a `http://` URL. */
-export function addressOf(url: string): { host: string; port: number } {
-	const { hostname, port } = new URL(url);
-	return { host: hostname.replace(/[[\]]/g, ""), port: Number(port) || 80 };
+/**
+ * Where a `http://` or `https://` URL leads.
+ * @param tls what to trust and show for https
+ */
+export function addressOf(url: string, tls: Partial<Tls> = {}): Address & Port {
+	const { hostname, port, protocol } = new URL(url);
+	const host = hostname.replace(/[[\]]/g, "");
+	return protocol === "https:"
+		? { host, port: Number(port) || 443, tls }
+		: { host, port: Number(port) || 80 };
 }

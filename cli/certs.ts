@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { access, chmod, mkdir } from "node:fs/promises";
+import { access, chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -15,11 +15,12 @@ const KEY = [
 ];
 
 /**
- * Makes an authority (`ca.pem`, `ca-key.pem`) and a certificate of it (`cert.pem`, `key.pem`) that is good
- * for every host and for clients. An authority that is in the folder already is used again.
+ * Makes an authority (`ca.pem`, `ca-key.pem`) and two sets of certificates of it, each a folder with `ca.pem`, `cert.pem`
+ * and `key.pem`: `host` is for the hosts, among each other too; `client` is a DOCKER_CERT_PATH, with which nobody
+ * can pass for a host. An authority that is in the folder already is used again.
  * @param folder where the files go; made if need be, readable by its owner alone
  * @param names addresses or names by which hosts are reached
- * @param days that the certificate is good for; the authority is for ten times as long
+ * @param days that the certificates are good for; the authority is for ten times as long
  * @throws Error when openssl is not there or fails, with what it said
  */
 export async function makeCertificates(
@@ -28,8 +29,8 @@ export async function makeCertificates(
 	days: number,
 ): Promise<void> {
 	await mkdir(folder, { recursive: true, mode: 0o700 });
-	const at = (name: string) => join(folder, name);
-	const hasAuthority = await access(at("ca-key.pem")).then(
+	const key = join(folder, "ca-key.pem");
+	const hasAuthority = await access(key).then(
 		() => true,
 		() => false,
 	);
@@ -37,33 +38,46 @@ export async function makeCertificates(
 		await openssl([
 			...["req", "-x509", ...KEY, "-subj", "/CN=arpanet authority"],
 			...["-days", String(days * 10)],
-			...["-keyout", at("ca-key.pem"), "-out", at("ca.pem")],
+			...["-keyout", key, "-out", join(folder, "ca.pem")],
 		]);
+		await chmod(key, 0o600);
 	}
 	const alternatives = ["127.0.0.1", "localhost", ...names]
 		.map((name) => `${isIP(name) ? "IP" : "DNS"}:${name}`)
 		.join(",");
-	await openssl([
-		...["req", ...KEY, "-subj", "/CN=arpanet"],
-		...["-addext", `subjectAltName=${alternatives}`],
-		...["-addext", "extendedKeyUsage=serverAuth,clientAuth"],
-		...["-keyout", at("key.pem"), "-out", at("request.pem")],
+	await certify(folder, "host", days, [
+		`subjectAltName=${alternatives}`,
+		"extendedKeyUsage=serverAuth,clientAuth",
 	]);
+	await certify(folder, "client", days, ["extendedKeyUsage=clientAuth"]);
+}
+
+/** @param extensions as openssl's -addext takes them */
+async function certify(
+	authority: string,
+	name: string,
+	days: number,
+	extensions: string[],
+): Promise<void> {
+	const folder = join(authority, name);
+	await mkdir(folder, { recursive: true, mode: 0o700 });
+	const request = join(folder, "request.pem");
+	const key = join(folder, "key.pem");
 	await openssl([
-		...["x509", "-req", "-in", at("request.pem"), "-days", String(days)],
+		...["req", ...KEY, "-subj", `/CN=arpanet ${name}`],
+		...extensions.flatMap((each) => ["-addext", each]),
+		...["-keyout", key, "-out", request],
+	]);
+	await chmod(key, 0o600);
+	await openssl([
+		...["x509", "-req", "-in", request, "-days", String(days)],
 		...["-copy_extensions", "copy", "-CAcreateserial"],
-		...[
-			"-CA",
-			at("ca.pem"),
-			"-CAkey",
-			at("ca-key.pem"),
-			"-out",
-			at("cert.pem"),
-		],
+		...["-CA", join(authority, "ca.pem")],
+		...["-CAkey", join(authority, "ca-key.pem")],
+		...["-out", join(folder, "cert.pem")],
 	]);
-	await Promise.all(
-		["ca-key.pem", "key.pem"].map((name) => chmod(at(name), 0o600)),
-	);
+	await rm(request);
+	await copyFile(join(authority, "ca.pem"), join(folder, "ca.pem"));
 }
 
 async function openssl(args: string[]): Promise<void> {

@@ -1,5 +1,3 @@
-import { once } from "node:events";
-import type { Server } from "node:http";
 import type { Logger } from "pino";
 import { adapterApp, listen } from "../adapters/server.ts";
 import { Agent } from "../agent/agent.ts";
@@ -38,7 +36,9 @@ export async function runGateway(
 			adapters[name] = onlyHost ? local.on(onlyHost) : local;
 			continue;
 		}
-		const http = new HttpAdapter(name, url, settings.hookTimeout);
+		const { hookTimeout } = settings;
+		const { tls } = services.cluster;
+		const http = new HttpAdapter(name, url, { hookTimeout, tls });
 		remote.push(http);
 		adapters[name] = http;
 	}
@@ -66,23 +66,14 @@ export async function runGateway(
 export async function runAdapter(
 	config: Config,
 	log: Logger,
-	{ pipeline }: Booted,
+	{ pipeline, services }: Booted,
 ): Promise<Role> {
-	const { hostname, port } = new URL(config.arpanet.adapter.listen);
-	const server: Server = await listen(
-		adapterApp(pipeline, log),
-		hostname,
-		Number(port),
-	);
-	log.info({ address: config.arpanet.adapter.listen }, "adapter listens");
-	return {
-		stop: async () => {
-			const closed = once(server, "close");
-			server.close();
-			server.closeIdleConnections();
-			await closed;
-		},
-	};
+	const address = config.arpanet.adapter.listen;
+	mustBeSafe(address, config.arpanet);
+	const { tls } = services.cluster;
+	const stop = await listen(adapterApp(pipeline, log), { address, tls, log });
+	log.info({ address }, "adapter listens");
+	return { stop };
 }
 
 /** What happens on this host without a request. */

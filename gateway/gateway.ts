@@ -7,14 +7,14 @@ import {
 	type Server,
 	type Socket,
 } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
 import type { Logger } from "pino";
 import type { Cluster } from "../pipeline/cluster.ts";
 import type { Endpoint } from "../pipeline/config.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
-import { messageOf } from "../pipeline/errors.ts";
+import { listening } from "../pipeline/listen.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
 import type { Tls } from "../pipeline/tls.ts";
+import { tlsServer } from "../pipeline/tls-server.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
 import { endpointMatcher } from "./endpoints.ts";
 import { HookRunner } from "./hooks.ts";
@@ -87,10 +87,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 		// as with dockerd: whoever can open the unix socket needs no certificate
 		const server =
 			options.tls && address.startsWith("tcp://")
-				? createTlsServer(
-						{ ...settings, ...options.tls, requestCert: true },
-						accept,
-					)
+				? tlsServer(options.tls, settings, "clients", accept)
 				: createServer(settings, accept);
 		servers.push(server);
 		return server;
@@ -114,7 +111,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 			try {
 				const bound: string[] = [];
 				for (const address of addresses)
-					bound.push(await bind(serve(address), address));
+					bound.push(await bind(serve(address), address, log));
 				log.info(
 					{ addresses: bound, engine: router.local.name },
 					"gateway listens",
@@ -129,11 +126,15 @@ export function createGateway(options: GatewayOptions): Gateway {
 	};
 }
 
-async function bind(server: Server, address: string): Promise<string> {
+async function bind(
+	server: Server,
+	address: string,
+	log: Logger,
+): Promise<string> {
 	const path = /^unix:\/\/(\/.+)$/.exec(address)?.[1];
 	if (path) {
 		await removeStaleSocket(path);
-		await listening(server, address, { path });
+		await listening(server, { path }, { address, log });
 		chmodSync(path, 0o660);
 		return address;
 	}
@@ -144,30 +145,12 @@ async function bind(server: Server, address: string): Promise<string> {
 			`cannot listen on "${address}": write tcp://127.0.0.1:2375 or unix:///run/arpanet.sock`,
 		);
 	}
-	await listening(server, address, {
-		host: host.replace(/[[\]]/g, ""),
-		port: Number(port),
-	});
+	await listening(
+		server,
+		{ host: host.replace(/[[\]]/g, ""), port: Number(port) },
+		{ address, log },
+	);
 	return `tcp://${host}:${(server.address() as AddressInfo).port}`;
-}
-
-function listening(
-	server: Server,
-	address: string,
-	where: { path: string } | { host: string; port: number },
-): Promise<void> {
-	return new Promise((resolve, reject) => {
-		server.once("error", (error: NodeJS.ErrnoException) => {
-			const why =
-				error.code === "EADDRINUSE"
-					? "another program listens there; stop it or choose another address"
-					: messageOf(error);
-			reject(
-				new Error(`cannot listen on ${address}: ${why}`, { cause: error }),
-			);
-		});
-		server.listen(where, resolve);
-	});
 }
 
 /** A program that was killed leaves its socket's file; one that answers keeps it, and any other file stays. */

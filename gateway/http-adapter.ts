@@ -8,6 +8,7 @@ import type {
 	PreHook,
 	PreHookAnswer,
 } from "../pipeline/protocol.ts";
+import type { Tls } from "../pipeline/tls.ts";
 import { AdapterFailure } from "./hooks.ts";
 
 /** More hooks than this at once wait for each other. */
@@ -22,18 +23,23 @@ export class HttpAdapter implements Adapter {
 	/**
 	 * @param name as in powerstrip.yml
 	 * @param url both kinds of hook are posted to it: `http://127.0.0.1:9042/adapter`
-	 * @param timeLimit of one hook in ms, after which its connection is given up
+	 * @param options `hookTimeout` in ms, after which a hook's connection is given up; `tls` for an https URL
 	 */
-	constructor(name: string, url: string, timeLimit: number) {
+	constructor(
+		name: string,
+		url: string,
+		{ hookTimeout, tls }: { hookTimeout: number; tls?: Tls | undefined },
+	) {
 		const { origin, pathname, search } = new URL(url);
 		this.#title = `adapter ${name} (${url})`;
 		this.#path = pathname + search;
 		this.#pool = new Pool(origin, {
 			connections: CONNECTIONS,
 			pipelining: 1,
-			connectTimeout: timeLimit,
-			headersTimeout: timeLimit,
-			bodyTimeout: timeLimit,
+			connectTimeout: hookTimeout,
+			connect: { ...tls },
+			headersTimeout: hookTimeout,
+			bodyTimeout: hookTimeout,
 		});
 	}
 

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { type Document, isMap, LineCounter, parseDocument } from "yaml";
+import type { ConsulConfig } from "./consul-access.ts";
 import { parseEngineUrl } from "./engine.ts";
 import type { TlsConfig } from "./tls.ts";
 
@@ -36,7 +37,7 @@ export interface Config {
 export interface ArpanetConfig {
 	/** The Docker Engine behind the gateway. */
 	engine: string;
-	consul: { address: string; token?: string };
+	consul: ConsulConfig;
 	host: { name: string; address?: string; engine?: string };
 	/** Folder for what `arpanet up` notes of its own Consul; gone after a reboot is fine. */
 	stateDir: string;
@@ -76,7 +77,18 @@ const ARPANET = {
 			default: {},
 			properties: {
 				address: { type: "string", default: "http://127.0.0.1:8500" },
-				token: { type: "string" },
+				token: { type: "string", minLength: 1 },
+				tokenFile: { type: "string" },
+				tls: {
+					type: "object",
+					additionalProperties: false,
+					dependencies: { cert: ["key"], key: ["cert"] },
+					properties: {
+						ca: { type: "string" },
+						cert: { type: "string" },
+						key: { type: "string" },
+					},
+				},
 			},
 		},
 		host: {
@@ -265,6 +277,8 @@ function explain(
 		}
 		case "required":
 			return `${name} lacks "${error.params.missingProperty}"; add it`;
+		case "dependencies":
+			return `${name} has "${error.params.property}" and lacks "${error.params.missingProperty}"; add it`;
 		case "minProperties":
 			return `${name} needs "pre" or "post"`;
 		case "format":

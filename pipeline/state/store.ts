@@ -1,14 +1,8 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import Consul from "consul";
+import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
-
-/** Where Consul's HTTP API is, and the ACL token to show it. */
-export interface ConsulConfig {
-	/** `http://127.0.0.1:8500` */
-	address: string;
-	token?: string;
-}
 
 /** A value under a key, and the index at which it was last written (for compare-and-set). */
 export interface Entry<T> {
@@ -58,6 +52,8 @@ const MAX_OPERATIONS = 64;
 const MAX_IN_FLIGHT = 2;
 /** Consul takes 200 connections from one address, and several adapters may share one. */
 const MAX_SOCKETS = 32;
+/** How Consul says so, for one operation of a transaction; a whole request gets status 403. */
+const DENIED = /permission denied|acl not found/i;
 /** A client that waits for a create shall read a 503 in under 5 s. */
 const TIMEOUT = 2_500;
 
@@ -79,15 +75,18 @@ interface Waiting {
  */
 export class Store {
 	readonly consul: Consul;
-	readonly config: ConsulConfig;
+	/** `http://127.0.0.1:8500` */
+	readonly address: string;
 	/** Requests sent to Consul so far, for the bench. */
 	requests = 0;
 	readonly #waiting: Waiting[] = [];
 	#inFlight = 0;
 	#scheduled = false;
 
+	/** @throws Error naming a file of the configuration that cannot be read */
 	constructor(config: ConsulConfig) {
-		this.config = config;
+		this.address = config.address;
+		const { token, tls } = consulAccess(config);
 		const url = new URL(config.address);
 		const secure = url.protocol === "https:";
 		const Agent = secure ? HttpsAgent : HttpAgent;
@@ -99,8 +98,9 @@ export class Store {
 				keepAlive: true,
 				noDelay: true,
 				maxSockets: MAX_SOCKETS,
+				...tls,
 			}),
-			defaults: config.token ? { token: config.token } : {},
+			defaults: token ? { token } : {},
 			timeout: TIMEOUT,
 		};
 		this.consul = new Consul(options);
@@ -191,10 +191,11 @@ export class Store {
 		try {
 			return await request();
 		} catch (error) {
+			if (statusOf(error) === 403) throw this.#denied(bodyOf(error));
 			if (statusOf(error) !== undefined && statusOf(error) !== 500) throw error;
 			throw new HttpError(
 				503,
-				`consul: ${this.config.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
+				`consul: ${this.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
 				{ cause: error },
 			);
 		}
@@ -203,6 +204,14 @@ export class Store {
 	/** Closes the connections that are kept to Consul. */
 	close(): void {
 		this.consul.destroy();
+	}
+
+	/** @param what Consul's own words */
+	#denied(what: string): HttpError {
+		return new HttpError(
+			503,
+			`consul: ${this.address} refuses arpanet's token (${what.trim()}); arpanet check says which right it lacks`,
+		);
 	}
 
 	#schedule(): void {
@@ -272,8 +281,11 @@ export class Store {
 				if (position === undefined) return;
 				lost++;
 				const operation = operations[position] as Operation;
+				const what = failed.get(position) ?? "conflict";
 				waiting.reject(
-					new Conflict(operation, failed.get(position) ?? "conflict"),
+					DENIED.test(what)
+						? this.#denied(what)
+						: new Conflict(operation, what),
 				);
 			});
 			const rest = batch.filter(
@@ -344,6 +356,12 @@ function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
 /** HTTP status that Consul answered an error with; undefined when it did not answer. */
 function statusOf(error: unknown): number | undefined {
 	return (error as { response?: { statusCode?: number } }).response?.statusCode;
+}
+
+/** What Consul said with an error. */
+function bodyOf(error: unknown): string {
+	const { body } = (error as { response: { body?: unknown } }).response;
+	return String(body ?? "");
 }
 
 function isNotFound(error: unknown): boolean {

@@ -1,59 +1,23 @@
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
-import { makeCertificates } from "../../cli/certs.ts";
 import { projectRoot } from "../../examples/images/tools.ts";
 import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
 import { compose1, compose2, docker } from "../lab/clients.ts";
-import { loadImages } from "../lab/images.ts";
-import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { type LabCluster, startCluster, startMember } from "../lab/cluster.ts";
+import type { Host } from "../lab/lab.ts";
 import { eventually } from "./stage.ts";
 
 const SHOP = join(projectRoot, "examples/shop/fig.yml");
+let lab: LabCluster;
+let gateways: Arpanet[];
 /** Environment for a client that shows a certificate. */
 let certified: Record<string, string>;
-let lab: Lab;
-let gateways: Arpanet[];
 let turn = 0;
 
 test.before(async () => {
-	lab = await startLab({ hosts: 3 });
-	const [first] = lab.hosts as [Host];
-	await loadImages(first);
-	const folder = join(first.dataDir, "certs");
-	await makeCertificates(
-		folder,
-		lab.hosts.map(({ address }) => address),
-		2,
-	);
-	certified = {
-		DOCKER_TLS_VERIFY: "1",
-		DOCKER_CERT_PATH: folder,
-		// Python's requests prefers the machine's own authorities, where it has these, to the one docker-py names
-		REQUESTS_CA_BUNDLE: join(folder, "ca.pem"),
-		CURL_CA_BUNDLE: join(folder, "ca.pem"),
-	};
-	gateways = await Promise.all(
-		lab.hosts.map((host) =>
-			startArpanet(host, {
-				configure: ({ arpanet }) => {
-					arpanet.host.engine = `tcp://${host.address}:2377`;
-					arpanet.insecure = false;
-					arpanet.tls = {
-						ca: join(folder, "ca.pem"),
-						cert: join(folder, "cert.pem"),
-						key: join(folder, "key.pem"),
-					};
-				},
-			}),
-		),
-	);
-	for (const gateway of gateways) {
-		await eventually(
-			() => docker(gateway, ["info"], { env: certified }),
-			({ stdout }) => stdout.includes("Hosts: 3"),
-			60,
-		);
-	}
+	lab = await startCluster({ hosts: 3 });
+	gateways = lab.gateways;
+	certified = lab.certificates.client;
 });
 test.afterEach.always((t) => {
 	if (t.passed) return;
@@ -300,19 +264,7 @@ test.serial(
 		}
 		gateways = await Promise.all(
 			lab.hosts.map((host, i) =>
-				startArpanet(host, {
-					name: `again${i}`,
-					configure: (config) => {
-						config.arpanet.host.engine = `tcp://${host.address}:2377`;
-						config.arpanet.insecure = false;
-						const folder = certified.DOCKER_CERT_PATH as string;
-						config.arpanet.tls = {
-							ca: join(folder, "ca.pem"),
-							cert: join(folder, "cert.pem"),
-							key: join(folder, "key.pem"),
-						};
-					},
-				}),
+				startMember(host, lab.certificates, `again${i}`),
 			),
 		);
 	},
@@ -387,13 +339,24 @@ test.serial(
 	},
 );
 
-test.serial("who shows no certificate is let in nowhere", async (t) => {
-	const [host] = lab.hosts as [Host];
-	for (const port of [2375, 2377]) {
-		const { code } = await docker(`tcp://${host.address}:${port}`, ["ps"]);
-		t.not(code, 0);
-	}
-});
+test.serial(
+	"who shows no certificate is let in nowhere, and a client's opens no engine",
+	async (t) => {
+		const [host] = lab.hosts as [Host];
+		for (const port of [2375, 2377]) {
+			const { code, stderr } = await docker(`tcp://${host.address}:${port}`, [
+				"ps",
+			]);
+			t.not(code, 0);
+			t.regex(stderr, /this port speaks TLS.*set DOCKER_TLS_VERIFY=1/);
+		}
+		const engine = await docker(`tcp://${host.address}:2377`, ["ps"], {
+			env: certified,
+		});
+		t.not(engine.code, 0);
+		t.regex(engine.stderr, /is a client's, and only hosts come in here/);
+	},
+);
 
 test.serial(
 	"without certificates the gateway does not listen for others, unless told to in so many words",

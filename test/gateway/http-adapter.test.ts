@@ -30,7 +30,7 @@ async function webAdapter(
 	await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
 	t.teardown(() => server.close().closeAllConnections());
 	const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?host=node1`;
-	const adapter = new HttpAdapter("dhcp", url, 2_000);
+	const adapter = new HttpAdapter("dhcp", url, { hookTimeout: 2_000 });
 	t.teardown(() => adapter.close());
 	return { dhcp: adapter, seen, url, server };
 }

@@ -33,7 +33,7 @@ test(
 	wrong,
 	"an unknown key deeper down",
 	`${HEAD}arpanet:\n  consul:\n    adress: http://x\n`,
-	'ps.yml:7: unknown key "adress" in arpanet.consul (known: address, token); remove it',
+	'ps.yml:7: unknown key "adress" in arpanet.consul (known: address, token, tokenFile, tls); remove it',
 );
 test(
 	wrong,
