@@ -13,6 +13,7 @@ import type { Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
 import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { Networks } from "../pipeline/state/networks.ts";
+import { Slots } from "../pipeline/state/slots.ts";
 import { Store } from "../pipeline/state/store.ts";
 import { readTls } from "../pipeline/tls.ts";
 import { builtins } from "../plugins/index.ts";
@@ -54,6 +55,7 @@ export async function boot(
 		store,
 		networks: new Networks(store),
 		containers: new Containers(store),
+		slots: new Slots(store),
 		cluster,
 		engine: () => engine,
 		host,
@@ -71,6 +73,7 @@ export async function boot(
 		reconcile: new Reconcile(chain, services, containers, networks),
 		pipeline: new Pipeline(containers, networks, log),
 		close: async () => {
+			services.slots.close();
 			store.close();
 			await cluster.close();
 		},

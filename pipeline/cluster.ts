@@ -38,11 +38,17 @@ export class Cluster {
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */
 	async reachable(): Promise<KnownHost[]> {
-		const own = await this.hosts.get(this.self);
-		const others = (await this.hosts.list()).filter(
-			({ name, state, engine }) => name !== this.self && state && engine,
+		return (await this.all()).filter(
+			({ name, state, engine }) => name === this.self || (state && engine),
 		);
-		return [own, ...others];
+	}
+
+	/** All hosts, lost ones too, this one first. */
+	async all(): Promise<KnownHost[]> {
+		const others = (await this.hosts.list()).filter(
+			({ name }) => name !== this.self,
+		);
+		return [await this.hosts.get(this.self), ...others];
 	}
 
 	/**

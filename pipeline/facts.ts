@@ -9,7 +9,13 @@ import type { Facts } from "./plugin.ts";
 export const LABEL_PREFIX = "arpanet.";
 
 /** Labels that are the user's: what he asks for, not what we decided. */
-const USER_LABELS = new Set(["deployment", "service", "size", "enabled"]);
+const USER_LABELS = new Set([
+	"deployment",
+	"service",
+	"size",
+	"enabled",
+	"exclusive",
+]);
 
 /** Whether the user says that a container or network is none of arpanet's. */
 export function isDisabled(
@@ -53,13 +59,16 @@ export function writeLabels(body: ContainerCreate, facts: Facts): void {
 	body.Labels = labels;
 }
 
-/** Reads the facts back from a container's labels; all values are strings there, but `index`. */
+/** Facts that are numbers; all others are strings once they were labels. */
+const NUMBERS = new Set(["index", "slot"]);
+
+/** Reads the facts back from a container's labels. */
 export function readLabels(labels: Record<string, string> | null): Facts {
 	const facts: Record<string, unknown> = {};
 	for (const [label, value] of Object.entries(labels ?? {})) {
 		if (!label.startsWith(LABEL_PREFIX)) continue;
 		const name = label.slice(LABEL_PREFIX.length);
-		facts[name] = name === "index" ? Number(value) : value;
+		facts[name] = NUMBERS.has(name) ? Number(value) : value;
 	}
 	return facts as Facts;
 }

@@ -13,7 +13,9 @@ import type { HookHeaders } from "./protocol.ts";
 import type { ContainerRecord, Containers } from "./state/containers.ts";
 import type { HostRecord, KnownHost } from "./state/hosts.ts";
 import type { NetworkRecord, Networks } from "./state/networks.ts";
+import type { Slots } from "./state/slots.ts";
 import type { Entry, Operation, Store } from "./state/store.ts";
+import type { Use } from "./state/use.ts";
 
 /**
  * What the plugins know of a container. A plugin adds its own to this interface
@@ -32,6 +34,8 @@ export interface Facts {
 	index?: number;
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;
+	/** Its place there: no two containers of a host have the same. */
+	slot?: number;
 	/** Scope of the network that `address` is leased in; see NetworkRecord. */
 	network?: string;
 	/** Leased IPv4 address. */
@@ -43,6 +47,8 @@ export interface Services {
 	store: Store;
 	networks: Networks;
 	containers: Containers;
+	/** Which containers are on which hosts. */
+	slots: Slots;
 	/** All hosts and their engines. */
 	cluster: Cluster;
 	/** The engine of this host. */
@@ -75,6 +81,8 @@ export interface CreateContext extends Committing {
 	/** The create body, to be amended in place. */
 	body: ContainerCreate;
 	facts: Facts;
+	/** Set by placement: each host, and why it is not possible or how good it is. */
+	verdicts: Verdict[];
 	/** Set by dhcp; the container's own network stands first. */
 	networks: Attachment[];
 	headers: HookHeaders;
@@ -181,24 +189,36 @@ export interface Hooks {
 	connect?(context: ConnectContext): Result;
 	/** Called every now and then on each host with its living containers: give back what belongs to none, put right what drifted. */
 	sweep?(context: { containers: ContainerSummary[] }): Result;
-	/** Filters hosts out with a reason, and scores those that are left. */
-	place?: Placer;
+	/**
+	 * What this plugin has to say of where a container runs: nothing, or how it judges each host. Whatever must be
+	 * asked of others is asked here, once; the judge itself answers from what it has.
+	 */
+	place?(
+		context: CreateContext,
+	): Judge | undefined | Promise<Judge | undefined>;
 }
 
 /** A host that a container could be placed on. */
 export interface Candidate extends KnownHost {
-	/** What is known of the containers that run there; empty where there is only one host. */
-	containers: Facts[];
+	/** What the containers there take of it, without the one that this one replaces. */
+	use: Use;
 }
 
-export interface Placer {
+/** Filters hosts out with a reason, and scores those that are left. */
+export interface Judge {
 	/** Why the container cannot run on this host; undefined if it can. */
-	filter?(
-		host: Candidate,
-		context: CreateContext,
-	): string | undefined | Promise<string | undefined>;
-	/** The lower, the better the host. */
-	score?(host: Candidate, context: CreateContext): number | Promise<number>;
+	filter?(host: Candidate): string | undefined;
+	/** The lower, the better the host. One container more on a host is 1. */
+	score?(host: Candidate): number;
+}
+
+/** What placement found of a host. */
+export interface Verdict {
+	host: string;
+	/** Why the container cannot run there. */
+	refused?: string;
+	/** Of a host that is not refused: the lowest is chosen. */
+	score?: number;
 }
 
 export interface Plugin<Config = unknown> {

@@ -5,123 +5,288 @@ import {
 	definePlugin,
 	type Facts,
 	type Hooks,
+	type Judge,
+	type Services,
+	type Verdict,
 } from "../pipeline/plugin.ts";
-import type { KnownHost } from "../pipeline/state/hosts.ts";
+import type { Holding } from "../pipeline/state/containers.ts";
+import { isHostRecord } from "../pipeline/state/hosts.ts";
+import {
+	type Copy,
+	copyKey,
+	isCopy,
+	isSlot,
+	type Slot,
+	slotKey,
+	slotOf,
+} from "../pipeline/state/slots.ts";
+import type { Placed } from "../pipeline/state/use.ts";
+import { affinity } from "./placement/affinity.ts";
+import { constraint } from "./placement/constraint.ts";
+import { exclusive } from "./placement/exclusive.ts";
+import { moveToLabels } from "./placement/expressions.ts";
+import { fit } from "./placement/fit.ts";
+import { own } from "./placement/own.ts";
+import {
+	jury,
+	type PartMaker,
+	type PlacementConfig,
+	type Wanting,
+} from "./placement/part.ts";
+import { fixedPorts, ports } from "./placement/ports.ts";
+import { reserved, resources } from "./placement/resources.ts";
+import { strategy } from "./placement/strategy.ts";
+import { together } from "./placement/together.ts";
+
+/** In the order in which a host is asked: the first reason is the one that the user reads. */
+const PARTS: PartMaker[] = [
+	fit,
+	constraint,
+	affinity,
+	together,
+	own,
+	exclusive,
+	ports,
+	resources,
+	strategy,
+];
+
+/** How often a create gives way to others on a number. */
+const MAX_MEETINGS = 20;
 
 /**
- * placement: the host that a container runs on. Every plugin with a `place` part may filter a
- * host out, with its reason, or score it; the lowest sum wins.
+ * placement: the host that a container runs on. Every plugin with a `place` part may refuse a host, with its reason,
+ * or score it; the lowest sum wins.
  *
  *     plugins:
- *       - placement
+ *       - placement: {strategy: spread}
  */
-export default definePlugin({
+export default definePlugin<PlacementConfig>({
 	name: "placement",
 	after: ["deployment-id"],
-	setup(_, { cluster, containers }, all) {
-		/** Choices whose creates are not on record yet: creates at the same moment must not pile onto one host. */
-		const pending = new Map<string, { facts: Facts; since: number }>();
-		let last: Promise<unknown> = Promise.resolve();
+	schema: {
+		type: "object",
+		additionalProperties: false,
+		properties: {
+			strategy: {
+				type: "string",
+				enum: ["spread", "binpack", "random"],
+				default: "spread",
+			},
+			load: { type: "number", minimum: 0, default: 1 },
+			overcommit: { type: "number", minimum: 0, default: 0.05 },
+			shared: {
+				type: "array",
+				items: { type: "string" },
+				default: [
+					"/dev",
+					"/proc",
+					"/sys",
+					"/etc/localtime",
+					"/run/docker.sock",
+					"/var/run/docker.sock",
+				],
+			},
+		},
+	},
+	setup(config, services, all) {
+		const { cluster, slots, store } = services;
+		const parts = PARTS.map((part) => part(config, services));
+		/** Slots of creates that are under way, by their facts. */
+		const taken = new WeakMap<Facts, Slot>();
 
 		return {
 			async create(context) {
-				const { facts, onlyHost, record } = context;
-				if (!facts.deployment) return; // not ours
+				const { facts, body, record, onlyHost, previous } = context;
+				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
 
-				if (!cluster.alone) await cluster.hosts.refresh(); // one may be drained since
+				await learn(context, services);
+				await slots.ready();
+				const judge = await everyone(context, all);
 				const hosts = onlyHost
 					? [await cluster.hosts.get(onlyHost)]
-					: await cluster.reachable();
-				const [only] = hosts;
-				if (hosts.length === 1 && only) {
-					facts.host = (
-						await choose([{ ...only, containers: [] }], context, all)
-					).name;
-					return;
+					: await cluster.all();
+
+				// from here to the slot in one breath: the next create counts this one
+				const replaced = slots.of(record);
+				const candidates = hosts.map((host) => candidate(host, replaced));
+				const host = choose(candidates, judge, context);
+				const slot =
+					heldSlot(previous?.holds, host.name, slots.of(record)) ??
+					slots.take(host.name, placedOf(context, record), goesFreely(context));
+				taken.set(facts, slot);
+				facts.host = host.name;
+				facts.slot = slot.number;
+
+				if (host.index !== undefined) {
+					context.commit(cluster.hosts.check(host.name, host.index));
 				}
-				const choice = last.then(async () => {
-					const candidates = await withContainers(hosts);
-					facts.host = (await choose(candidates, context, all)).name;
-					pending.set(record, { facts, since: performance.now() });
-				});
-				last = choice.catch(() => {}); // the next has its own turn
-				await choice;
+				holdSlot(context, slot);
+				for (const key of keysOf(context, host.name)) {
+					context.hold(key, { container: record } satisfies Holding);
+				}
+				moveToLabels(body);
 			},
-			place: {
-				filter: ({ drained }) =>
-					drained ? "it is drained (arpanet host undrain)" : undefined,
-				/** The least used host, and not where a copy of the same service is while another can be had. */
-				score: ({ containers }, { facts: { deployment, service } }) => {
-					const copies = containers.filter(
-						(facts) =>
-							facts.deployment === deployment && facts.service === service,
-					);
-					return containers.length + 1000 * copies.length;
-				},
+
+			/** Also when a create does not go on. */
+			removed({ facts, holds }) {
+				const slot = taken.get(facts);
+				if (slot) slots.release(slot.key);
+				for (const key of holds.filter(isSlot)) slots.release(key);
+			},
+
+			async adopt(context) {
+				const { container, facts, record } = context;
+				if (!facts.host) return;
+				const { Config, HostConfig } = container;
+				const body = { Labels: Config.Labels ?? {}, HostConfig };
+				await slots.ready();
+				const placed = placedOf({ body, facts }, record);
+				const key = facts.slot && slotKey(facts.host, facts.slot);
+				if (!key || !(await putBack(key, placed))) {
+					const slot = slots.take(facts.host, placed, true);
+					holdSlot(context, slot);
+				}
+				for (const each of keysOf({ body, facts }, facts.host)) {
+					await putBack(each, { container: record });
+				}
+
+				async function putBack(key: string, value: Holding) {
+					const known = await store.get<Holding>(key);
+					if (known && known.value.container !== record) return false;
+					if (known) {
+						context.commit({ verb: "delete", key, index: known.index });
+					}
+					context.hold(key, value);
+					return true;
+				}
+			},
+
+			async place(context) {
+				return jury(
+					await Promise.all(parts.map((part) => part.place(context))),
+				);
 			},
 		};
 
-		async function withContainers(hosts: KnownHost[]): Promise<Candidate[]> {
-			const known = new Map<string, Facts>();
-			for (const [name, { facts, since }] of pending) {
-				if (performance.now() - since > PENDING_MS) pending.delete(name);
-				else known.set(name, facts);
-			}
-			for (const { key, value } of await containers.list()) {
-				known.set(containers.name(key), value.facts);
-				pending.delete(containers.name(key));
-			}
-			return hosts.map((host) => ({
-				...host,
-				containers: [...known.values()].filter(
-					(facts) => facts.host === host.name,
-				),
-			}));
+		function candidate(
+			host: Awaited<ReturnType<typeof cluster.all>>[number],
+			replaced: Slot[],
+		): Candidate {
+			const use = slots.use(host.name);
+			const gone = replaced.filter((slot) => slot.host === host.name);
+			if (gone.length === 0) return { ...host, use };
+			const placed = new Set(gone.map((slot) => slot.placed));
+			return { ...host, use: use.without(placed) };
+		}
+
+		function keysOf(container: Wanting, host: string): string[] {
+			return parts.flatMap((part) => part.keys?.(container, host) ?? []);
 		}
 	},
 });
 
-/** A create that is not on record after so long has failed. */
-const PENDING_MS = 10_000;
+/** What the last try has taught: whose slot it is that we wanted, or that a host has changed. */
+async function learn(
+	context: CreateContext,
+	{ slots, cluster }: Services,
+): Promise<void> {
+	const last = context.lost.at(-1);
+	if (!last || !("key" in last)) return;
+	if (isSlot(last.key) || isCopy(last.key)) await slots.learn(last.key);
+	else if (isHostRecord(last.key)) {
+		await cluster.hosts.refresh();
+	}
+}
 
-/**
- * The best host that no filter refuses.
- * @throws HttpError 409 with every host and the reason of its refusal
- */
-export async function choose(
-	hosts: Candidate[],
+function holdSlot({ hold }: Pick<CreateContext, "hold">, slot: Slot): void {
+	hold(slot.key, slot.placed);
+	const copy = copyKey(slot);
+	const { container } = slot.placed;
+	if (copy) hold(copy, { container, slot: slot.key } satisfies Copy);
+}
+
+async function everyone(
 	context: CreateContext,
 	all: readonly Hooks[],
-): Promise<Candidate> {
-	const refusals: string[] = [];
-	let best: { host: Candidate; score: number } | undefined;
+): Promise<Judge> {
+	return jury(await Promise.all(all.map((hooks) => hooks.place?.(context))));
+}
+
+/**
+ * The best host that nobody refuses. One on which an earlier create of the same name may be under way comes first, so
+ * that there are never two of that name.
+ * @throws HttpError 409 with every host and the reason of its refusal
+ */
+function choose(
+	hosts: Candidate[],
+	judge: Judge,
+	{ name, previous, verdicts }: CreateContext,
+): Candidate {
+	let best: Candidate | undefined;
+	let lowest = Number.POSITIVE_INFINITY;
 	for (const host of hosts) {
-		const reason = await refusal(host, context, all);
-		if (reason !== undefined) {
-			refusals.push(`${host.name}: ${reason}`);
+		const refused = judge.filter?.(host);
+		if (refused !== undefined) {
+			verdicts.push({ host: host.name, refused });
 			continue;
 		}
-		let score = 0;
-		for (const { place } of all) {
-			score += (await place?.score?.(host, context)) ?? 0;
-		}
-		if (!best || score < best.score) best = { host, score };
+		const score = judge.score?.(host) ?? 0;
+		verdicts.push({ host: host.name, score });
+		const sticks = host.name === previous?.facts.host;
+		if (!best || sticks || score < lowest) best = host;
+		lowest = sticks ? Number.NEGATIVE_INFINITY : Math.min(lowest, score);
 	}
-	if (best) return best.host;
+	if (best) return best;
 	throw new HttpError(
 		409,
-		`placement: no host can run ${context.name ?? "the container"}: ${refusals.join("; ")}`,
+		`placement: no host can run ${name ?? "the container"}: ${refusals(verdicts)}`,
 	);
 }
 
-async function refusal(
-	host: Candidate,
-	context: CreateContext,
-	all: readonly Hooks[],
-): Promise<string | undefined> {
-	for (const { place } of all) {
-		const reason = await place?.filter?.(host, context);
-		if (reason !== undefined) return reason;
+/**
+ * Whether it need not be noticed when others place a container on the same host: there is no other host, or so many do
+ * it that one is in the others' way.
+ */
+function goesFreely({ verdicts, lost }: CreateContext): boolean {
+	const possible = verdicts.filter(({ refused }) => refused === undefined);
+	const meetings = lost.filter(
+		(each) => "key" in each && (isSlot(each.key) || isCopy(each.key)),
+	);
+	return possible.length === 1 || meetings.length > MAX_MEETINGS;
+}
+
+/** `h1, h2: it is lost; h3: port 80/tcp is taken by abc_web_1` */
+export function refusals(verdicts: readonly Verdict[]): string {
+	const hosts = new Map<string, string[]>();
+	for (const { host, refused } of verdicts) {
+		if (refused === undefined) continue;
+		hosts.set(refused, [...(hosts.get(refused) ?? []), host]);
 	}
-	return undefined;
+	return [...hosts]
+		.map(([reason, names]) => `${names.join(", ")}: ${reason}`)
+		.join("; ");
+}
+
+function heldSlot(
+	holds: readonly string[] | undefined,
+	host: string,
+	known: Slot[],
+): Slot | undefined {
+	const key = holds?.find((each) => isSlot(each) && slotOf(each).host === host);
+	return known.find((slot) => slot.key === key);
+}
+
+function placedOf({ body, facts }: Wanting, container: string): Placed {
+	const { deployment, service } = facts;
+	const { cpus, memory } = reserved(body);
+	const fixed = fixedPorts(body);
+	return {
+		container,
+		...(deployment ? { deployment } : {}),
+		...(service ? { service } : {}),
+		...(cpus ? { cpus } : {}),
+		...(memory ? { memory } : {}),
+		...(fixed.length > 0 ? { ports: fixed } : {}),
+	};
 }

@@ -19,14 +19,14 @@ import type {
 	Services,
 } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
-import type { ContainerRecord } from "../state/containers.ts";
 import {
-	isLease,
-	type Lease,
-	leasedAddress,
-	leasedNetwork,
-} from "../state/leases.ts";
+	type ContainerRecord,
+	type Holding,
+	namesContainer,
+} from "../state/containers.ts";
+import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
 import { Removals } from "../state/removals.ts";
+import { withoutId } from "../state/slots.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
@@ -81,6 +81,7 @@ export class ContainerLifecycle {
 				name: request.name,
 				body: structuredClone(stripped),
 				facts: {},
+				verdicts: [],
 				networks: [],
 				headers: request.headers,
 				onlyHost: request.onlyHost,
@@ -344,8 +345,8 @@ export class ContainerLifecycle {
 	}
 
 	/**
-	 * The record that holds an address which was asked for in vain, if it is that of the same copy: Compose makes
-	 * a container anew beside the old one, whose id it puts before the name of either.
+	 * The record that holds what was asked for in vain, if it is that of the same copy: Compose makes a container
+	 * anew beside the old one, whose id it puts before the name of either.
 	 */
 	async #replaced(
 		name: string,
@@ -353,10 +354,10 @@ export class ContainerLifecycle {
 	): Promise<Entry<ContainerRecord> | undefined> {
 		const key = lost
 			.map((operation) => ("key" in operation ? operation.key : ""))
-			.findLast(isLease);
+			.findLast(namesContainer);
 		if (!key) return undefined;
-		const lease = await this.#services.store.get<Lease>(key);
-		const holder = lease?.value.container;
+		const held = await this.#services.store.get<Holding>(key);
+		const holder = held?.value.container;
 		if (!holder || holder === name) return undefined;
 		if (withoutId(holder) !== withoutId(name)) return undefined;
 		return this.#services.containers.get(holder);
@@ -415,11 +416,6 @@ export class ContainerLifecycle {
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}
-}
-
-/** `abc_web_1` for `0123456789ab_abc_web_1` */
-function withoutId(name: string): string {
-	return name.replace(/^[0-9a-f]{12}_/, "");
 }
 
 /** Whether a container went through the chain. */

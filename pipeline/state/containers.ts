@@ -1,8 +1,28 @@
 import type { Facts } from "../plugin.ts";
-import { isLease, type Lease, leaseKey } from "./leases.ts";
+import { isLease, leaseKey } from "./leases.ts";
+import { isCopy, isSlot, slotKey } from "./slots.ts";
 import type { Entry, Operation, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
+/** Ports of a host, and hosts that a service has to itself: whoever holds one stands in it. */
+export const PORTS = "arpanet/ports/";
+export const EXCLUSIVE = "arpanet/exclusive/";
+
+/** What every key that names its holder holds, whatever else is in it. */
+export interface Holding {
+	container?: string;
+}
+
+/** Whether the value of a key names the container that holds it; an alias, which goes with an address, does not. */
+export function namesContainer(key: string): boolean {
+	return (
+		isLease(key) ||
+		isSlot(key) ||
+		isCopy(key) ||
+		key.startsWith(PORTS) ||
+		key.startsWith(EXCLUSIVE)
+	);
+}
 
 /**
  * What Consul knows of one container, under `arpanet/containers/<name>`: its facts, and the keys
@@ -47,51 +67,55 @@ export class Containers {
 
 	/**
 	 * The record of a container that exists: by its name, or, if it was renamed or made without
-	 * a name, by the lease that its labels tell of.
+	 * a name, by the lease or the slot that its labels tell of.
 	 */
 	async find(
 		name: string,
 		facts: Facts,
 	): Promise<Entry<ContainerRecord> | undefined> {
 		const record = await this.get(name);
-		if (record && sameLease(record.value.facts, facts)) return record;
-		if (!facts.network || !facts.address) return undefined;
-		const lease = await this.#store.get<Lease>(
-			leaseKey(facts.network, facts.address),
-		);
-		if (!lease?.value.container) return undefined;
-		const holder = await this.get(lease.value.container);
-		return holder && sameLease(holder.value.facts, facts) ? holder : undefined;
+		if (record && isSame(record.value.facts, facts)) return record;
+		const key = identity(facts);
+		const held = key ? await this.#store.get<Holding>(key) : undefined;
+		const current = held?.value.container;
+		const holder = current ? await this.get(current) : undefined;
+		return holder && isSame(holder.value.facts, facts) ? holder : undefined;
 	}
 
-	/** Operations that give a record another name, with the leases that point to it. */
+	/** Operations that give a record another name, with what names its holder. */
 	async rename(
 		entry: Entry<ContainerRecord>,
 		name: string,
 	): Promise<Operation[]> {
-		const leases = await Promise.all(
+		const held = await Promise.all(
 			entry.value.holds
-				.filter(isLease)
-				.map((key) => this.#store.get<Lease>(key)),
+				.filter(namesContainer)
+				.map((key) => this.#store.get<Holding>(key)),
 		);
 		return [
 			{ verb: "delete", key: entry.key, index: entry.index },
 			{ verb: "create", key: this.key(name), value: entry.value },
-			...leases
-				.filter((lease) => lease !== undefined)
+			...held
+				.filter((each) => each !== undefined)
 				.map(
-					(lease): Operation => ({
+					({ key, value, index }): Operation => ({
 						verb: "update",
-						key: lease.key,
-						value: { ...lease.value, container: name },
-						index: lease.index,
+						key,
+						value: { ...value, container: name },
+						index,
 					}),
 				),
 		];
 	}
 }
 
-/** Whether two sets of facts are of the same container: a lease is never held by two. */
-function sameLease(a: Facts, b: Facts): boolean {
-	return a.network === b.network && a.address === b.address;
+/** Whether two sets of facts are of the same container: a lease, or a slot, is never held by two. */
+function isSame(a: Facts, b: Facts): boolean {
+	return identity(a) === identity(b);
+}
+
+/** The key by which a container is known whatever its name: its lease or, without an address, its slot. */
+function identity({ network, address, host, slot }: Facts): string | undefined {
+	if (network && address) return leaseKey(network, address);
+	return host && slot ? slotKey(host, slot) : undefined;
 }

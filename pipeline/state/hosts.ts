@@ -1,5 +1,5 @@
 import { HttpError } from "../errors.ts";
-import type { Entry, Store } from "./store.ts";
+import type { Entry, Operation, Store } from "./store.ts";
 
 const PREFIX = "arpanet/hosts/";
 
@@ -14,6 +14,8 @@ export interface HostRecord {
 	cpus: number;
 	/** Bytes. */
 	memory: number;
+	/** What constraints go by: `{disk: "ssd"}`. */
+	labels?: Record<string, string>;
 	/** No new containers, on request. */
 	drained?: boolean;
 }
@@ -22,6 +24,10 @@ export interface HostRecord {
 export interface HostState {
 	/** Busy share of its processors, 0 to 1. */
 	load: number;
+	/** Share of its memory that is in use. */
+	memory?: number;
+	/** Share of what its network can carry. */
+	network?: number;
 	/** Tells two hosts of one name from one that was started again. */
 	address: string;
 }
@@ -30,11 +36,18 @@ export interface HostState {
 export interface KnownHost extends HostRecord {
 	/** Undefined for a host that is lost. */
 	state: HostState | undefined;
+	/** At which its record was last written; undefined while nobody has announced it. */
+	index?: number;
 }
 
 /** Keys of a host. */
 export function hostKeys(name: string): { record: string; alive: string } {
 	return { record: `${PREFIX}${name}/record`, alive: `${PREFIX}${name}/alive` };
+}
+
+/** Whether a key is that of a host's record. */
+export function isHostRecord(key: string): boolean {
+	return key.startsWith(PREFIX) && key.endsWith("/record");
 }
 
 /** The hosts of the cluster, as a view that Consul keeps fresh. */
@@ -68,6 +81,11 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
+	/** The operation that makes a commit fail if a host was drained, or is another, since it was looked at. */
+	check(name: string, index: number): Operation {
+		return { verb: "check", key: hostKeys(name).record, index };
+	}
+
 	/** Reads the hosts now: a view may be a moment behind what an operator has just said. */
 	async refresh(): Promise<void> {
 		await this.#load();
@@ -77,11 +95,7 @@ export class Hosts {
 	async get(name: string): Promise<KnownHost> {
 		if (name === this.#self.name) {
 			const state = { load: 0, address: this.#self.address };
-			return {
-				...this.#self,
-				state,
-				...(this.#known?.get(name)?.drained && { drained: true }),
-			};
+			return { ...this.#self, state, ...this.#announced(name) };
 		}
 		const known = this.#known ?? (await this.#load());
 		const host = known.get(name);
@@ -99,6 +113,16 @@ export class Hosts {
 		);
 	}
 
+	/** What only its record in Consul says of this host. */
+	#announced(name: string): Partial<KnownHost> {
+		const { drained, state, index } = this.#known?.get(name) ?? {};
+		return {
+			...(drained && { drained }),
+			...(state && { state }),
+			...(index !== undefined && { index }),
+		};
+	}
+
 	/** Ends the watch. */
 	close(): void {
 		this.#stop?.();
@@ -114,13 +138,13 @@ export class Hosts {
 function gather(entries: Entry<unknown>[]): Map<string, KnownHost> {
 	const values = new Map(entries.map(({ key, value }) => [key, value]));
 	const known = new Map<string, KnownHost>();
-	for (const [key, value] of values) {
+	for (const { key, value, index } of entries) {
 		if (!key.endsWith("/record")) continue;
 		const record = value as HostRecord;
 		const state = values.get(hostKeys(record.name).alive) as
 			| HostState
 			| undefined;
-		known.set(record.name, { ...record, state });
+		known.set(record.name, { ...record, state, index });
 	}
 	return known;
 }

@@ -1,6 +1,7 @@
 import { Chain } from "../../pipeline/chain.ts";
 import { Cluster } from "../../pipeline/cluster.ts";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
+import type { Engine } from "../../pipeline/engine.ts";
 import { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import { setUp } from "../../pipeline/load.ts";
@@ -8,6 +9,7 @@ import type { Plugin, Services } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
 import { Hosts } from "../../pipeline/state/hosts.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
+import { Slots } from "../../pipeline/state/slots.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { builtins } from "../../plugins/index.ts";
 import { EngineDouble, silent } from "./doubles.ts";
@@ -21,11 +23,36 @@ export interface AllocatorOptions {
 	/** Further plugins, after those. */
 	more?: Plugin[];
 	driver?: "bridge" | "weave";
+	/** Name of its host; h1 unless told. */
+	host?: string;
+	/** The other hosts' engines, by host. */
+	engines?: Record<string, EngineDouble>;
+	/** More of the plugins' configurations, by name. */
+	configs?: Record<string, unknown>;
+}
+
+/** A cluster whose other engines are doubles too. */
+class DoubleCluster extends Cluster {
+	readonly #engines: Record<string, EngineDouble>;
+
+	constructor(
+		hosts: Hosts,
+		self: string,
+		local: Engine,
+		engines: Record<string, EngineDouble> = {},
+	) {
+		super(hosts, self, local);
+		this.#engines = engines;
+	}
+
+	override async engine(host?: string): Promise<Engine> {
+		return this.#engines[host ?? ""]?.engine ?? (await super.engine(host));
+	}
 }
 
 /** One adapter's worth of arpanet over a real Consul, with a double for its engine. */
 export class Allocator {
-	readonly docker = new EngineDouble();
+	readonly docker: EngineDouble;
 	readonly store: Store;
 	readonly services: Services;
 	readonly containers: ContainerLifecycle;
@@ -41,8 +68,9 @@ export class Allocator {
 		}: AllocatorOptions = {},
 	) {
 		this.store = new Store({ address: consul });
+		this.docker = options.engines?.[options.host ?? "h1"] ?? new EngineDouble();
 		const host = {
-			name: "h1",
+			name: options.host ?? "h1",
 			address: "10.213.0.1",
 			cpus: 2,
 			memory: 2 ** 30,
@@ -51,12 +79,14 @@ export class Allocator {
 			store: this.store,
 			networks: new Networks(this.store),
 			containers: new Containers(this.store),
+			slots: new Slots(this.store),
 			engine: () => this.docker.engine,
 			host,
-			cluster: new Cluster(
+			cluster: new DoubleCluster(
 				new Hosts(this.store, host),
-				"h1",
+				host.name,
 				this.docker.engine,
+				options.engines,
 			),
 			log: silent,
 		};
@@ -66,8 +96,10 @@ export class Allocator {
 		} = options;
 		const configs: Record<string, unknown> = {
 			dhcp: { pool, reserved, size },
+			placement: { strategy: "spread", load: 1, overcommit: 0, shared: [] },
 			network: { driver },
 			"dns-search": { domain: "service.consul", servers: [] },
+			...options.configs,
 		};
 		const listed = [
 			...plugins.map((name) => builtins[name] as Plugin),
@@ -113,7 +145,17 @@ export class Allocator {
 		await this.containers.createFailed(name, {});
 	}
 
+	/** Keeps its views fresh, as a gateway does. */
+	async follow(): Promise<void> {
+		const { slots, cluster } = this.services;
+		cluster.hosts.follow();
+		slots.follow();
+		await Promise.all([slots.ready(), cluster.hosts.list()]);
+	}
+
 	close(): void {
+		this.services.slots.close();
+		this.services.cluster.hosts.close();
 		this.store.close();
 	}
 }

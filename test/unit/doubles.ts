@@ -19,6 +19,7 @@ export function createContext(
 		name: undefined,
 		body,
 		facts: {},
+		verdicts: [],
 		networks: [],
 		headers: {},
 		onlyHost: undefined,
@@ -36,6 +37,8 @@ export function createContext(
 export class EngineDouble {
 	readonly containers = new Map<string, ContainerInspect>();
 	networks = new Map<string, NetworkCreate & { Id: string }>();
+	/** Tags of its images. */
+	images: string[] = [];
 	/** How often a network was made, by name. */
 	made: string[] = [];
 
@@ -74,7 +77,7 @@ export class EngineDouble {
 				const [key = "", value] = label.split("=");
 				return [...this.containers.values()]
 					.filter(({ Config }) => {
-						const found = Config.Labels?.[key];
+						const found = key ? Config.Labels?.[key] : "";
 						return value === undefined ? found !== undefined : found === value;
 					})
 					.map(({ Id, Name, Config }) => ({
@@ -85,6 +88,12 @@ export class EngineDouble {
 						Labels: Config.Labels ?? {},
 					}));
 			},
+			get: async (path: string) =>
+				path.startsWith("/images/json")
+					? this.images.map((tag) => ({ Id: `sha256:${tag}`, RepoTags: [tag] }))
+					: path.startsWith("/containers/json")
+						? double.listContainers("")
+						: undefined,
 			inspectNetwork: async (name: string) => this.networks.get(name),
 			listNetworks: async () => [...this.networks.values()],
 			createNetwork: async (body: NetworkCreate) => {

@@ -26,8 +26,8 @@ export default {
 		properties: { avoid: names, prefer: names },
 	},
 	setup: ({ avoid, prefer }) => ({
-		// placement asks every plugin in the list, before and after it
-		place: {
+		// placement asks every plugin in the list, before and after it, once for each container
+		place: () => ({
 			/** The reason is what the user reads if no host is left. */
 			filter: ({ name }) =>
 				avoid.includes(name) ? "is being looked after" : undefined,
@@ -37,6 +37,6 @@ export default {
 				const place = prefer.indexOf(name);
 				return place === -1 ? prefer.length : place;
 			},
-		},
+		}),
 	}),
 };

@@ -1,0 +1,271 @@
+import { setTimeout } from "node:timers/promises";
+import type { Store } from "./store.ts";
+import { type Placed, put, take, Use } from "./use.ts";
+
+const PREFIX = "arpanet/slots/";
+const COPIES = "arpanet/copies/";
+/** A choice whose create is not on record after so long has failed. */
+const KEEP_MS = 10_000;
+/** Between two reads of all slots, and for each slot: so a change costs a twentieth of a processor at most. */
+const PAUSE_MS = 20;
+const PAUSE_MS_EACH = 0.06;
+/** Out of so many two seldom pick the same number. */
+const MANY = 1_000_000;
+
+/** A place on a host and the container that has it, under `arpanet/slots/<host>/<number>`. */
+export interface Slot {
+	key: string;
+	host: string;
+	number: number;
+	placed: Placed;
+}
+
+interface Known extends Slot {
+	/** Index at which it was written; undefined while only we believe in it, since `since`. */
+	index: number | undefined;
+	since: number;
+	/** The read that saw it last. */
+	round: number;
+}
+
+interface HostSlots {
+	use: Use;
+	numbers: Set<number>;
+	/** No lower number is free. */
+	lowest: number;
+}
+
+/** Key of a slot. */
+export function slotKey(host: string, number: number): string {
+	return `${PREFIX}${host}/${number}`;
+}
+
+/** Whether a key is that of a slot. */
+export function isSlot(key: string): boolean {
+	return key.startsWith(PREFIX);
+}
+
+/** Key of the number that a copy has among those of its service on its host; a one-off has none. */
+export function copyKey({ host, placed }: Slot): string | undefined {
+	const { deployment, service, copy } = placed;
+	return copy ? `${COPIES}${deployment}.${service}/${host}/${copy}` : undefined;
+}
+
+/** Whether a key is that of a copy. */
+export function isCopy(key: string): boolean {
+	return key.startsWith(COPIES);
+}
+
+/** The host and the number in a slot's key. */
+export function slotOf(key: string): { host: string; number: number } {
+	const mark = key.lastIndexOf("/");
+	return {
+		host: key.slice(PREFIX.length, mark),
+		number: Number(key.slice(mark + 1)),
+	};
+}
+
+/**
+ * Which containers are on which hosts, as a view that Consul keeps fresh. Who chooses between hosts takes the lowest
+ * number that seems free on the chosen one; the commit fails if another has it. So two gateways that place at the same
+ * moment from the same view meet on the same number, and the one that comes second learns of the first: the outcome
+ * is one that placing them one after the other would have had, without a counter that every create must write.
+ */
+export class Slots {
+	readonly #store: Store;
+	readonly #known = new Map<string, Known>();
+	readonly #hosts = new Map<string, HostSlots>();
+	/** By the container's name, without the id that Compose puts before the one that it replaces. */
+	readonly #names = new Map<string, Set<Known>>();
+	#round = 0;
+	#stop: (() => void) | undefined;
+	#first: Promise<void> | undefined;
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/** Begins to follow what Consul says. */
+	follow(): void {
+		if (this.#stop) return;
+		const { consul } = this.#store;
+		const ended = new AbortController();
+		const watch = consul.watch({
+			method: async (options: object) => {
+				const pause = PAUSE_MS + this.#known.size * PAUSE_MS_EACH;
+				await setTimeout(pause, undefined, { signal: ended.signal });
+				return consul.kv.get(options as never);
+			},
+			options: { key: PREFIX, recurse: true },
+		} as never);
+		watch.on("change", (items: KvItem[] | null) => {
+			this.#apply(
+				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
+					key: Key,
+					index: ModifyIndex,
+					value: () => JSON.parse(Value ?? "null") as Placed,
+				})),
+			);
+		});
+		watch.on("error", () => {}); // it tries again by itself
+		this.#stop = () => {
+			watch.end();
+			ended.abort();
+		};
+	}
+
+	/**
+	 * Waits until there is something to go by. Without `follow` that is a read each time.
+	 * @throws HttpError 503 when Consul does not answer
+	 */
+	async ready(): Promise<void> {
+		if (!this.#stop) return this.refresh();
+		this.#first ??= this.refresh();
+		try {
+			await this.#first;
+		} catch (error) {
+			this.#first = undefined;
+			throw error;
+		}
+	}
+
+	/** Reads all slots now. */
+	async refresh(): Promise<void> {
+		const entries = await this.#store.list<Placed>(PREFIX);
+		this.#apply(entries.map((each) => ({ ...each, value: () => each.value })));
+	}
+
+	/** Reads now who has what a commit could not have: a slot, or a copy's number. */
+	async learn(lost: string): Promise<void> {
+		let key: string | undefined = lost;
+		if (isCopy(lost)) {
+			key = (await this.#store.get<Copy>(lost))?.value.slot;
+		} else if (this.#known.get(lost)?.index === undefined) {
+			this.#drop(lost); // until it is known who
+			this.#put(lost, { container: "" }, undefined, performance.now());
+		}
+		if (!key) return; // given back meanwhile
+		const entry = await this.#store.get<Placed>(key);
+		this.#drop(key);
+		if (entry) this.#put(key, entry.value, entry.index, performance.now());
+	}
+
+	/** What the containers of a host take of it. */
+	use(host: string): Use {
+		return this.#hosts.get(host)?.use ?? new Use();
+	}
+
+	/** The slots of a copy: its own, and that of the container which it replaces under Compose. */
+	of(name: string): Slot[] {
+		return [...(this.#names.get(withoutId(name)) ?? [])];
+	}
+
+	/** The slot of the container of that very name. */
+	named(name: string): Slot | undefined {
+		return this.of(name).find(({ placed }) => placed.container === name);
+	}
+
+	/**
+	 * Takes a place on a host, for as long as a create may take.
+	 * @param freely any number will do: nobody else has to notice
+	 */
+	take(host: string, placed: Placed, freely: boolean): Slot {
+		const slots = this.#of(host);
+		while (slots.numbers.has(slots.lowest)) slots.lowest++;
+		let number = slots.lowest;
+		while (freely && (slots.numbers.has(number) || number === slots.lowest)) {
+			number = slots.lowest + Math.ceil(Math.random() * MANY);
+		}
+		const key = slotKey(host, number);
+		const counted = placed.service && !freely;
+		const copy = counted ? { copy: slots.use.freeCopy(placed) } : {};
+		const taken = { ...placed, ...copy };
+		return this.#put(key, taken, undefined, performance.now());
+	}
+
+	/** The create for which a slot was taken does not go on. */
+	release(key: string): void {
+		if (this.#known.get(key)?.index === undefined) this.#drop(key);
+	}
+
+	/** Ends the watch. */
+	close(): void {
+		this.#stop?.();
+	}
+
+	#apply(entries: { key: string; index: number; value: () => Placed }[]): void {
+		this.#round++;
+		const recently = performance.now() - KEEP_MS;
+		for (const { key, index, value } of entries) {
+			const known = this.#known.get(key);
+			// what was read of it by itself may be newer than this list
+			const newer =
+				(known?.index ?? 0) > index && (known?.since ?? 0) > recently;
+			if (known && (known.index === index || newer)) {
+				known.round = this.#round;
+				continue;
+			}
+			this.#drop(key);
+			this.#put(key, value(), index, Number.NEGATIVE_INFINITY);
+		}
+		for (const [key, { round, since }] of this.#known) {
+			if (round < this.#round && since < recently) this.#drop(key);
+		}
+	}
+
+	#put(
+		key: string,
+		placed: Placed,
+		index: number | undefined,
+		since: number,
+	): Slot {
+		const { host, number } = slotOf(key);
+		const slot: Known = {
+			...{ key, host, number, placed },
+			...{ index, since, round: this.#round },
+		};
+		this.#known.set(key, slot);
+		const { use, numbers } = this.#of(host);
+		use.add(placed);
+		numbers.add(number);
+		put(this.#names, withoutId(placed.container), slot);
+		return slot;
+	}
+
+	#drop(key: string): void {
+		const slot = this.#known.get(key);
+		if (!slot) return;
+		this.#known.delete(key);
+		const slots = this.#of(slot.host);
+		slots.use.remove(slot.placed);
+		slots.numbers.delete(slot.number);
+		slots.lowest = Math.min(slots.lowest, slot.number);
+		take(this.#names, withoutId(slot.placed.container), slot);
+	}
+
+	#of(host: string): HostSlots {
+		const known = this.#hosts.get(host);
+		if (known) return known;
+		const slots = { use: new Use(), numbers: new Set<number>(), lowest: 1 };
+		this.#hosts.set(host, slots);
+		return slots;
+	}
+}
+
+/** `abc_web_1` for `0123456789ab_abc_web_1`: Compose puts the old container's id before its name. */
+export function withoutId(name: string): string {
+	return name.replace(/^[0-9a-f]{12}_/, "");
+}
+
+/** What stands under a copy's number. */
+export interface Copy {
+	container: string;
+	/** Key of its slot. */
+	slot: string;
+}
+
+interface KvItem {
+	Key: string;
+	Value: string | null;
+	ModifyIndex: number;
+}

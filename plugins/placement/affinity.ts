@@ -1,0 +1,107 @@
+import type { ContainerSummary } from "../../pipeline/docker.ts";
+import type { Engine } from "../../pipeline/engine.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import { withoutId } from "../../pipeline/state/slots.ts";
+import { type Expression, expressions, holds } from "./expressions.ts";
+import { type PartMaker, SOFT } from "./part.ts";
+
+/** An engine that takes longer to say what it has is not where a container should go. */
+const PATIENCE_MS = 2_000;
+
+/** What a host has of that which an affinity can name. */
+interface Inventory {
+	containers: { names: string[]; labels: Record<string, string> }[];
+	/** Ids, tags, and names without their tags. */
+	images: string[];
+}
+
+/**
+ * `affinity:container==db`: which containers or images a host must have or, with `~`, should have. Any other key is a
+ * label of the containers there. The engines are asked, as nobody else knows all labels and images.
+ */
+export const affinity: PartMaker = (_, services) => ({
+	async place({ body, record }) {
+		const asked = expressions("affinity", body);
+		if (asked.length === 0) return undefined;
+
+		const stock = await takeStock(services);
+		const unmet = (name: string, soft: boolean) =>
+			asked.filter(
+				(each) =>
+					each.soft === soft &&
+					!holds(each, valuesOf(each, stock.get(name), record)),
+			);
+		return {
+			filter({ name }) {
+				if (!stock.has(name)) return "its engine does not say what runs there";
+				const [first] = unmet(name, false);
+				return first && `affinity ${first.text} is not met`;
+			},
+			score: ({ name }) => SOFT * unmet(name, true).length,
+		};
+	},
+});
+
+async function takeStock({
+	cluster,
+	slots,
+}: Services): Promise<Map<string, Inventory>> {
+	const stock = new Map<string, Inventory>();
+	await Promise.all(
+		(await cluster.reachable()).map(async ({ name }) => {
+			try {
+				stock.set(name, await inventoryOf(await cluster.engine(name)));
+			} catch {
+				// the filter says so
+			}
+		}),
+	);
+	for (const [name, { containers }] of stock) {
+		// those whose creates are under way
+		for (const { container } of slots.use(name).containers) {
+			containers.push({ names: [container], labels: {} });
+		}
+	}
+	return stock;
+}
+
+async function inventoryOf(engine: Engine): Promise<Inventory> {
+	const signal = AbortSignal.timeout(PATIENCE_MS);
+	const late = new Promise<never>((_, reject) => {
+		signal.addEventListener("abort", () => reject(signal.reason));
+	});
+	const [containers = [], images = []] = await Promise.race([
+		Promise.all([
+			engine.get<ContainerSummary[]>("/containers/json?all=1"),
+			engine.get<{ Id: string; RepoTags: string[] | null }[]>("/images/json"),
+		]),
+		late,
+	]);
+	return {
+		containers: containers.map(({ Id, Names, Labels }) => ({
+			names: [Id, ...Names.map((each) => each.slice(1))],
+			labels: Labels,
+		})),
+		images: images.flatMap(({ Id, RepoTags }) => [
+			Id,
+			...(RepoTags ?? []).flatMap((tag) => [tag, tag.replace(/:[^:/]*$/, "")]),
+		]),
+	};
+}
+
+/** @param record name of the container that is placed: the one that it replaces does not keep it away */
+function valuesOf(
+	{ key, operator }: Expression,
+	inventory: Inventory | undefined,
+	record: string,
+): string[] {
+	if (!inventory) return [];
+	if (key === "image") return inventory.images;
+	const others = inventory.containers.filter(
+		({ names }) =>
+			operator === "==" ||
+			names.every((name) => withoutId(name) !== withoutId(record)),
+	);
+	if (key === "container") return others.flatMap(({ names }) => names);
+	return others.map(({ labels }) => labels[key] ?? "");
+}

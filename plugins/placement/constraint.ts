@@ -1,0 +1,35 @@
+import type { Candidate } from "../../pipeline/plugin.ts";
+import { expressions, holds } from "./expressions.ts";
+import { type PartMaker, SOFT } from "./part.ts";
+
+/** `constraint:disk==ssd`: what a host's name (`node`) or labels must be, or with `~` should be. */
+export const constraint: PartMaker = () => ({
+	place({ body }) {
+		const asked = expressions("constraint", body);
+		if (asked.length === 0) return undefined;
+
+		return {
+			filter(host) {
+				const unmet = asked.find(
+					(each) => !each.soft && !holds(each, valuesOf(host, each.key)),
+				);
+				if (!unmet) return undefined;
+				const [value] = valuesOf(host, unmet.key);
+				const is = value
+					? `${unmet.key} is ${value}`
+					: `no ${unmet.key} is set`;
+				return `constraint ${unmet.text} is not met (${is})`;
+			},
+			score: (host) =>
+				SOFT *
+				asked.filter(
+					(each) => each.soft && !holds(each, valuesOf(host, each.key)),
+				).length,
+		};
+	},
+});
+
+/** As in Swarm a label that a host does not have is an empty one: `disk!=ssd` is met there. */
+function valuesOf({ name, labels }: Candidate, key: string): string[] {
+	return [key === "node" ? name : (labels?.[key] ?? "")];
+}

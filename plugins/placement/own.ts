@@ -1,0 +1,73 @@
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import type { CreateContext, Services } from "../../pipeline/plugin.ts";
+import { expressions } from "./expressions.ts";
+import type { PartMaker } from "./part.ts";
+
+/** Docker's own networks, which every host has. */
+const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
+
+/**
+ * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
+ * asked, and so is a network that Docker has and no deployment. Who names the host (`constraint:node==h2`) means the
+ * folder there.
+ */
+export const own: PartMaker = ({ shared }, services) => ({
+	async place(context) {
+		if (services.cluster.alone) return undefined;
+		const here = services.host.name;
+		const bound = namesHost(context.body)
+			? undefined
+			: boundPaths(context.body).find((path) => !isShared(path, shared));
+		const network = await foreignNetwork(context, services);
+		if (!bound && !network) return undefined;
+
+		return {
+			filter({ name }) {
+				if (name === here) return undefined;
+				return bound
+					? `bind mount ${bound} is a path of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`
+					: `network ${network} is ${here}'s own`;
+			},
+		};
+	},
+});
+
+/** The paths of the host that a container mounts. */
+function boundPaths({ HostConfig }: ContainerCreate): string[] {
+	const { Binds, Mounts } = HostConfig ?? {};
+	const paths = list(Binds).map((bind) => String(bind).split(":")[0]);
+	for (const mount of list(Mounts)) {
+		const { Type, Source } = Object(mount) as Record<string, unknown>;
+		if (Type === "bind") paths.push(String(Source));
+	}
+	return paths.filter((path) => path?.startsWith("/")) as string[];
+}
+
+function isShared(path: string, shared: string[]): boolean {
+	return shared.some((each) => path === each || path.startsWith(`${each}/`));
+}
+
+function namesHost(body: ContainerCreate): boolean {
+	return expressions("constraint", body).some(
+		({ key, operator, soft }) => key === "node" && operator === "==" && !soft,
+	);
+}
+
+async function foreignNetwork(
+	{ body }: CreateContext,
+	{ networks }: Services,
+): Promise<string | undefined> {
+	const names = new Set([
+		body.HostConfig?.NetworkMode ?? "",
+		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
+	]);
+	for (const name of names) {
+		if (EVERYWHERE.test(name) || (await networks.byName(name))) continue;
+		return name;
+	}
+	return undefined;
+}
+
+function list(value: unknown): unknown[] {
+	return Array.isArray(value) ? value : [];
+}

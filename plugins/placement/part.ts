@@ -1,0 +1,63 @@
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import type {
+	Candidate,
+	CreateContext,
+	Facts,
+	Judge,
+	Services,
+} from "../../pipeline/plugin.ts";
+
+/** What powerstrip.yml says under `placement`. */
+export interface PlacementConfig {
+	strategy: "spread" | "binpack" | "random";
+	/** What a host that is busy to the brim counts, in containers. */
+	load: number;
+	/** Share by which more may be reserved than a host has. */
+	overcommit: number;
+	/** Paths that are the same on every host. */
+	shared: string[];
+}
+
+/** One rule of placement, made as a plugin's `place` is. */
+export interface Part {
+	place(context: CreateContext): Judge | undefined | Promise<Judge | undefined>;
+	/** Keys that the container holds, so that no other breaks the rule at the same moment. */
+	keys?(container: Wanting, host: string): string[];
+}
+
+/** What a container asks for, before it is created or as it lives. */
+export interface Wanting {
+	body: ContainerCreate;
+	facts: Facts;
+}
+
+export type PartMaker = (config: PlacementConfig, services: Services) => Part;
+
+/** A wish that is not met counts more than any copy, a copy more than any container. */
+export const SOFT = 1e12;
+export const COPY = 1e6;
+
+/** Several judges as one: the first reason counts, and the sum of the scores. */
+export function jury(judges: readonly (Judge | undefined)[]): Judge {
+	const seated = judges.filter((judge) => judge !== undefined);
+	return {
+		filter(host: Candidate) {
+			for (const judge of seated) {
+				const reason = judge.filter?.(host);
+				if (reason !== undefined) return reason;
+			}
+			return undefined;
+		},
+		score: (host: Candidate) =>
+			seated.reduce((sum, judge) => sum + (judge.score?.(host) ?? 0), 0),
+	};
+}
+
+/** Whether another has turned out to hold a key for which this create has asked, and does not give way to it. */
+export function isTaken(
+	key: string,
+	{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
+): boolean {
+	if (replaced?.holds.includes(key)) return false;
+	return lost.some((operation) => "key" in operation && operation.key === key);
+}

@@ -1,0 +1,57 @@
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { PORTS } from "../../pipeline/state/containers.ts";
+import { withoutAddress } from "../../pipeline/state/use.ts";
+import { isTaken, type PartMaker } from "./part.ts";
+
+/** A fixed port of the host is one container's at a time, stopped ones too. A single host is left to its engine. */
+export const ports: PartMaker = (_, { cluster }) => ({
+	place(context) {
+		const asked = fixedPorts(context.body);
+		if (asked.length === 0 || cluster.alone) return undefined;
+
+		return {
+			filter({ name, use }) {
+				for (const port of asked) {
+					const number = withoutAddress(port);
+					for (const { ports = [], container } of use.askFor(number)) {
+						if (ports.some((other) => clash(port, other))) {
+							return `port ${port} is taken by ${container}`;
+						}
+					}
+					if (isTaken(keyOf(name, port), context)) {
+						return `port ${port} is taken`;
+					}
+				}
+				return undefined;
+			},
+		};
+	},
+	keys: ({ body }, host) =>
+		cluster.alone ? [] : fixedPorts(body).map((port) => keyOf(host, port)),
+});
+
+/** The ports of the host that a container asks for: `80/tcp`, or `10.0.0.1:80/tcp` on one address alone. */
+export function fixedPorts({ HostConfig }: ContainerCreate): string[] {
+	const found = new Set<string>();
+	const bindings = Object(HostConfig?.PortBindings) as Record<string, unknown>;
+	for (const [port, wanted] of Object.entries(bindings)) {
+		const protocol = port.split("/")[1] ?? "tcp";
+		if (!Array.isArray(wanted)) continue;
+		for (const each of wanted) {
+			const { HostIp, HostPort } = Object(each) as Record<string, unknown>;
+			if (!/^[1-9]\d*$/.test(String(HostPort))) continue; // a range, or any
+			const address = HostIp && HostIp !== "0.0.0.0" ? `${HostIp}:` : "";
+			found.add(`${address}${HostPort}/${protocol}`);
+		}
+	}
+	return [...found];
+}
+
+/** Whether two ports of one number are in each other's way: on any address, or on the same. */
+function clash(a: string, b: string): boolean {
+	return a === b || !a.includes(":") || !b.includes(":");
+}
+
+function keyOf(host: string, port: string): string {
+	return `${PORTS}${host}/${port.replace("/", "-")}`;
+}

@@ -1,0 +1,73 @@
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import type { PartMaker } from "./part.ts";
+
+/**
+ * A container that uses another's volumes or one of its namespaces runs beside it. So does one that Docker itself
+ * links to another; in a deployment links are names in DNS, and bind nobody.
+ */
+export const together: PartMaker = (_, services) => ({
+	async place({ body, facts }) {
+		if (services.cluster.alone) return undefined;
+		const partners = partnersOf(body, !facts.deployment);
+		if (partners.length === 0) return undefined;
+
+		const found = await Promise.all(
+			partners.map(async (partner) => ({
+				...partner,
+				host: await hostOf(partner.name, services),
+			})),
+		);
+		return {
+			filter({ name }) {
+				// of a container that is nowhere the engine says so
+				const other = found.find(({ host }) => host && host !== name);
+				return other && `${other.name}, ${other.bond}, is on ${other.host}`;
+			},
+		};
+	},
+});
+
+interface Partner {
+	name: string;
+	bond: string;
+}
+
+function partnersOf(
+	{ HostConfig }: ContainerCreate,
+	linked: boolean,
+): Partner[] {
+	const { VolumesFrom, NetworkMode, PidMode, IpcMode, Links } =
+		HostConfig ?? {};
+	return [
+		...texts(VolumesFrom).map((each) => ({
+			name: each.split(":")[0] as string,
+			bond: "whose volumes it uses",
+		})),
+		...[NetworkMode, PidMode, IpcMode]
+			.filter((mode) => typeof mode === "string")
+			.filter((mode) => mode.startsWith("container:"))
+			.map((mode) => ({
+				name: mode.slice("container:".length),
+				bond: "whose namespace it shares",
+			})),
+		...texts(linked ? Links : []).map((each) => ({
+			name: each.split(":")[0] as string,
+			bond: "to which it links",
+		})),
+	];
+}
+
+function texts(value: unknown): string[] {
+	return Array.isArray(value)
+		? value.filter((each) => typeof each === "string")
+		: [];
+}
+
+async function hostOf(
+	ref: string,
+	{ slots, cluster }: Services,
+): Promise<string | undefined> {
+	const name = ref.replace(/^\//, "");
+	return slots.named(name)?.host ?? (await cluster.find(name))?.host;
+}
