@@ -28,7 +28,7 @@ test.serial(
 		const { code, stdout, stderr } = await tried(fig, ["--host", "node7"]);
 		t.is(code, 0, stderr);
 		t.regex(stdout, /^deployment-id: deployment=abc, service=web, index=1$/m);
-		t.regex(stdout, /^placement: host=node7$/m);
+		t.regex(stdout, /^placement: host=node7, slot=\d+$/m);
 		t.regex(stdout, /^dhcp: network=abc, address=10\.3\d\.\d+\.\d+$/m);
 		t.regex(stdout, /^ {2}Image: busybox$/m);
 		t.regex(stdout, /^- {3}NetworkMode: default$/m);
