@@ -10,6 +10,7 @@ import { checkEngine } from "./checks/engine.ts";
 import { type Finding, ok } from "./checks/finding.ts";
 import { checkAdapters, checkGateway } from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
+import { checkTls } from "./checks/tls.ts";
 
 /**
  * Looks at the configuration and at all parts that arpanet stands on; changes nothing.
@@ -45,6 +46,7 @@ export async function check(
 	const servers = dns?.servers.length ? dns.servers : [hostOf(config).address];
 	for (const part of [
 		checkEngine(config),
+		checkTls(config),
 		checkConsul(config, dns ? servers : []),
 		checkAdapters(config),
 		checkGateway(config),

@@ -1,11 +1,14 @@
 import { Resolver } from "node:dns/promises";
 import type { Config } from "../../pipeline/config.ts";
+import { consulAccess } from "../../pipeline/consul-access.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import { addressOf, ask } from "../ask.ts";
 import { isAbsent } from "../consul.ts";
 import { DNS_PORT, mustBeFreeForDns } from "../dns-port.ts";
 import { findProgram } from "../files.ts";
+import { checkRights } from "./consul-rights.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
+import { handshakeRemedy } from "./tls.ts";
 
 /** The part of `/v1/agent/self` that matters to containers. */
 interface Self {
@@ -35,7 +38,8 @@ export async function checkConsul(
 		return [
 			fail(
 				`consul: ${address} does not answer (${messageOf(error)})`,
-				"start Consul, or set arpanet.consul.address",
+				handshakeRemedy(error, "arpanet.consul.tls") ??
+					"start Consul, or set arpanet.consul.address",
 			),
 		];
 	}
@@ -47,7 +51,10 @@ export async function checkConsul(
 			),
 		];
 	}
-	const found = [ok(`consul: ${address} answers and has a leader`)];
+	const found = [
+		ok(`consul: ${address} answers and has a leader`),
+		...(await checkRights(config)),
+	];
 	try {
 		const self = await get(config, "/v1/agent/self");
 		found.push(...checkSettings(JSON.parse(self) as Self));
@@ -55,7 +62,7 @@ export async function checkConsul(
 		found.push(
 			warn(
 				`consul: does not show its settings (${messageOf(error)})`,
-				"give arpanet.consul.token the right agent:read to have them checked",
+				'add agent_prefix "" { policy = "read" } to the token\'s policy to have them checked',
 			),
 		);
 	}
@@ -116,8 +123,16 @@ async function checkDns(server: string): Promise<Finding> {
 		await resolver.resolve4("consul.service.consul");
 		return ok(`dns: ${server}:${DNS_PORT} answers for .consul`);
 	} catch (error) {
+		const { code = messageOf(error) } = error as NodeJS.ErrnoException;
+		const what = `dns: ${server}:${DNS_PORT}, where containers ask, does not know consul.service.consul (${code})`;
+		if (code === "ENOTFOUND") {
+			return fail(
+				what,
+				'Consul answers and may not tell: give its anonymous token node_prefix "" { policy = "read" } and service_prefix "" { policy = "read" }',
+			);
+		}
 		return fail(
-			`dns: ${server}:${DNS_PORT}, where containers ask, does not know consul.service.consul (${(error as NodeJS.ErrnoException).code ?? messageOf(error)})`,
+			what,
 			`give Consul "ports": {"dns": ${DNS_PORT}} and "addresses": {"dns": "${server}"}`,
 		);
 	}
@@ -125,28 +140,13 @@ async function checkDns(server: string): Promise<Finding> {
 
 /** @throws Error when it does not answer 200 */
 async function get({ arpanet }: Config, path: string): Promise<string> {
-	const { address, token } = arpanet.consul;
-	if (address.startsWith("https:")) {
-		const answer = await fetch(new URL(path, address), {
-			headers: headersOf(token),
-			signal: AbortSignal.timeout(ANSWER_MS),
-		});
-		return good(answer.status, await answer.text());
-	}
+	const { token, tls } = consulAccess(arpanet.consul);
 	const { status, text } = await ask(
-		addressOf(address),
+		addressOf(arpanet.consul.address, tls),
 		path,
 		ANSWER_MS,
-		headersOf(token),
+		token ? { "X-Consul-Token": token } : {},
 	);
-	return good(status, text);
-}
-
-function good(status: number, text: string): string {
 	if (status === 200) return text;
 	throw new Error(`status ${status}: ${text.trim()}`);
-}
-
-function headersOf(token: string | undefined): Record<string, string> {
-	return token ? { "X-Consul-Token": token } : {};
 }

@@ -1,18 +1,28 @@
 import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import { readTls } from "../../pipeline/tls.ts";
 import { addressOf, ask } from "../ask.ts";
 import { describe, isArpanet, listenerAt } from "../listeners.ts";
 import { ANSWER_MS, type Finding, fail, ok } from "./finding.ts";
+import { handshakeRemedy } from "./tls.ts";
 
 /** Every adapter answers, or will as soon as arpanet is up. */
 export function checkAdapters(config: Config): Promise<Finding[]> {
 	const own = new URL(config.arpanet.adapter.listen).host;
+	const tls = config.arpanet.tls && readTls(config.arpanet.tls);
 	return Promise.all(
 		Object.entries(config.adapters).map(async ([name, url]) => {
 			const { host, pathname } = new URL(url);
 			try {
-				await ask(addressOf(url), pathname, ANSWER_MS);
+				const answer = await ask(addressOf(url, tls), pathname, ANSWER_MS);
+				const refused = [400, 403].includes(answer.status);
+				if (refused) {
+					return fail(
+						`adapter ${name}: ${url} lets us not in (${answer.text.trim()})`,
+						"correct its URL under adapters, or arpanet.tls",
+					);
+				}
 				return ok(`adapter ${name}: ${url} answers`);
 			} catch (error) {
 				if (host === own && codeOf(error) === "ECONNREFUSED") {
@@ -20,7 +30,8 @@ export function checkAdapters(config: Config): Promise<Finding[]> {
 				}
 				return fail(
 					`adapter ${name}: ${url} does not answer (${messageOf(error)})`,
-					"start it, or correct its URL under adapters",
+					handshakeRemedy(error, "arpanet.tls") ??
+						"start it, or correct its URL under adapters",
 				);
 			}
 		}),

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { Netmask } from "netmask";
 import type { Config } from "../../pipeline/config.ts";
@@ -21,9 +22,10 @@ export async function checkPool(
 	const kept = reserved.map((range) => new Netmask(range));
 	const own = await ownSubnets(config);
 	const inside = (await routes()).filter(
-		({ subnet }) =>
+		({ subnet, device }) =>
 			overlap(whole, subnet) &&
-			!own.has(subnet.toString()) &&
+			// without the engine any bridge may be one of ours
+			!(own?.has(subnet.toString()) ?? isBridge(device)) &&
 			!kept.some((range) => range.contains(subnet)),
 	);
 	if (inside.length === 0)
@@ -36,8 +38,8 @@ export async function checkPool(
 	});
 }
 
-/** The subnets that are routed to bridges which arpanet itself has made. */
-async function ownSubnets(config: Config): Promise<Set<string>> {
+/** The subnets that are routed to bridges which arpanet itself has made; undefined when the engine does not tell. */
+async function ownSubnets(config: Config): Promise<Set<string> | undefined> {
 	const engine = new Engine(config.arpanet.engine);
 	try {
 		const networks = await engine.listNetworks("arpanet.network");
@@ -47,10 +49,14 @@ async function ownSubnets(config: Config): Promise<Set<string>> {
 			),
 		);
 	} catch {
-		return new Set(); // that the engine does not answer another line says
+		return undefined; // that the engine does not answer another line says
 	} finally {
 		await engine.close();
 	}
+}
+
+function isBridge(device: string): boolean {
+	return existsSync(`/sys/class/net/${device}/bridge`);
 }
 
 async function routes(): Promise<Route[]> {

@@ -18,6 +18,8 @@ export interface ArpanetOptions {
 	/** Changes the shipped powerstrip.yml, as an object, before it is used. */
 	// biome-ignore lint/suspicious/noExplicitAny: the file's own shape is what the test is free to break
 	configure?: (config: any) => void;
+	/** More of the command line. */
+	args?: string[];
 	/** Tells one process's files from another's on the same host; `arpanet` unless told. */
 	name?: string;
 }
@@ -46,7 +48,7 @@ export async function startArpanet(
 	host: Host,
 	options: ArpanetOptions = {},
 ): Promise<Arpanet> {
-	const { role = "up", name = "arpanet" } = options;
+	const { role = "up", args = [], name = "arpanet" } = options;
 	const config = parse(await readFile(SHIPPED, "utf8"));
 	config.arpanet.consul.address = host.consul;
 	config.arpanet.host = { name: host.name, address: host.address };
@@ -57,7 +59,7 @@ export async function startArpanet(
 	await writeFile(file, stringify(config));
 	const child = host.spawn(
 		process.execPath,
-		["--enable-source-maps", PROGRAM, role, "--config", file],
+		["--enable-source-maps", PROGRAM, role, "--config", file, ...args],
 		{ stdio: ["ignore", "pipe", "pipe"] },
 	);
 	let log = "";

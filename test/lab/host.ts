@@ -27,6 +27,8 @@ export interface HostOptions {
 	recursors?: string[];
 	/** More of Consul's configuration, in its own words, over the lab's. */
 	consulConfig?: Record<string, unknown>;
+	/** Shown by the lab itself, where `consulConfig` has ACLs on. */
+	consulToken?: string;
 	/** More of the engine's configuration (daemon.json), in its own words, over the lab's. */
 	engineConfig?: Record<string, unknown>;
 	/** What the hosts' /etc/resolv.conf holds; no name server unless told, so that look-ups on the host fail at once. */
@@ -222,6 +224,7 @@ export class Host {
 				host: this.address,
 				port: 8500,
 				path: `/v1/catalog/node/${this.name}`,
+				headers: { "x-consul-token": this.#options.consulToken ?? "" },
 			});
 			return node.includes(`"${this.address}"`);
 		});

@@ -1,0 +1,127 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { applyAccess } from "../../cli/access.ts";
+import { makeCertificates } from "../../cli/certs.ts";
+import { checkTls } from "../../cli/checks/tls.ts";
+import { parseConfig } from "../../pipeline/config.ts";
+import { consulAccess } from "../../pipeline/consul-access.ts";
+import {
+	faultsOf,
+	isLoopback,
+	mustBeSafe,
+	readTls,
+	type TlsConfig,
+} from "../../pipeline/tls.ts";
+
+const CONFIG = "endpoints: {}\nadapters: {}\n";
+
+let folder: string;
+test.before(async () => {
+	folder = await mkdtemp(join(tmpdir(), "arpanet-tls-"));
+	await makeCertificates(join(folder, "own"), ["10.0.0.1"], 30);
+	await makeCertificates(join(folder, "other"), [], 30);
+});
+test.after.always(() => rm(folder, { recursive: true, force: true }));
+
+function set(name: string): TlsConfig {
+	const at = (file: string) => join(folder, name, file);
+	return { ca: at("ca.pem"), cert: at("cert.pem"), key: at("key.pem") };
+}
+
+test("certificates that cannot be used are refused by name, and without what is in them", async (t) => {
+	const own = set("own/host");
+	t.throws(() => readTls({ ...own, key: set("other/host").key }), {
+		message: /key\.pem is not the key of \S+cert\.pem; name two files/,
+	});
+	t.throws(() => readTls({ ...own, ca: join(folder, "none.pem") }), {
+		message: /none\.pem cannot be read \(ENOENT\)/,
+	});
+	t.throws(() => readTls({ ...own, cert: own.key }), {
+		message: /key\.pem is not what "tls" asks for \(it holds no certificate\)/,
+	});
+});
+
+test("what others will not like about certificates is said before they do", (t) => {
+	const own = readTls(set("own/host"));
+	t.deepEqual(faultsOf(own), []);
+	const later = faultsOf(own, new Date(Date.now() + 31 * 24 * 3600 * 1000));
+	t.regex(later.join("\n"), /^CN=arpanet host was good until .*; make/);
+	const other = { ...own, ca: readTls(set("other/host")).ca };
+	t.regex(
+		faultsOf(other).join("\n"),
+		/^the certificate is not of the authority/,
+	);
+	const client = faultsOf(readTls(set("own/client")));
+	t.regex(client.join("\n"), /^the certificate is not a host's/);
+});
+
+test("check says for which address a certificate is not good", (t) => {
+	const config = parseConfig(CONFIG, "ps.yml");
+	config.arpanet.tls = set("own/host");
+	config.arpanet.host.engine = "tcp://10.0.0.1:2377";
+	t.is(checkTls(config)[0]?.level, "ok");
+	config.arpanet.host.engine = "tcp://10.0.0.2:2377";
+	t.regex(
+		checkTls(config)[0]?.what ?? "",
+		/other hosts reach this one at 10\.0\.0\.2, for which/,
+	);
+});
+
+test("flags win over the file; what neither names is where dockerd looks", (t) => {
+	const config = parseConfig(
+		`${CONFIG}arpanet:\n  tls: {ca: /a, cert: /b, key: /c}\n`,
+		"ps.yml",
+	);
+	const access = (flags: object, of = config) => {
+		const env = { DOCKER_CERT_PATH: "/usual" };
+		const { tls, insecure } = applyAccess(of, flags, env).arpanet;
+		return { tls, insecure };
+	};
+	t.deepEqual(access({ tlskey: "/mine" }), {
+		tls: { ca: "/a", cert: "/b", key: "/mine" },
+		insecure: false,
+	});
+	const bare = parseConfig(CONFIG, "ps.yml");
+	t.deepEqual(access({ tlsverify: true, tlscert: "/mine" }, bare), {
+		tls: { ca: "/usual/ca.pem", cert: "/mine", key: "/usual/key.pem" },
+		insecure: false,
+	});
+	t.deepEqual(access({ insecure: true }, bare), {
+		tls: undefined,
+		insecure: true,
+	});
+});
+
+for (const [address, own] of [
+	["tcp://127.0.0.1:1", true],
+	["tcp://localhost:1", true],
+	["tcp://[::1]:1", true],
+	["unix:///run/x.sock", true],
+	["tcp://10.0.0.1:1", false],
+	["tcp://0.0.0.0:1", false],
+	["tcp://127.example.org:1", false],
+] as const) {
+	test(`${address} is ${own ? "for this machine alone" : "for others too"}`, (t) => {
+		t.is(isLoopback(address), own);
+		const listen = () => mustBeSafe(address, { insecure: false });
+		if (own) t.notThrows(listen);
+		else t.throws(listen, { message: /root on this host; set "tls"/ });
+	});
+}
+
+test("Consul's token is the file's, or the environment's", async (t) => {
+	const tokenFile = join(folder, "token");
+	await writeFile(tokenFile, "from-file\n");
+	const address = "http://127.0.0.1:8500";
+	const env = { CONSUL_HTTP_TOKEN: "from-env" };
+	const token = (more: object) => consulAccess({ address, ...more }, env).token;
+	t.is(token({ token: "own", tokenFile }), "own");
+	t.is(token({ tokenFile }), "from-file");
+	t.is(token({}), "from-env");
+	t.is(consulAccess({ address }, {}).token, undefined);
+	const error = t.throws(() => token({ tokenFile: set("own/host").key }));
+	t.regex(error?.message ?? "", /key\.pem holds no token/);
+	t.false(error?.message.includes("PRIVATE"));
+});
