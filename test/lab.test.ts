@@ -1,13 +1,17 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import test from "ava";
 import { projectRoot, run } from "../examples/images/tools.ts";
 import { compose1, docker } from "./lab/clients.ts";
 import { loadImages } from "./lab/images.ts";
 import { type Lab, startLab } from "./lab/lab.ts";
 
+const LAB = fileURLToPath(new URL("lab/main.js", import.meta.url));
 const shop = { cwd: join(projectRoot, "examples/shop") };
 const fig = (lab: Lab, ...args: string[]) =>
 	compose1(
@@ -17,7 +21,7 @@ const fig = (lab: Lab, ...args: string[]) =>
 	);
 
 /** What the machine has of a lab: cables, bridge, folder, cgroups, processes, firewall rules. */
-async function traces(lab: Lab): Promise<string[]> {
+async function traces(lab: Pick<Lab, "gateway">): Promise<string[]> {
 	const number = lab.gateway.split(".")[2];
 	const name = new RegExp(`\\b(arpa|arpanet-lab-)${number}(h\\d+)?\\b`);
 	const folders = [
@@ -136,6 +140,51 @@ test("two labs at once do not meet", async (t) => {
 	]);
 	t.not(code, 0);
 });
+
+test("npm run lab gives a person hosts to play with, and takes them away at Ctrl-C as well as after a kill -9", async (t) => {
+	for (const signal of ["SIGINT", "SIGKILL"] as const) {
+		const program = spawn(process.execPath, [LAB, "1"], {
+			stdio: ["ignore", "pipe", "inherit"],
+		});
+		t.teardown(() => program.kill());
+		let said = "";
+		program.stdout.on("data", (text) => {
+			said += text;
+		});
+		await holds(() => said.includes("Ctrl-C removes all of it"), 60);
+		const number = /tcp:\/\/10\.213\.(\d+)\.1:2375/.exec(said)?.[1] ?? "";
+		const env = Object.fromEntries(
+			[...said.matchAll(/export (\w+)=(\S+)/g)].map(([, key, value]) => [
+				key as string,
+				value as string,
+			]),
+		);
+		const made = await docker(
+			env.DOCKER_HOST ?? "",
+			["run", "-d", "--name", "abc_mine_1", "busybox", "sleep", "99"],
+			{ env },
+		);
+		t.is(made.code, 0, made.stderr);
+		const ps = /\$ nsenter (.*arpanet\.js ps .*)/.exec(said)?.[1] ?? "";
+		const { stdout } = await run("nsenter", ps.split(" "));
+		t.regex(stdout, /mine .*mine\.abc\.service\.consul/);
+
+		const ended = once(program, "exit");
+		program.kill(signal);
+		await ended;
+		const left = () => traces({ gateway: `10.213.${number}.254` });
+		await holds(async () => (await left()).length === 0, 30);
+		t.deepEqual(await left(), []);
+	}
+});
+
+/** Waits until something is so, in seconds at most. */
+async function holds(
+	look: () => boolean | Promise<boolean>,
+	limit: number,
+): Promise<void> {
+	for (let i = 0; !(await look()) && i < limit * 10; i++) await sleep(100);
+}
 
 /** Asks until the services behind the page are up, at most 15 s. */
 async function answer(url: string): Promise<string> {

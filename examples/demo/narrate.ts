@@ -65,11 +65,14 @@ export class Interrupted extends Error {
 	override name = "Interrupted";
 }
 
-/** Tells of an error in plain words: no stack, and the remedy if there is one. */
-export function sayError(error: unknown): void {
+/**
+ * Tells of an error in plain words: no stack, and the remedy if there is one.
+ * @param who speaks
+ */
+export function sayError(error: unknown, who = "demo"): void {
 	const { message, remedy } =
 		error instanceof Error ? (error as Trouble) : new Trouble(String(error));
-	const text = [`demo: ${message}`, remedy && `      ${remedy}`];
+	const text = [`${who}: ${message}`, remedy && `      ${remedy}`];
 	process.stderr.write(`\n${text.filter(Boolean).join("\n")}\n`);
 }
 

@@ -128,17 +128,17 @@ export class Host {
 	/** Cuts the power: kills every process on the host, containers included, at once. Disks stay; `boot()` starts it again. */
 	async crash(): Promise<void> {
 		await killCgroup(this.#cgroup);
-		await run("ip", ["link", "del", this.#cable]);
+		await run("ip", ["link", "del", this.cable]);
 	}
 
 	/** Pulls the network cable; everything on the host goes on running. */
 	async unplug(): Promise<void> {
-		await runOk("ip", ["link", "set", this.#cable, "down"]);
+		await runOk("ip", ["link", "set", this.cable, "down"]);
 	}
 
 	/** Puts the network cable back. */
 	async plug(): Promise<void> {
-		await runOk("ip", ["link", "set", this.#cable, "up"]);
+		await runOk("ip", ["link", "set", this.cable, "up"]);
 	}
 
 	/**
@@ -239,7 +239,8 @@ export class Host {
 		return `${this.#remains.cgroup}/${this.name}`;
 	}
 
-	get #cable(): string {
+	/** The end of its cable that is on the machine: `ip link set … down` pulls it. */
+	get cable(): string {
 		return this.#remains.cable(this.#index);
 	}
 
@@ -271,7 +272,7 @@ export class Host {
 		await saidReady(holder, this.name);
 
 		const { bridge } = this.#remains;
-		const cable = this.#cable;
+		const cable = this.cable;
 		await runOk("ip", [
 			"link",
 			"add",
