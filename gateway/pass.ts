@@ -9,6 +9,7 @@ import {
 	type ResponseHead,
 	UNTIL_CLOSE,
 } from "./http1.ts";
+import type { Fate } from "./inflow.ts";
 import { Tunnel } from "./tunnel.ts";
 import type { EnginePool, Upstream, UpstreamSink } from "./upstream.ts";
 
@@ -57,6 +58,8 @@ export class Pass implements Exchange, UpstreamSink {
 	#payload: Buffer[] | undefined;
 	#size = 0;
 	#abandoned: NodeJS.Timeout | undefined;
+	/** What is being read is needed for longer. */
+	#kept = false;
 
 	/** Sends the request on and is the connection's exchange until it is answered. */
 	static start(
@@ -121,7 +124,7 @@ export class Pass implements Exchange, UpstreamSink {
 	}
 
 	clientDrain(): void {
-		this.#upstream.socket.resume();
+		this.#upstream.inflow.drained();
 	}
 
 	clientClosed(): void {
@@ -135,8 +138,9 @@ export class Pass implements Exchange, UpstreamSink {
 		this.#fail(new HttpError(502, "the client hung up"));
 	}
 
-	upstreamData(chunk: Buffer): void {
+	upstreamData(chunk: Buffer): Fate {
 		this.#replay = null;
+		this.#kept = false;
 		try {
 			if (this.#response) this.#body(chunk, 0, 0, this.#response);
 			else this.#readHead(chunk);
@@ -144,6 +148,8 @@ export class Pass implements Exchange, UpstreamSink {
 			if (!(error instanceof Malformed)) throw error;
 			this.#fail(this.#silent(`its answer is not HTTP (${error.message})`));
 		}
+		if (this.#kept) return "kept";
+		return this.#connection.socket.writableLength > 0 ? "waiting" : "written";
 	}
 
 	#readHead(chunk: Buffer): void {
@@ -156,6 +162,7 @@ export class Pass implements Exchange, UpstreamSink {
 			const end = headEnd(bytes, from, searched);
 			if (end < 0) {
 				this.#partial = bytes.subarray(from);
+				this.#kept = true;
 				return;
 			}
 			const text = bytes.toString("latin1", from, end - 2);
@@ -185,12 +192,13 @@ export class Pass implements Exchange, UpstreamSink {
 			start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
 		if (this.#payload) this.#collect(part);
 		else if (!this.#connection.socket.write(part))
-			this.#upstream.socket.pause();
+			this.#upstream.inflow.pause();
 		if (body.done) this.#done(end === bytes.length);
 	}
 
 	#collect(part: Buffer): void {
 		this.#raw.push(part);
+		this.#kept = true;
 		this.#size += part.length;
 		if (this.#size <= (this.#collector as Collector).limit) return;
 		// too much to hold: the client gets it as it is
@@ -200,7 +208,7 @@ export class Pass implements Exchange, UpstreamSink {
 		this.#hand(null);
 		if (this.#connection.closed) this.#drop();
 		else if (this.#connection.socket.writableNeedDrain) {
-			this.#upstream.socket.pause();
+			this.#upstream.inflow.pause();
 		}
 	}
 
@@ -225,6 +233,7 @@ export class Pass implements Exchange, UpstreamSink {
 	#open(head: ResponseHead, bytes: Buffer, rest: Buffer): void {
 		clearTimeout(this.#abandoned);
 		this.#head = head;
+		this.#kept = true;
 		this.#hand(null);
 		if (this.#connection.closed) {
 			this.#drop();

@@ -1,4 +1,5 @@
 import type { ClientConnection, Exchange } from "./connection.ts";
+import type { Fate } from "./inflow.ts";
 import type { Upstream, UpstreamSink } from "./upstream.ts";
 
 /**
@@ -33,7 +34,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 		connection.socket.write(head);
 		if (first.length > 0) {
 			this.#held = first;
-			upstream.socket.pause();
+			upstream.inflow.pause();
 			setTimeout(() => this.#release(), GAP);
 		}
 		if (early) this.clientData(early);
@@ -45,7 +46,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 		const held = this.#held;
 		this.#held = null;
 		if (held && this.#connection.socket.write(held)) {
-			this.#upstream.socket.resume();
+			this.#upstream.inflow.resume();
 		}
 		if (this.#over) this.#connection.socket.end();
 	}
@@ -59,7 +60,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 	}
 
 	clientDrain(): void {
-		if (!this.#held) this.#upstream.socket.resume();
+		if (!this.#held) this.#upstream.inflow.drained();
 	}
 
 	clientClosed(): void {
@@ -68,8 +69,10 @@ export class Tunnel implements Exchange, UpstreamSink {
 		this.#upstream.socket.destroy();
 	}
 
-	upstreamData(chunk: Buffer): void {
-		if (!this.#connection.socket.write(chunk)) this.#upstream.socket.pause();
+	upstreamData(chunk: Buffer): Fate {
+		const { socket } = this.#connection;
+		if (!socket.write(chunk)) this.#upstream.inflow.pause();
+		return socket.writableLength > 0 ? "waiting" : "written";
 	}
 
 	upstreamEnd(): void {

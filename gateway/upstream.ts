@@ -1,10 +1,12 @@
 import { connect, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import type { EngineAddress } from "../pipeline/engine.ts";
+import { type Fate, Inflow } from "./inflow.ts";
 
 /** Who is told what the engine's connection does. */
 export interface UpstreamSink {
-	upstreamData(chunk: Buffer): void;
+	/** @returns what became of the chunk, whose memory is the next one's as well once it is written */
+	upstreamData(chunk: Buffer): Fate;
 	/** The engine has sent its last byte; it may still read. */
 	upstreamEnd(): void;
 	upstreamDrain(): void;
@@ -14,6 +16,8 @@ export interface UpstreamSink {
 /** One connection to the engine, lent to one request at a time. */
 export interface Upstream {
 	readonly socket: Socket;
+	/** What the engine sends; to be paused and resumed here, not at the socket. */
+	readonly inflow: Inflow;
 	sink: UpstreamSink | null;
 	/** It has served a request before, so the engine may have closed it meanwhile. */
 	reused: boolean;
@@ -59,10 +63,16 @@ export class EnginePool {
 		const { address } = this;
 		const where =
 			"socketPath" in address ? { path: address.socketPath } : address;
+		const inflow = new Inflow((chunk) => {
+			if (upstream.sink) return upstream.sink.upstreamData(chunk);
+			socket.destroy(); // nobody asked
+			return "written";
+		});
 		const options = {
 			allowHalfOpen: true,
 			noDelay: true,
 			highWaterMark: WINDOW,
+			onread: inflow.onread,
 		};
 		const socket =
 			"tls" in address && address.tls
@@ -72,16 +82,13 @@ export class EnginePool {
 						...address.tls,
 					} as ConnectionOptions)
 				: connect({ ...where, ...options });
-		const upstream: Upstream = { socket, sink, reused: false };
+		inflow.attach(socket);
+		const upstream: Upstream = { socket, inflow, sink, reused: false };
 		const limit = setTimeout(() => {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
 		}, CONNECT_LIMIT);
 		let error: Error | undefined;
 		socket.once("connect", () => clearTimeout(limit));
-		socket.on("data", (chunk: Buffer) => {
-			if (upstream.sink) upstream.sink.upstreamData(chunk);
-			else socket.destroy(); // nobody asked
-		});
 		socket.on("end", () => {
 			if (upstream.sink) upstream.sink.upstreamEnd();
 			else socket.destroy();
@@ -109,7 +116,7 @@ export class EnginePool {
 			socket.destroy();
 			return;
 		}
-		if (socket.isPaused()) socket.resume();
+		upstream.inflow.renew();
 		this.#idle.push(upstream);
 	}
 

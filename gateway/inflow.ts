@@ -1,0 +1,118 @@
+import type { OnReadOpts, Socket } from "node:net";
+
+/** Bytes that one read may bring. */
+const SIZE = 64 * 1024;
+/** A read that brings less than this was woken for little. */
+const SMALL = 8 * 1024;
+/** So many small reads in a row are a stream, not a conversation. */
+const BURST = 8;
+/** Milliseconds that a stream of small pieces is left to gather. */
+const REST_MS = 1;
+/** Bytes that come so soon after a read, in milliseconds, belong to the same burst. */
+const SOON_MS = 0.5;
+
+/** What has become of the bytes that were handed out. */
+export type Fate =
+	/** They are written; their memory may be read into again. */
+	| "written"
+	/** They wait to be written, and will be when the receiver has drained. */
+	| "waiting"
+	/** They are needed for as long as anyone likes. */
+	| "kept";
+
+/**
+ * What an engine's connection brings. Memory is used again from read to read, and a stream that
+ * comes in small pieces, as logs do, is read a thousand times a second rather than once per line:
+ * each read wakes two processes and costs more than its bytes.
+ */
+export class Inflow {
+	readonly #take: (chunk: Buffer) => Fate;
+	#socket: Socket | undefined;
+	#bytes: Buffer = Buffer.allocUnsafeSlow(SIZE);
+	#waiting: Buffer[] = [];
+	#free: Buffer[] = [];
+	#fate: Fate = "written";
+	#held = false;
+	#resting: NodeJS.Timeout | undefined;
+	#small = 0;
+	#last = 0;
+
+	/** @param take gets what came, and says what became of it */
+	constructor(take: (chunk: Buffer) => Fate) {
+		this.#take = take;
+	}
+
+	/** For the socket's `onread`. */
+	get onread(): OnReadOpts {
+		return {
+			buffer: () => this.#next(),
+			callback: (size, buffer) => {
+				this.#fate = this.#take((buffer as Buffer).subarray(0, size));
+				this.#pace(size);
+				return true;
+			},
+		};
+	}
+
+	/** @param socket that was made with `onread` */
+	attach(socket: Socket): void {
+		this.#socket = socket;
+		socket.once("close", () => clearTimeout(this.#resting));
+	}
+
+	/** Brings no more until one of the following. */
+	pause(): void {
+		this.#held = true;
+		this.#socket?.pause();
+	}
+
+	/** All that was handed out is written, so more may come. */
+	drained(): void {
+		this.#reclaim();
+		this.resume();
+	}
+
+	resume(): void {
+		this.#held = false;
+		if (!this.#resting) this.#socket?.resume();
+	}
+
+	/** Another receiver is next: what waits for the last one's is not waited for. */
+	renew(): void {
+		this.#waiting = [];
+		this.#free = [];
+		this.resume();
+	}
+
+	/** What the next read reads into. */
+	#next(): Buffer {
+		if (this.#fate === "written") this.#reclaim();
+		else {
+			if (this.#fate === "waiting") this.#waiting.push(this.#bytes);
+			this.#bytes = this.#free.pop() ?? Buffer.allocUnsafeSlow(SIZE);
+		}
+		this.#fate = "written";
+		return this.#bytes;
+	}
+
+	#reclaim(): void {
+		if (this.#waiting.length === 0) return;
+		this.#free.push(...this.#waiting);
+		this.#waiting = [];
+	}
+
+	#pace(size: number): void {
+		const now = performance.now();
+		const soon = now - this.#last < SOON_MS;
+		this.#last = now;
+		if (!soon) this.#small = 0;
+		else if (size < SMALL) this.#small++;
+		if (this.#small < BURST || size === SIZE || this.#resting) return;
+		this.#socket?.pause();
+		this.#resting = setTimeout(() => {
+			this.#resting = undefined;
+			this.#last = performance.now();
+			if (!this.#held) this.#socket?.resume();
+		}, REST_MS);
+	}
+}

@@ -1,0 +1,74 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import test from "ava";
+import { rawEngine, startGateway } from "./helpers.ts";
+
+const TOTAL = 8 * 2 ** 20;
+const HEADS = {
+	"a body": `HTTP/1.1 200 OK\r\nContent-Length: ${TOTAL}\r\n\r\n`,
+	"a stream":
+		"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n",
+};
+/** Bytes of one write of the engine: what tests reads of one line, of many, and of whole buffers. */
+const PIECES = {
+	"small pieces": () => 1 + Math.floor(Math.random() * 2_000),
+	"pieces of all sizes": () => 1 + Math.floor(Math.random() ** 4 * 300_000),
+	"large pieces": () => 262_144,
+};
+
+// memory is read into again and again: what still waits for a slow client must not be overwritten
+for (const [what, head] of Object.entries(HEADS)) {
+	for (const [how, size] of Object.entries(PIECES)) {
+		test(`every byte of ${what} in ${how} reaches clients fast and slow`, async (t) => {
+			const sums: string[] = [];
+			const engine = await rawEngine(t, (socket) => {
+				socket.once("data", async (request) => {
+					const [, index] = /GET \/(\d+)/.exec(`${request}`) ?? [];
+					sums[Number(index)] = await send(socket, head, size);
+				});
+			});
+			const { port } = await startGateway(t, engine);
+			const got = await Promise.all(
+				[0, 1].map((index) => receive(port, index, index * 20)),
+			);
+			t.deepEqual(got, sums);
+		});
+	}
+}
+
+/** @returns the sum of all that was sent after the head */
+async function send(socket: Socket, head: string, size: () => number) {
+	const sum = createHash("md5");
+	socket.write(head);
+	for (let left = TOTAL; left > 0; ) {
+		const piece = randomBytes(Math.min(left, size()));
+		left -= piece.length;
+		sum.update(piece);
+		if (!socket.write(piece)) await once(socket, "drain");
+	}
+	socket.end();
+	return sum.digest("hex");
+}
+
+/** @param slow milliseconds that the client dawdles after each megabyte */
+async function receive(port: number, index: number, slow: number) {
+	const socket = connect(port, "127.0.0.1");
+	socket.write(`GET /${index} HTTP/1.1\r\n\r\n`);
+	const sum = createHash("md5");
+	let head = true;
+	let bytes = 0;
+	let next = 2 ** 20;
+	for await (const chunk of socket as AsyncIterable<Buffer>) {
+		const body = head ? chunk.subarray(chunk.indexOf("\r\n\r\n") + 4) : chunk;
+		head = false;
+		sum.update(body);
+		bytes += body.length;
+		if (bytes >= TOTAL) break;
+		if (bytes < next) continue;
+		next += 2 ** 20;
+		await sleep(slow);
+	}
+	return sum.digest("hex");
+}
