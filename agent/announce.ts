@@ -1,5 +1,5 @@
-import { loadavg } from "node:os";
 import { setTimeout } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { Services } from "../pipeline/plugin.ts";
 import {
 	type HostRecord,
@@ -7,10 +7,13 @@ import {
 	hostKeys,
 } from "../pipeline/state/hosts.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+import { type Load, LoadMeter } from "./load.ts";
 
 /** Seconds after which a host that says nothing is lost; Consul takes up to twice as long to see it. */
 const TTL_S = 10;
 const BEAT_MS = 3_000;
+/** A change of load that is worth telling all gateways. */
+const WORTH_TELLING = 0.05;
 
 /**
  * Says that this host is there, as long as it is: its record for good, its state under a session
@@ -20,42 +23,87 @@ export async function announce(
 	services: Services,
 	signal: AbortSignal,
 ): Promise<void> {
-	let session: string | undefined;
+	const announcer = new Announcer(services);
 	let complained = false;
 	while (!signal.aborted) {
 		try {
-			session = await beat(services, session);
+			await announcer.beat();
 			complained = false;
 		} catch (error) {
-			session = undefined;
 			if (!complained)
 				services.log.warn({ err: error }, "this host is not announced");
 			complained = true;
 		}
 		await setTimeout(BEAT_MS, undefined, { signal }).catch(() => {});
 	}
-	if (session) {
-		const id = session;
-		await services.store
-			.ask(() => services.store.consul.session.destroy(id))
-			.catch(() => {});
-	}
+	await announcer.leave();
 }
 
-/** @returns the session that holds the host's state */
-async function beat(
-	{ store, host }: Services,
-	before: string | undefined,
-): Promise<string> {
-	const { consul } = store;
-	const keys = hostKeys(host.name);
-	let session = before;
-	if (session) {
-		await store.ask(() => consul.session.renew(session as string));
-	} else {
-		await write(store, keys.record, host);
+class Announcer {
+	readonly #services: Services;
+	readonly #meter: LoadMeter;
+	/** The session that holds the host's state. */
+	#session: string | undefined;
+	/** Whether the record says all that the engine tells of itself. */
+	#complete = false;
+	#told: Load | undefined;
+
+	constructor(services: Services) {
+		this.#services = services;
+		this.#meter = new LoadMeter(services.host.address);
+	}
+
+	async beat(): Promise<void> {
+		const session = this.#session;
+		this.#session = undefined; // unless all goes well
+		this.#session = await this.#beat(session);
+	}
+
+	/** The host is switched off in good order: nobody need wait for its session to end. */
+	async leave(): Promise<void> {
+		const { store } = this.#services;
+		const session = this.#session;
+		if (!session) return;
+		await store
+			.ask(() => store.consul.session.destroy(session))
+			.catch(() => {});
+	}
+
+	async #beat(before: string | undefined): Promise<string> {
+		const { store, host } = this.#services;
+		const { consul } = store;
+		if (!before || !this.#complete) await this.#writeRecord();
+		if (before) await store.ask(() => consul.session.renew(before));
+		const session = before ?? (await this.#newSession());
+		const load = this.#meter.look();
+		if (before && (await this.#isKnown(load))) return session;
+
+		const key = hostKeys(host.name).alive;
+		const state: HostState = { ...load, address: host.address };
+		const value = JSON.stringify(state);
+		const hold = () =>
+			store.ask(() => consul.kv.set({ key, value, acquire: session }));
+		if (!(await hold())) {
+			const other = await store.get<HostState>(key);
+			if (!other || other.value.address === host.address) {
+				// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
+				await store.commit([{ verb: "delete", key }]);
+			}
+			if (!(await hold())) {
+				await store.ask(() => consul.session.destroy(session));
+				throw new Error(
+					`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
+				);
+			}
+		}
+		this.#told = load;
+		return session;
+	}
+
+	async #newSession(): Promise<string> {
+		const { store, host } = this.#services;
 		const made = (await store.ask(() =>
-			consul.session.create({
+			store.consul.session.create({
 				name: `arpanet host ${host.name}`,
 				ttl: `${TTL_S}s`,
 				behavior: "delete",
@@ -63,43 +111,65 @@ async function beat(
 				checks: [], // the session's own time is the check: Consul's agent may be another host's
 			} as never),
 		)) as { ID: string };
-		session = made.ID;
+		return made.ID;
 	}
-	const id = session;
-	const load = (loadavg()[0] ?? 0) / host.cpus;
-	const state: HostState = { load, address: host.address };
-	const value = JSON.stringify(state);
-	const hold = () =>
-		store.ask(() => consul.kv.set({ key: keys.alive, value, acquire: id }));
-	if (await hold()) return session;
 
-	const other = await store.get<HostState>(keys.alive);
-	if (!other || other.value.address === host.address) {
-		// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
-		await store.commit([{ verb: "delete", key: keys.alive }]);
-		if (await hold()) return session;
+	/** Whether all gateways know that this host lives, and how busy it is: with many hosts every write wakes them all. */
+	async #isKnown(load: Load): Promise<boolean> {
+		const { cluster, host } = this.#services;
+		const told = this.#told;
+		const known = (await cluster.hosts.list()).some(
+			({ name, state }) => name === host.name && state,
+		);
+		return (
+			known &&
+			told !== undefined &&
+			(["load", "memory", "network"] as const).every(
+				(each) => Math.abs(load[each] - told[each]) < WORTH_TELLING,
+			)
+		);
 	}
-	await store.ask(() => consul.session.destroy(id));
-	throw new Error(
-		`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
-	);
-}
 
-/** Writes the record, keeping what an operator set. */
-async function write(
-	store: Services["store"],
-	key: string,
-	host: HostRecord,
-): Promise<void> {
-	const before: Entry<HostRecord> | undefined = await store.get(key);
-	const value: HostRecord = {
-		...host,
-		...(before?.value.drained ? { drained: true } : {}),
-	};
-	// a drain that comes in between must not be lost: then the next beat writes
-	await store.commit([
-		before
-			? { verb: "update", key, value, index: before.index }
-			: { verb: "create", key, value },
-	]);
+	/** Writes the record if it has changed, keeping what an operator set. */
+	async #writeRecord(): Promise<void> {
+		const { store, host } = this.#services;
+		const ofEngine = await this.#engineLabels();
+		const key = hostKeys(host.name).record;
+		const before: Entry<HostRecord> | undefined = await store.get(key);
+		const value: HostRecord = {
+			...host,
+			labels: { ...ofEngine, ...host.labels },
+			...(before?.value.drained ? { drained: true } : {}),
+		};
+		// every create relies on it: what is not written fails none
+		if (!before || !isDeepStrictEqual(before.value, value)) {
+			// a drain that comes in between must not be lost: then the next beat writes
+			await store.commit([
+				before
+					? { verb: "update", key, value, index: before.index }
+					: { verb: "create", key, value },
+			]);
+		}
+		this.#complete = ofEngine !== undefined;
+	}
+
+	/** What Swarm let constraints ask of an engine; undefined while it does not answer. */
+	async #engineLabels(): Promise<Record<string, string> | undefined> {
+		try {
+			const info = await this.#services.engine().info();
+			const own = (info.Labels ?? []).map((label) => {
+				const mark = label.indexOf("=");
+				return [label.slice(0, mark), label.slice(mark + 1)];
+			});
+			return {
+				storagedriver: info.Driver,
+				kernelversion: info.KernelVersion,
+				operatingsystem: info.OperatingSystem,
+				architecture: info.Architecture,
+				...Object.fromEntries(own),
+			};
+		} catch {
+			return undefined;
+		}
+	}
 }

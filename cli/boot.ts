@@ -90,13 +90,19 @@ export function real(config: Config): Outside {
 
 /** This host as the configuration or the machine itself names it. */
 export function hostOf(config: Config): HostRecord {
-	const { name, address = defaultAddress(), engine } = config.arpanet.host;
+	const {
+		name,
+		address = defaultAddress(),
+		engine,
+		labels,
+	} = config.arpanet.host;
 	return {
 		name,
 		address,
 		cpus: availableParallelism(),
 		memory: totalmem(),
 		...(engine ? { engine } : {}),
+		...(labels ? { labels } : {}),
 	};
 }
 

@@ -26,16 +26,22 @@ export async function listHosts(config: Config): Promise<string> {
 			"STATE",
 			"CONTAINERS",
 			"LOAD",
+			"MEMORY",
+			"NETWORK",
 			"CPUS",
 			"ENGINE",
+			"LABELS",
 		];
 		const rows = known.map((host) => {
-			const { name, address, state, cpus, engine } = host;
+			const { name, address, state, cpus, engine, labels } = host;
 			const here = records.filter(({ value }) => value.facts.host === name);
-			const load = state ? `${Math.round(state.load * 100)}%` : "-";
 			return [
-				...[name, address, stateOf(host), String(here.length), load],
+				...[name, address, stateOf(host), String(here.length)],
+				...[state?.load, state?.memory, state?.network].map(percent),
 				...[String(cpus), engine ?? "(its own gateway only)"],
+				Object.entries(labels ?? {})
+					.map(([label, value]) => `${label}=${value}`)
+					.join(" "),
 			];
 		});
 		return table([head, ...rows]).join("\n");
@@ -93,6 +99,10 @@ export async function removeHost(
 		]);
 		return `${name} is forgotten`;
 	});
+}
+
+function percent(share: number | undefined): string {
+	return share === undefined ? "-" : `${Math.round(share * 100)}%`;
 }
 
 function stateOf({ state, drained }: KnownHost): string {

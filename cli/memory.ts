@@ -4,7 +4,7 @@ import type {
 	NetworkCreate,
 	NetworkInspect,
 } from "../pipeline/docker.ts";
-import { Engine } from "../pipeline/engine.ts";
+import { Engine, type EngineInfo } from "../pipeline/engine.ts";
 import {
 	Conflict,
 	type Entry,
@@ -119,8 +119,8 @@ export class MemoryEngine extends Engine {
 		this.#networks.delete(ref);
 	}
 
-	override async info() {
-		return { Name: "try", ServerVersion: "0", ID: "try" };
+	override async info(): Promise<EngineInfo> {
+		throw new Error("an engine in memory has nothing to say of itself");
 	}
 
 	override async *events(): AsyncGenerator<EngineEvent> {}

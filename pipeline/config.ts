@@ -38,7 +38,12 @@ export interface ArpanetConfig {
 	/** The Docker Engine behind the gateway. */
 	engine: string;
 	consul: ConsulConfig;
-	host: { name: string; address?: string; engine?: string };
+	host: {
+		name: string;
+		address?: string;
+		engine?: string;
+		labels?: Record<string, string>;
+	};
 	/** Folder for what `arpanet up` notes of its own Consul; gone after a reboot is fine. */
 	stateDir: string;
 	/** Whoever comes from another host shows a certificate of this authority, and so do we. */
@@ -103,6 +108,8 @@ const ARPANET = {
 				address: { type: "string" },
 				/** Where the other hosts reach this one's engine. */
 				engine: { type: "string", pattern: "^tcp://.+:[0-9]+$" },
+				/** What constraints go by. */
+				labels: { type: "object", additionalProperties: { type: "string" } },
 			},
 		},
 		stateDir: { type: "string", pattern: "^/", default: "/run/arpanet" },

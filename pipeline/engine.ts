@@ -36,6 +36,21 @@ export function parseEngineUrl(url: string, tls?: Tls): EngineAddress {
 	);
 }
 
+/** What `GET /info` says of an engine, as far as it is read. */
+export interface EngineInfo {
+	ID: string;
+	Name: string;
+	ServerVersion: string;
+	/** `overlay2` */
+	Driver: string;
+	KernelVersion: string;
+	OperatingSystem: string;
+	/** `x86_64` */
+	Architecture: string;
+	/** `disk=ssd` */
+	Labels: string[] | null;
+}
+
 /** The few calls that plugins and the agent make to a Docker Engine themselves. */
 export class Engine {
 	readonly url: string;
@@ -128,7 +143,7 @@ export class Engine {
 	}
 
 	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */
-	async info(): Promise<{ Name: string; ServerVersion: string; ID: string }> {
+	async info(): Promise<EngineInfo> {
 		return (await this.#call("GET", "/info")) as never;
 	}
 

@@ -115,8 +115,9 @@ export class Hosts {
 
 	/** What only its record in Consul says of this host. */
 	#announced(name: string): Partial<KnownHost> {
-		const { drained, state, index } = this.#known?.get(name) ?? {};
+		const { drained, state, labels, index } = this.#known?.get(name) ?? {};
 		return {
+			...(labels && { labels }),
 			...(drained && { drained }),
 			...(state && { state }),
 			...(index !== undefined && { index }),

@@ -1,0 +1,297 @@
+import test, { type ExecutionContext } from "ava";
+import type { HostRecord } from "../../pipeline/state/hosts.ts";
+import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
+import { compose1, docker } from "../lab/clients.ts";
+import { loadImages } from "../lab/images.ts";
+import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { eventually } from "./stage.ts";
+
+let lab: Lab;
+let gateways: Arpanet[];
+
+/** What a host's powerstrip.yml says of it. */
+const LABELS: Record<string, Record<string, string>> = {
+	h1: { disk: "ssd", zone: "eu-1" },
+	h2: { disk: "hdd", zone: "eu-2" },
+	h3: { zone: "us-1" },
+};
+
+async function start(host: Host, placement = {}): Promise<Arpanet> {
+	return startArpanet(host, {
+		configure: ({ arpanet }) => {
+			arpanet.host.engine = `tcp://${host.address}:2377`;
+			arpanet.host.labels = LABELS[host.name];
+			const at = arpanet.plugins.indexOf("placement");
+			arpanet.plugins[at] = { placement };
+		},
+	});
+}
+
+test.before(async () => {
+	lab = await startLab({ hosts: 3 });
+	await loadImages(lab.hosts[0] as Host);
+	gateways = await Promise.all(lab.hosts.map((host) => start(host)));
+	await allAreKnown();
+});
+test.after.always(async () => {
+	await lab?.stop();
+});
+
+async function allAreKnown(): Promise<void> {
+	for (const gateway of gateways) {
+		await eventually(
+			() => docker(gateway, ["info"]),
+			({ stdout }) => stdout.includes("Hosts: 3"),
+			60,
+		);
+	}
+}
+
+/** Runs the docker CLI against one of the gateways, by its host's number. */
+function at(gateway: number, ...args: string[]) {
+	return docker(gateways[gateway - 1] as Arpanet, args);
+}
+
+/** Creates a container and says on which host it is, or what the user reads instead. */
+async function place(name: string, ...args: string[]): Promise<string> {
+	return placeAt(1, name, ...args);
+}
+
+async function placeAt(
+	gateway: number,
+	name: string,
+	...args: string[]
+): Promise<string> {
+	const { code, stderr } = await at(
+		gateway,
+		...["create", "--name", name, ...args, "busybox", "sleep", "100"],
+	);
+	return code === 0 ? hostOf(name) : stderr.trim();
+}
+
+async function hostOf(name: string): Promise<string> {
+	for (const host of lab.hosts) {
+		const { stdout } = await docker(host, [
+			"ps",
+			"-aq",
+			"-f",
+			`name=^${name}$`,
+		]);
+		if (stdout.trim()) return host.name;
+	}
+	return "nowhere";
+}
+
+async function removeAll(t: ExecutionContext, prefix: string): Promise<void> {
+	const { stdout } = await at(1, "ps", "-aq", "-f", `name=${prefix}`);
+	const ids = stdout.split("\n").filter(Boolean);
+	const { code, stderr } = await at(1, "rm", "-fv", ...ids);
+	t.is(code, 0, stderr);
+}
+
+test.serial(
+	"a host tells its labels, its engine's and how busy it is",
+	async (t) => {
+		const [{ consul }] = lab.hosts as [Host];
+		const answer = await fetch(`${consul}/v1/kv/arpanet/hosts/h1/record?raw`);
+		const { labels = {} } = (await answer.json()) as HostRecord;
+		t.like(labels, { disk: "ssd", zone: "eu-1", storagedriver: "overlay2" });
+		const state = await fetch(`${consul}/v1/kv/arpanet/hosts/h1/alive?raw`);
+		const { load, memory, network } = (await state.json()) as Record<
+			string,
+			number
+		>;
+		for (const share of [load, memory, network]) {
+			t.true(share !== undefined && share >= 0 && share <= 1);
+		}
+	},
+);
+
+for (const [expression, ...hosts] of [
+	["constraint:node==h2", "h2"],
+	["constraint:node!=h1", "h2", "h3"],
+	["constraint:disk==ssd", "h1"],
+	["constraint:disk!=ssd", "h2", "h3"],
+	["constraint:zone==eu-*", "h1", "h2"],
+	["constraint:zone==/^US-/", "refused"],
+	["constraint:zone==/(?i)^US-/", "h3"],
+	["constraint:storagedriver==overlay2", "h1", "h2", "h3"],
+	["constraint:disk==~hdd", "h2"],
+	["constraint:disk==~tape", "h1", "h2", "h3"],
+	["constraint:disk!=~ssd", "h2", "h3"],
+] as const) {
+	test.serial(`${expression} means ${hosts.join(" or ")}`, async (t) => {
+		const name = `c${Math.random().toString(36).slice(2)}`;
+		const place = await placeAt(2, name, "-e", expression, "-e", "A=b");
+		if (hosts[0] === "refused") {
+			t.regex(
+				place,
+				/no host can run c\w+: h2: constraint zone==\S+ is not met \(zone is eu-2\); h1: .*; h3: /,
+			);
+			return;
+		}
+		t.true((hosts as readonly string[]).includes(place), place);
+		const { stdout } = await at(3, "inspect", name);
+		const [{ Config }] = JSON.parse(stdout);
+		t.deepEqual(
+			Config.Env.filter((each: string) => !/^PATH=/.test(each)),
+			["A=b"],
+		);
+		t.is(
+			Config.Labels["com.docker.swarm.constraints"],
+			JSON.stringify([expression.slice("constraint:".length)]),
+		);
+		await removeAll(t, name);
+	});
+}
+
+test.serial("a constraint can be a label, or stand in Swarm's", async (t) => {
+	t.is(await place("l1", "--label", "constraint:node==h3"), "h3");
+	const swarm = 'com.docker.swarm.constraints=["zone==eu-*","node!=h1"]';
+	t.is(await place("l2", "--label", swarm), "h2");
+	t.regex(
+		await place("l3", "-e", "constraint:node=h1"),
+		/constraint "node=h1": write constraint:key==value/,
+	);
+	await removeAll(t, "l");
+});
+
+test.serial(
+	"an affinity goes by containers, their labels, and images",
+	async (t) => {
+		t.is(
+			await place(
+				"front",
+				"-e",
+				"constraint:node==h2",
+				"--label",
+				"tier=front",
+			),
+			"h2",
+		);
+		t.is(await place("a1", "-e", "affinity:container==front"), "h2");
+		t.is(await place("a2", "-e", "affinity:container==fr*"), "h2");
+		t.is(await place("a3", "-e", "affinity:tier==front"), "h2");
+		t.not(await place("a4", "-e", "affinity:tier!=front"), "h2");
+		t.not(await placeAt(2, "a5", "-e", "affinity:container!=front"), "h2");
+		t.is(await place("a6", "-e", "affinity:container==~front"), "h2");
+		t.true(/^h/.test(await place("a7", "-e", "affinity:container==~nobody")));
+		const { stdout: id } = await at(1, "inspect", "-f", "{{.Id}}", "front");
+		t.is(await place("a8", "-e", `affinity:container==${id.trim()}`), "h2");
+		const [, , third] = lab.hosts as [Host, Host, Host];
+		await docker(third, ["tag", "busybox", "only-here:1"]);
+		t.is(await place("a9", "-e", "affinity:image==only-here"), "h3");
+		t.is(await place("a10", "-e", "affinity:image==only-here:1"), "h3");
+		t.regex(
+			await place("a11", "-e", "affinity:container==nobody"),
+			/h1, h2, h3: affinity container==nobody is not met/,
+		);
+		const swarm = 'com.docker.swarm.affinities=["container==front"]';
+		t.is(await place("a12", "--label", swarm), "h2");
+		await removeAll(t, "a[0-9]");
+		await removeAll(t, "front");
+	},
+);
+
+test.serial(
+	"a fixed port is one container's on each host, stopped ones too",
+	async (t) => {
+		const places = await Promise.all(
+			[1, 2, 3].map((i) => placeAt(i, `p${i}`, "-p", "8080:80")),
+		);
+		t.deepEqual(places.sort(), ["h1", "h2", "h3"]);
+		t.regex(
+			await placeAt(2, "p4", "-p", "8080:80"),
+			/h\d: port 8080\/tcp is taken by p\d; h\d: port 8080\/tcp is taken by p\d; h\d: /,
+		);
+		t.regex(await placeAt(3, "p5", "-p", "8080:80/udp"), /^h/);
+		const free = await hostOf("p2");
+		await at(3, "rm", "p2");
+		t.is(await placeAt(1, "p6", "-p", "127.0.0.1:8080:80"), free);
+		await removeAll(t, "p[0-9]");
+	},
+);
+
+test.serial(
+	"what a container shares with another binds it to that one's host",
+	async (t) => {
+		t.is(await place("data", "-e", "constraint:node==h3", "-v", "/data"), "h3");
+		t.is(await place("s1", "--volumes-from", "data"), "h3");
+		t.is(await placeAt(2, "s2", "--network", "container:data"), "h3");
+		t.is(await placeAt(2, "s3", "--pid", "container:data"), "h3");
+		t.regex(
+			await place("s4", "--volumes-from", "data", "-e", "constraint:node==h1"),
+			/h1: data, whose volumes it uses, is on h3; h2, h3: |h1: data, whose volumes it uses, is on h3; h2: .*; h3: /,
+		);
+		await removeAll(t, "s[0-9]");
+		await removeAll(t, "data");
+	},
+);
+
+test.serial(
+	"a bind mount is of the host that was asked, unless the user names another",
+	async (t) => {
+		for (const i of [1, 2, 3]) {
+			t.is(await placeAt(i, `b${i}`, "-v", "/tmp:/tmp"), `h${i}`);
+		}
+		t.is(
+			await place("b4", "-v", "/tmp:/tmp", "-e", "constraint:node==h2"),
+			"h2",
+		);
+		t.regex(
+			await place("b5", "-v", "/tmp:/tmp", "-e", "constraint:disk==hdd"),
+			/h1: constraint disk==hdd is not met \(disk is ssd\); h2: bind mount \/tmp is a path of h1, whose gateway was asked; /,
+		);
+		t.not(
+			await place(
+				"b6",
+				"-v",
+				"/etc/localtime:/t:ro",
+				"-e",
+				"constraint:node!=h1",
+			),
+			"h1",
+		);
+		await removeAll(t, "b[0-9]");
+	},
+);
+
+test.serial("nobody reserves more than a host has", async (t) => {
+	t.regex(
+		await place("m1", "-m", "900g"),
+		/h1, h2, h3: 900 GiB of memory are asked for, and of its \d+(\.\d)? GiB 0 B are reserved/,
+	);
+	t.regex(
+		await place("m2", "--cpus", "1", "-e", "constraint:node==h1"),
+		/^h1$/,
+	);
+	await removeAll(t, "m[0-9]");
+});
+
+test.serial(
+	"copies that exclude each other are one to a host, and the next is refused with reasons",
+	async (t) => {
+		const text = [
+			"web:",
+			"  image: busybox",
+			"  command: sleep 100",
+			"  labels: {arpanet.exclusive: 'true'}",
+		].join("\n");
+		const options = { cwd: (lab.hosts[0] as Host).dataDir, input: text };
+		const { code, stderr } = await compose1(
+			gateways[1] as Arpanet,
+			["-f", "-", "-p", "excl", "up", "-d", "--scale", "web=4"],
+			options,
+		);
+		t.not(code, 0);
+		t.regex(
+			stderr,
+			/no host can run excl_web_\d: .*a copy of web is there, and arpanet.exclusive keeps copies apart/,
+		);
+		const places = await Promise.all(
+			[1, 2, 3, 4].map((i) => hostOf(`excl_web_${i}`)),
+		);
+		t.deepEqual(places.sort(), ["h1", "h2", "h3", "nowhere"]);
+		await removeAll(t, "excl_");
+	},
+);
