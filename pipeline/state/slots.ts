@@ -79,7 +79,8 @@ export class Slots {
 	readonly #names = new Map<string, Set<Known>>();
 	#round = 0;
 	#stop: (() => void) | undefined;
-	#first: Promise<void> | undefined;
+	/** The read with which a view begins. */
+	#reading: Promise<void> | undefined;
 
 	constructor(store: Store) {
 		this.#store = store;
@@ -115,18 +116,19 @@ export class Slots {
 	}
 
 	/**
-	 * Waits until there is something to go by. Without `follow` that is a read each time.
+	 * Waits until there is something to go by. Without `follow` that is a read for all who wait together.
 	 * @throws HttpError 503 when Consul does not answer
 	 */
 	async ready(): Promise<void> {
-		if (!this.#stop) return this.refresh();
-		this.#first ??= this.refresh();
+		this.#reading ??= this.refresh();
+		const reading = this.#reading;
 		try {
-			await this.#first;
+			await reading;
 		} catch (error) {
-			this.#first = undefined;
+			if (this.#reading === reading) this.#reading = undefined;
 			throw error;
 		}
+		if (!this.#stop && this.#reading === reading) this.#reading = undefined;
 	}
 
 	/** Reads all slots now. */
