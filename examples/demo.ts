@@ -47,9 +47,10 @@ const USAGE = `Usage: npm run demo [-- OPTION]
 Puts the shop of examples/shop up twice through arpanet, shows that each is a world of its own,
 and takes it down again. Leaves no trace.
 
-  --keep   leave it up, to play with
-  --down   take down what --keep, or a demo that was killed, has left up
-  --help   this text
+  --keep      leave it up, to play with
+  --down      take down what --keep, or a demo that was killed, has left up
+  --hosts N   the same over N Docker hosts (2 to 9) in network namespaces; --keep then stays until Ctrl-C
+  --help      this text
 `;
 const COPIES = 3;
 const VISITS = 30;
@@ -73,6 +74,7 @@ try {
 }
 
 async function main(args: string[]): Promise<number> {
+	const hosts = hostsIn(args);
 	const unknown = args.find(
 		(arg) => !["--keep", "--down", "--help", "-h"].includes(arg),
 	);
@@ -87,10 +89,23 @@ async function main(args: string[]): Promise<number> {
 			"Run it as root: sudo npm run demo",
 		);
 	}
+	if (hosts) {
+		const { performOverHosts } = await import("./demo/hosts.ts");
+		return performOverHosts(hosts, args.includes("--keep"), abort.signal);
+	}
 	const old = await readState();
 	if (args.includes("--down")) return bringDown(old);
 	await makeWay(old);
 	return perform(args.includes("--keep"));
+}
+
+/** Takes `--hosts N` out of the arguments. @throws Trouble for anything but a number of hosts */
+function hostsIn(args: string[]): number | undefined {
+	const at = args.indexOf("--hosts");
+	if (at < 0) return undefined;
+	const [, count = ""] = args.splice(at, 2);
+	if (/^[2-9]$/.test(count)) return Number(count);
+	throw new Trouble("--hosts wants a number from 2 to 9.", USAGE);
 }
 
 /** `--down`. */

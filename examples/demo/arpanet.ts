@@ -173,8 +173,8 @@ export function isOpen(url: string): Promise<boolean> {
 	});
 }
 
-/** A table without some of its columns, which would make it too wide for a terminal. */
-function without(text: string, columns: readonly string[]): string {
+/** What `arpanet ps` gives without some of its columns, which would make it too wide for a terminal. */
+export function without(text: string, columns: readonly string[]): string {
 	let cuts: [number, number][] = [];
 	const lines = text.trimEnd().split("\n");
 	return lines
@@ -183,7 +183,10 @@ function without(text: string, columns: readonly string[]): string {
 				const heads = [...line.matchAll(/\S+ */g)];
 				cuts = heads
 					.filter(([head]) => columns.includes(head.trim()))
-					.map(({ index, 0: head }) => [index, index + head.length]);
+					.map(({ index, 0: head }) => {
+						const end = index + head.length;
+						return [index, end < line.length ? end : Number.MAX_SAFE_INTEGER];
+					});
 			}
 			if (!line.startsWith(" ")) return line;
 			return cuts.reduceRight(

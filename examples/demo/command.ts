@@ -15,11 +15,15 @@ export interface Stage {
 	folder: string;
 	/** Ends what is under way, when the demo is told to stop. */
 	signal: AbortSignal;
+	/** Environment of a client, where the gateway wants to see a certificate. */
+	client?: Record<string, string>;
 }
 
 export interface CommandOptions {
 	/** What `DOCKER_HOST` is to be. */
 	docker?: string;
+	/** More of the environment. */
+	env?: Record<string, string> | undefined;
 	signal?: AbortSignal;
 	/** Milliseconds; 2 minutes unless told. */
 	timeout?: number;
@@ -43,7 +47,7 @@ export async function command(
 	if (signal?.aborted) throw new Interrupted();
 	const child = spawn(file.includes("/") ? file : findBinary(file), args, {
 		cwd: projectRoot,
-		env: environment(folder, options.docker),
+		env: { ...environment(folder, options.docker), ...options.env },
 		detached: true,
 		stdio: ["ignore", "pipe", "pipe"],
 	});

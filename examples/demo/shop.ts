@@ -17,9 +17,14 @@ export function composeArgs(project: string, ...args: string[]): string[] {
 	return ["-p", project, "-f", FIG, ...args];
 }
 
+/** Where Docker is: the engine itself, and the gateway in front of it or of many. */
+export type Docker = Pick<State, "engine" | "gateway">;
+
 /** A running container of the shop, as the engine itself knows it. */
 export interface Copy {
 	container: string;
+	/** Name of its host. */
+	host: string;
 	service: string;
 	hostname: string;
 	address: string;
@@ -63,6 +68,15 @@ export async function up(
 ): Promise<void> {
 	state.projects = [...(state.projects ?? []), project];
 	await writeState(state);
+	await create(stage, state, project);
+}
+
+/** The same, for nobody to take down later. */
+export async function create(
+	stage: Stage,
+	state: Docker,
+	project: string,
+): Promise<void> {
 	const output = await compose(stage, state, project, "up", "-d");
 	sayDone("Building", found(output, /^Successfully tagged (\S+):/gm));
 	sayDone("Creating", found(output, CREATING));
@@ -71,7 +85,7 @@ export async function up(
 /** Runs more copies of a service. */
 export async function scale(
 	stage: Stage,
-	state: State,
+	state: Docker,
 	project: string,
 	scaling: string,
 ): Promise<void> {
@@ -94,11 +108,11 @@ export async function webOf(
 
 /** A deployment's running containers. */
 export async function copiesOf(
-	{ folder, signal }: Stage,
-	{ engine }: State,
+	{ folder, signal, client }: Stage,
+	{ engine }: Docker,
 	project: string,
 ): Promise<Copy[]> {
-	const options = { docker: engine as string, signal };
+	const options = { docker: engine as string, signal, env: client };
 	const filter = `label=com.docker.compose.project=${project}`;
 	const { output } = await command(
 		folder,
@@ -109,6 +123,7 @@ export async function copiesOf(
 	const format = [
 		"{{.Name}}",
 		`{{index .Config.Labels "com.docker.compose.service"}}`,
+		`{{index .Config.Labels "arpanet.host"}}`,
 		"{{.Config.Hostname}}",
 		"{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
 	].join(" ");
@@ -119,23 +134,23 @@ export async function copiesOf(
 		.split("\n")
 		.filter(Boolean)
 		.map((line) => {
-			const [name = "", service = "", hostname = "", address = ""] =
+			const [name = "", service = "", host = "", hostname = "", address = ""] =
 				line.split(" ");
-			return { container: name.slice(1), service, hostname, address };
+			return { container: name.slice(1), service, host, hostname, address };
 		})
 		.sort((a, b) => (a.container < b.container ? -1 : 1));
 }
 
 /** Runs docker-compose through the gateway, showing the command. */
-async function compose(
-	{ folder, signal }: Stage,
-	{ gateway }: State,
+export async function compose(
+	{ folder, signal, client }: Stage,
+	{ gateway }: Docker,
 	project: string,
 	...args: string[]
 ): Promise<string> {
 	const all = composeArgs(project, ...args);
 	sayCommand(`docker-compose ${all.join(" ")}`);
-	const options = { docker: gateway as string, signal };
+	const options = { docker: gateway as string, signal, env: client };
 	const { output } = await command(folder, "docker-compose", all, options);
 	return output;
 }
