@@ -75,6 +75,8 @@ export class ClientConnection {
 	ended = false;
 	/** The client is gone. */
 	closed = false;
+	/** To be called when the request is answered. */
+	#passed: (() => void) | undefined;
 	#closing = false;
 	#partial: Buffer | null = null;
 
@@ -96,6 +98,7 @@ export class ClientConnection {
 		socket.on("close", () => {
 			this.closed = true;
 			this.exchange?.clientClosed();
+			this.#over();
 		});
 	}
 
@@ -113,18 +116,26 @@ export class ClientConnection {
 		if (!incoming) return;
 
 		const { head } = incoming;
+		const { router } = this.context;
+		this.#passed = router.passing(head.method, head.path);
 		const chains = this.context.chains(head.method, head.path);
 		if (chains) {
 			HookedExchange.start(this, incoming, chains);
 			return;
 		}
-		const route = this.context.router.route(head.method, head.target, null);
+		const route = router.route(head.method, head.target, null);
 		if (route instanceof EnginePool) Pass.start(this, incoming, route, null);
 		else HookedExchange.start(this, incoming, NO_HOOKS, route);
 	}
 
+	#over(): void {
+		this.#passed?.();
+		this.#passed = undefined;
+	}
+
 	/** The exchange is over. @param rest what the client has sent since */
 	next(keepAlive: boolean, rest: Buffer | null): void {
+		this.#over();
 		if (!keepAlive || this.#closing || (this.ended && !rest)) {
 			this.finish();
 			return;
@@ -157,8 +168,18 @@ export class ClientConnection {
 		}
 		const { head } = incoming;
 		const keepAlive = incoming.body.done && head.keepAlive;
-		const text = `${JSON.stringify(merged.body)}\n`;
-		this.socket.write(jsonAnswer(merged.status, text, keepAlive, head.method));
+		if ("bytes" in merged) {
+			const { status, bytes, headers } = merged;
+			this.socket.cork(); // head and body in one piece
+			this.socket.write(jsonHead(status, bytes.length, keepAlive, headers));
+			this.socket.write(bytes);
+			this.socket.uncork();
+		} else {
+			const text = `${JSON.stringify(merged.body)}\n`;
+			this.socket.write(
+				jsonAnswer(merged.status, text, keepAlive, head.method),
+			);
+		}
 		this.next(keepAlive, incoming.early);
 	}
 
@@ -195,6 +216,7 @@ export class ClientConnection {
 
 	/** Sends what is written, hangs up, and gives the client time to read it. */
 	finish(): void {
+		this.#over();
 		this.exchange = DISCARD;
 		const { socket } = this;
 		if (this.closed) return;
@@ -251,10 +273,29 @@ function jsonAnswer(
 	keepAlive: boolean,
 	method: string,
 ): string {
+	const head = jsonHead(status, Buffer.byteLength(body), keepAlive);
+	return method === "HEAD" ? head : head + body;
+}
+
+/** Lines of an engine's head that are of that one answer. */
+const OF_ONE = /^(content-|transfer-|connection$|date$)/i;
+
+/** @param headers an engine's, to be passed on, names and values in turn */
+function jsonHead(
+	status: number,
+	length: number,
+	keepAlive: boolean,
+	headers: readonly string[] = [],
+): string {
+	let lines = "";
+	for (let i = 0; i < headers.length; i += 2) {
+		const [name = "", value] = headers.slice(i, i + 2);
+		if (!OF_ONE.test(name)) lines += `${name}: ${value}\r\n`;
+	}
+	if (lines) lines += `Date: ${new Date().toUTCString()}\r\n`;
 	return (
 		`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\n` +
 		`Content-Type: application/json\r\n${keepAlive ? "" : "Connection: close\r\n"}` +
-		`Content-Length: ${Buffer.byteLength(body)}\r\n\r\n` +
-		(method === "HEAD" ? "" : body)
+		`${lines}Content-Length: ${length}\r\n\r\n`
 	);
 }

@@ -51,6 +51,16 @@ export interface EngineInfo {
 	Labels: string[] | null;
 }
 
+type Method = "GET" | "POST" | "DELETE";
+
+/** An engine's answer as it came. */
+export interface EngineAnswer {
+	status: number;
+	/** Names and values in turn, as they are spelt. */
+	headers: string[];
+	text: string;
+}
+
 /** The few calls that plugins and the agent make to a Docker Engine themselves. */
 export class Engine {
 	readonly url: string;
@@ -116,6 +126,16 @@ export class Engine {
 	/** The answer to any `GET` of the API that is JSON; undefined for a 404. @throws HttpError */
 	get<T>(path: string): Promise<T | undefined> {
 		return this.#find<T>(path);
+	}
+
+	/** The answer to any `GET`, whatever its status. @throws HttpError 502 when the engine does not answer */
+	async answer(path: string): Promise<EngineAnswer> {
+		const { status, headers, text } = await this.#ask("GET", path);
+		return {
+			status,
+			headers: headers.map(String), // undici gives raw heads as text, and its type does not say so
+			text,
+		};
 	}
 
 	/** `DELETE` of any path of the API. @throws HttpError */
@@ -197,19 +217,27 @@ export class Engine {
 		}
 	}
 
-	async #call(
-		method: "GET" | "POST" | "DELETE",
+	async #call(method: Method, path: string, body?: unknown): Promise<unknown> {
+		const { status, text } = await this.#ask(method, path, body);
+		const json = text ? JSON.parse(text) : undefined;
+		if (status >= 400) {
+			throw new HttpError(status, json?.message ?? `engine says ${status}`);
+		}
+		return json;
+	}
+
+	async #ask(
+		method: Method,
 		path: string,
 		body?: unknown,
-	): Promise<unknown> {
-		let status: number;
-		let text: string;
+	): Promise<{ status: number; headers: unknown[]; text: string }> {
 		try {
 			const answer = await this.#pool.request({
 				method,
 				path,
 				headersTimeout: TIMEOUT,
 				bodyTimeout: TIMEOUT,
+				responseHeaders: "raw",
 				...(body === undefined
 					? {}
 					: {
@@ -217,8 +245,11 @@ export class Engine {
 							headers: { "content-type": "application/json" },
 						}),
 			});
-			status = answer.statusCode;
-			text = await answer.body.text();
+			return {
+				status: answer.statusCode,
+				headers: answer.headers as never,
+				text: await answer.body.text(),
+			};
 		} catch (error) {
 			throw new HttpError(
 				502,
@@ -226,10 +257,5 @@ export class Engine {
 				{ cause: error },
 			);
 		}
-		const json = text ? JSON.parse(text) : undefined;
-		if (status >= 400) {
-			throw new HttpError(status, json?.message ?? `engine says ${status}`);
-		}
-		return json;
 	}
 }

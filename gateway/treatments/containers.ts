@@ -1,14 +1,22 @@
-import type { Answer, Engines } from "../engines.ts";
+import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
+import type { Views } from "../view/views.ts";
 import type { BringImage } from "./images.ts";
-import { mergedList, type Row } from "./treatment.ts";
+import { containerList } from "./list.ts";
+import type { Row } from "./treatment.ts";
 
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
+/** Of all requests the one that the gateway answers itself with one host, too. */
+export const LIST = /^\/containers\/json$/;
 const ID = /^[0-9a-f]{64}$/;
 
 /** `containers/…` and `exec/…`: a container's requests go to its host, and the list is of all. */
-export function containers(engines: Engines, bringImage: BringImage): Row[] {
+export function containers(
+	engines: Engines,
+	views: Views,
+	bringImage: BringImage,
+): Row[] {
 	const { cluster, local } = engines;
 	/** Where containers and execs are, by full id: that never changes. */
 	const hosts = new Map<string, string>();
@@ -49,7 +57,7 @@ export function containers(engines: Engines, bringImage: BringImage): Row[] {
 
 	return [
 		[/^POST$/, /^\/containers\/create$/, ({ body }) => create(body)],
-		[/^GET$/, /^\/containers\/json$/, mergedList(engines, mergeContainers)],
+		[/^GET$/, LIST, containerList(engines, views)],
 		[
 			/^/,
 			/^\/containers\/(?!prune$)([^/]+)(?:\/|$)/,
@@ -57,16 +65,4 @@ export function containers(engines: Engines, bringImage: BringImage): Row[] {
 		],
 		[/^/, /^\/exec\/([^/]+)\//, ({ ref }) => exec(ref)],
 	];
-}
-
-interface Created {
-	Created: number;
-}
-
-/** `GET /containers/json` of all hosts: newest first, `limit` over the whole. */
-function mergeContainers(answers: Answer[], query: URLSearchParams): unknown {
-	const rows = answers.flatMap(({ answer }) => answer as Created[]);
-	rows.sort((a, b) => b.Created - a.Created);
-	const limit = Number(query.get("limit"));
-	return limit > 0 ? rows.slice(0, limit) : rows;
 }

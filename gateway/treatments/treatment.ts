@@ -2,9 +2,15 @@ import { HttpError } from "../../pipeline/errors.ts";
 import type { Answer, Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 
-/** An answer that the gateway gives itself: a JSON body, or lines as they come. */
+/** An answer that the gateway gives itself: a JSON body, the bytes of one, or lines as they come. */
 export type Merged =
 	| { status: number; body: unknown }
+	| {
+			status: number;
+			bytes: Buffer;
+			/** An engine's own lines in the head of such an answer, names and values in turn. */
+			headers: readonly string[];
+	  }
 	| {
 			status: number;
 			/** @param signal the client is gone */

@@ -154,6 +154,9 @@ export async function processCgroup(cgroup: string): Promise<string> {
  */
 export async function killCgroup(cgroup: string): Promise<void> {
 	const folder = await processCgroup(cgroup);
+	for (const hierarchy of await hierarchies()) {
+		await thaw(join(hierarchy, cgroup));
+	}
 	const end = Date.now() + 20_000;
 	for (let empty = 0; empty < 2; ) {
 		const pids = await pidsBelow(folder);
@@ -169,6 +172,17 @@ export async function killCgroup(cgroup: string): Promise<void> {
 			);
 		if (pids.length > 0) await sleep(20);
 	}
+}
+
+/** A container that is paused is not killed before it goes on. */
+async function thaw(folder: string): Promise<void> {
+	for (const [file, text] of [
+		["freezer.state", "THAWED"], // cgroup v1
+		["cgroup.freeze", "0"],
+	] as const) {
+		await writeFile(join(folder, file), text, { flag: "r+" }).catch(() => {});
+	}
+	for (const inner of await subfolders(folder)) await thaw(inner);
 }
 
 async function pidsBelow(folder: string): Promise<number[]> {

@@ -1,0 +1,307 @@
+import type {
+	ContainerInspect,
+	ContainerSummary,
+	EngineEvent,
+} from "../../pipeline/docker.ts";
+import type { Engine } from "../../pipeline/engine.ts";
+import { Journal, type News } from "./journal.ts";
+import { type Row, rowsOf } from "./rows.ts";
+import { type State, statusAt, type Wording, wordingOf } from "./status.ts";
+
+/** A container as the list shows it, and what filters ask of it. */
+export interface Listed {
+	id: string;
+	/** Without their slashes. */
+	names: string[];
+	/** In nanoseconds, as text that sorts: `2026-11-23T19:29:28.123456789`. */
+	created: string;
+	running: boolean;
+	/** `running`, `exited`, … */
+	state: string;
+	labels: Record<string, string>;
+	/** Its text before and after what `Status` says. */
+	head: Buffer;
+	tail: Buffer;
+	status: Wording;
+}
+
+/** Milliseconds after which the engine is asked for its own list once more: not everything that changes is an event. */
+const TRUST_MS = 5_000;
+/** Inspections at once. */
+const AT_ONCE = 4;
+/** More containers than this are cheaper to read in one list. */
+const FEW = 20;
+/** How long a view rests that does not agree with its engine however often it reads: another clock, or other words. */
+const REST_MS = 60_000;
+const MAX_FAILURES = 10;
+/** What happens in and with containers and leaves the list as it was. */
+const HARMLESS =
+	/^(exec_|attach|detach|top|resize|export|copy|commit|archive-path|extract-to-dir|update|prune)/;
+
+/**
+ * The containers of one engine as its list shows them, for as long as that is proven to be so.
+ *
+ * What makes it exact:
+ * - Before each answer the engine is asked what has happened (`Journal`): every change that was answered before, through this gateway,
+ *   another, or the engine itself, is known. So whoever writes through one gateway and reads through another finds what he wrote, as at
+ *   one engine. There is no stream to fall behind or to break.
+ * - What an event speaks of is in doubt until it has been read again; while anything is in doubt, `rows` gives nothing and the engine answers itself.
+ *   It is read in the background, under the container's lock first (inspect) and from the list's own store then, because the engine
+ *   tells of a death before its list shows it.
+ * - What no event tells (a tag that BuildKit moves, networks of a container that does not run, a removal that fails) is found by
+ *   a look at the whole list when the last is older than `TRUST_MS`, at once for what is written through this gateway (`doubt`).
+ * - `Status` goes on by itself. Its words are made from the times in inspect, and are compared with the engine's own at every reading: where they
+ *   are not the same, the engine answers itself.
+ */
+export class HostView {
+	readonly #engine: Engine;
+	readonly #journal: Journal;
+	#known = new Map<string, Listed>();
+	#sorted: Listed[] | undefined;
+	/** Containers to read again. */
+	#doubtful = new Set<string>();
+	/** When the whole list was asked for; 0: it is to be asked for. */
+	#looked = 0;
+	#mistrusts = 0;
+	#refreshing = false;
+	#failures = 0;
+	#restUntil = 0;
+	#headers: string[] = [];
+	/** Writes under way that no event may tell of. */
+	#writes = 0;
+
+	constructor(engine: Engine) {
+		this.#engine = engine;
+		this.#journal = new Journal(engine, (news) => this.#apply(news));
+	}
+
+	/**
+	 * All containers, newest first, as the engine has them at a moment after this call; undefined if only the engine can say.
+	 *
+	 * @param version `/v1.41`, or nothing
+	 * @throws HttpError of an engine that does not answer, or does not take the version
+	 */
+	async rows(version: string): Promise<readonly Listed[] | undefined> {
+		if (performance.now() < this.#restUntil) return undefined;
+		const { answer } = await this.#journal.read(version);
+		if (this.#headers.length === 0) this.#headers = answer.headers;
+		if (!this.#speaks(version)) return undefined;
+		if (this.#certain) return this.last;
+		void this.#refresh();
+		return undefined;
+	}
+
+	/** All containers as they were when last read, newest first. */
+	get last(): readonly Listed[] {
+		this.#sorted ??= [...this.#known.values()].sort((a, b) =>
+			a.created < b.created ? 1 : -1,
+		);
+		return this.#sorted;
+	}
+
+	/** A container as last read. */
+	get(id: string): Listed | undefined {
+		return this.#known.get(id);
+	}
+
+	/** The engine's own lines in an answer's head: `Api-Version` and so on, names and values in turn. */
+	get headers(): readonly string[] {
+		return this.#headers;
+	}
+
+	/** Something is written of which no event may tell. @returns is to be called when it is answered */
+	doubt(): () => void {
+		this.#writes++;
+		return () => {
+			this.#writes--;
+			this.#mistrust();
+		};
+	}
+
+	get #certain(): boolean {
+		return (
+			!this.#refreshing &&
+			this.#writes === 0 &&
+			this.#doubtful.size === 0 &&
+			this.#trusted
+		);
+	}
+
+	/** Rows are the same in every version of the API up to 1.46; from then on they are known in the engine's own. */
+	#speaks(version: string): boolean {
+		const own = this.#headers[this.#headers.indexOf("Api-Version") + 1] ?? "";
+		if (version === "" || version === `/v${own}`) return true;
+		return Number(own.split(".")[1]) <= 46;
+	}
+
+	#apply({ events, unbroken }: News): void {
+		if (!unbroken) {
+			this.#doubtAll();
+		}
+		for (const event of events) this.#tell(event);
+	}
+
+	#tell({ Type, Action, Actor }: EngineEvent): void {
+		switch (Type) {
+			case "container":
+				if (HARMLESS.test(Action)) return;
+				this.#doubtful.add(Actor.ID);
+				// its links are names of other containers
+				if (/^(create|rename|destroy)$/.test(Action)) this.#mistrust();
+				return;
+			case "network":
+				if (Actor.Attributes.container)
+					this.#doubtful.add(Actor.Attributes.container);
+				return;
+			case "image":
+				this.#mistrust(); // a name may mean another image now
+				return;
+			case "volume":
+			case "builder":
+				return;
+			default:
+				this.#mistrust();
+		}
+	}
+
+	async #refresh(): Promise<void> {
+		if (this.#refreshing || this.#writes > 0) return;
+		this.#refreshing = true;
+		try {
+			if (!this.#trusted) await this.#look();
+			for (let i = 0; this.#doubtful.size > 0 && i < 2; i++) {
+				await this.#readDoubtful();
+			}
+			this.#failures = this.#doubtful.size > 0 ? this.#failures + 1 : 0;
+			if (this.#failures > MAX_FAILURES) {
+				this.#failures = 0;
+				this.#restUntil = performance.now() + REST_MS;
+			}
+		} catch {
+			this.#doubtAll(); // the engine does not answer: whoever asks will hear of it
+		} finally {
+			this.#refreshing = false;
+		}
+	}
+
+	#doubtAll(): void {
+		this.#mistrust();
+		for (const id of this.#known.keys()) this.#doubtful.add(id);
+	}
+
+	/** The whole list is to be looked at again, also if a look is under way. */
+	#mistrust(): void {
+		this.#looked = 0;
+		this.#mistrusts++;
+	}
+
+	get #trusted(): boolean {
+		return this.#looked > 0 && performance.now() - this.#looked < TRUST_MS;
+	}
+
+	/** Compares the engine's whole list with what is known: what differs is in doubt. */
+	async #look(): Promise<void> {
+		const looked = performance.now();
+		const mistrusts = this.#mistrusts;
+		const { rows, from, to } = await this.#list("");
+		const seen = new Set<string>();
+		for (const row of rows) {
+			const id = idIn(row);
+			seen.add(id);
+			const known = this.#known.get(id);
+			if (!known || !same(known, row) || !agrees(known.status, row, from, to)) {
+				this.#doubtful.add(id);
+			}
+		}
+		for (const id of this.#known.keys()) {
+			if (!seen.has(id)) this.#forget(id);
+		}
+		if (mistrusts === this.#mistrusts) this.#looked = looked;
+	}
+
+	async #readDoubtful(): Promise<void> {
+		const ids = [...this.#doubtful];
+		this.#doubtful = new Set();
+		const left = [...ids];
+		const found = new Map<string, ContainerInspect>();
+		const inspect = async () => {
+			for (let id = left.pop(); id !== undefined; id = left.pop()) {
+				const container = await this.#engine.inspectContainer(id);
+				if (container) found.set(id, container);
+				else this.#forget(id);
+			}
+		};
+		await Promise.all(Array.from({ length: AT_ONCE }, inspect));
+		if (found.size === 0) return;
+		const filters = JSON.stringify({ id: [...found.keys()] });
+		const { rows, from, to } = await this.#list(
+			found.size > FEW ? "" : `&filters=${encodeURIComponent(filters)}`,
+		);
+		for (const row of rows) {
+			const container = found.get(idIn(row));
+			if (!container) continue;
+			const listed = listedOf(row, container);
+			this.#known.set(listed.id, listed);
+			if (!agrees(listed.status, row, from, to)) this.#doubtful.add(listed.id);
+			found.delete(listed.id);
+		}
+		this.#sorted = undefined;
+		// inspected, and gone or not yet in the list
+		for (const id of found.keys()) this.#doubtful.add(id);
+	}
+
+	/** @returns the rows, and the times between which the engine made them */
+	async #list(
+		query: string,
+	): Promise<{ rows: Row[]; from: number; to: number }> {
+		const from = Date.now();
+		const { status, text } = await this.#engine.answer(
+			`/containers/json?all=1${query}`,
+		);
+		if (status !== 200) throw new Error(text);
+		return { rows: rowsOf(text), from, to: Date.now() };
+	}
+
+	#forget(id: string): void {
+		this.#known.delete(id);
+		this.#sorted = undefined;
+	}
+}
+
+function idIn({ head }: Row): string {
+	return /^\{"Id":"([0-9a-f]+)"/.exec(head)?.[1] ?? "";
+}
+
+function same({ head, tail }: Listed, row: Row): boolean {
+	return (
+		head.equals(Buffer.from(row.head)) && tail.equals(Buffer.from(row.tail))
+	);
+}
+
+function agrees(status: Wording, row: Row, from: number, to: number): boolean {
+	return (
+		row.status === statusAt(status, from) || row.status === statusAt(status, to)
+	);
+}
+
+function listedOf(row: Row, { Created, State }: ContainerInspect): Listed {
+	const text = row.head + row.status + row.tail;
+	const summary = JSON.parse(text) as ContainerSummary;
+	return {
+		id: summary.Id,
+		names: summary.Names.map((name) => name.slice(1)),
+		created: inNanoseconds(Created),
+		running: State.Running,
+		state: summary.State,
+		labels: summary.Labels ?? {},
+		head: Buffer.from(row.head),
+		tail: Buffer.from(row.tail),
+		status: wordingOf(State as unknown as State),
+	};
+}
+
+/** Go leaves zeros at the end of a fraction out: with them, times sort as text. */
+function inNanoseconds(time: string): string {
+	const [seconds = "", fraction = ""] = time.replace(/Z$/, "").split(".");
+	return `${seconds}.${fraction.padEnd(9, "0")}`;
+}
