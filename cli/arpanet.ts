@@ -97,6 +97,34 @@ host
 	});
 
 program
+	.command("plan")
+	.description(
+		"show where each container of a file would go and, for each host, why not",
+	)
+	.requiredOption("-f, --file <file>", "fig.yml or Compose file; - is stdin")
+	.option("-p, --project-name <name>", "the deployment's id, as for Compose")
+	.option(
+		"--scale <service=number>",
+		"copies of a service, as for Compose; can be given again",
+		(text: string, all: Record<string, number>) => {
+			const [service = "", number] = text.split("=");
+			return { ...all, [service]: Number(number) };
+		},
+		{},
+	)
+	.option("--json", "for programs: with the score of every host")
+	.addHelpText("after", example("arpanet plan -f fig.yml -p abc"))
+	.action(async ({ file, projectName, ...options }: PlanOptions) => {
+		const { plan } = await import("./plan.ts");
+		const { text, failed } = await plan(await config(), file, {
+			...(projectName ? { project: projectName } : {}),
+			...options,
+		});
+		print(text);
+		if (failed) process.exitCode = 1;
+	});
+
+program
 	.command("certs")
 	.description(
 		"make an authority, and certificates of it for hosts and clients",
@@ -151,6 +179,13 @@ program
 		const { check } = await import("./check.ts");
 		if (!(await check(configFile(), print))) process.exitCode = 1;
 	});
+
+interface PlanOptions {
+	file: string;
+	projectName?: string;
+	scale: Record<string, number>;
+	json?: boolean;
+}
 
 function role(
 	name: string,

@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from "ava";
 import type { HostRecord } from "../../pipeline/state/hosts.ts";
-import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
-import { compose1, docker } from "../lab/clients.ts";
+import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import { compose1, compose2, docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
 import { eventually } from "./stage.ts";
@@ -32,6 +32,18 @@ test.before(async () => {
 	await loadImages(lab.hosts[0] as Host);
 	gateways = await Promise.all(lab.hosts.map((host) => start(host)));
 	await allAreKnown();
+});
+test.afterEach.always((t) => {
+	if (t.passed) return;
+	for (const { log } of gateways ?? []) {
+		t.log(
+			log()
+				.split("\n")
+				.filter((line) => /"level":[45]0/.test(line))
+				.slice(-8)
+				.join("\n"),
+		);
+	}
 });
 test.after.always(async () => {
 	await lab?.stop();
@@ -293,5 +305,204 @@ test.serial(
 		);
 		t.deepEqual(places.sort(), ["h1", "h2", "h3", "nowhere"]);
 		await removeAll(t, "excl_");
+	},
+);
+
+test.serial(
+	"a plain docker run is placed as well, and handled through any gateway",
+	async (t) => {
+		const { stdout, stderr } = await at(
+			1,
+			"run",
+			"-d",
+			"-e",
+			"constraint:node==h3",
+			"busybox",
+			"sleep",
+			"100",
+		);
+		t.regex(stdout, /^[0-9a-f]{64}$/m, stderr);
+		const id = stdout.trim();
+		const { stdout: name } = await at(2, "inspect", "-f", "{{.Name}}", id);
+		t.is(await hostOf(name.trim().slice(1)), "h3");
+		t.is((await at(2, "exec", id, "echo", "hello")).stdout, "hello\n");
+		const all = await Promise.all(
+			Array.from({ length: 6 }, (_, i) => placeAt((i % 3) + 1, `plain${i}`)),
+		);
+		t.deepEqual([...new Set(all)].sort(), ["h1", "h2", "h3"]);
+		t.regex(
+			await place("plain0"),
+			/The container name "\/plain0" is already in use/,
+		);
+		t.is(
+			(await at(3, "run", "--rm", "busybox", "echo", "done")).stdout,
+			"done\n",
+		);
+		await removeAll(t, "plain");
+		t.is((await at(1, "rm", "-f", id)).code, 0);
+	},
+);
+
+test.serial(
+	"creates at once through all gateways: even, and no fixed port twice",
+	async (t) => {
+		const places = await Promise.all(
+			Array.from({ length: 30 }, (_, i) =>
+				create(i, `many_web_${i + 1}`, {
+					Image: "busybox",
+					HostConfig:
+						i < 9 ? { PortBindings: { "80/tcp": [{ HostPort: "9090" }] } } : {},
+				}),
+			),
+		);
+		const made = places.filter((place) => place.status === 201);
+		const refused = places.filter((place) => place.status === 409);
+		t.is(refused.length, 6);
+		for (const { message } of refused)
+			t.regex(message, /port 9090\/tcp is taken/);
+		t.is(made.length, 24);
+		const hosts = await Promise.all(
+			lab.hosts.map(async (host) => {
+				const { stdout } = await docker(host, [
+					"ps",
+					"-aq",
+					"-f",
+					"name=many_web",
+				]);
+				return stdout.split("\n").filter(Boolean).length;
+			}),
+		);
+		t.true(Math.max(...hosts) - Math.min(...hosts) <= 1, `${hosts}`);
+		const ports = await Promise.all(
+			lab.hosts.map(async (host) => {
+				const { stdout } = await docker(host, [
+					"ps",
+					"-aq",
+					"-f",
+					"name=many_web",
+				]);
+				const ids = stdout.split("\n").filter(Boolean);
+				const { stdout: bound } = await docker(host, [
+					"inspect",
+					"-f",
+					"{{.HostConfig.PortBindings}}",
+					...ids,
+				]);
+				return bound.split("9090").length - 1;
+			}),
+		);
+		t.deepEqual(ports, [1, 1, 1]);
+		await removeAll(t, "many_web");
+	},
+);
+
+/** Creates through one of the gateways without a client in between. */
+async function create(i: number, name: string, body: object) {
+	const { docker } = gateways[i % 3] as Arpanet;
+	const url = docker.replace("tcp:", "http:");
+	const answer = await fetch(`${url}/v1.41/containers/create?name=${name}`, {
+		method: "POST",
+		headers: { "content-type": "application/json" },
+		body: JSON.stringify(body),
+	});
+	const { message = "" } = (await answer.json()) as { message?: string };
+	return { status: answer.status, message };
+}
+
+for (const [client, project, file] of [
+	[compose1, "verone", "web: $"],
+	[compose2, "vertwo", "services: {web: $}"],
+] as const) {
+	test.serial(
+		`a container that ${client.name} makes anew takes over its fixed port, though every host has one`,
+		async (t) => {
+			for (const seconds of [100, 200]) {
+				const web = `{image: busybox, command: sleep ${seconds}, ports: ["7070:80"]}`;
+				const { code, stderr } = await client(
+					gateways[2] as Arpanet,
+					["-f", "-", "-p", project, "up", "-d", "-t", "1", "--scale", "web=3"],
+					{ input: file.replace("$", web) },
+				);
+				t.is(code, 0, stderr);
+			}
+			const places = await Promise.all(
+				[1, 2, 3].map((i) =>
+					hostOf([project, "web", i].join(client === compose1 ? "_" : "-")),
+				),
+			);
+			t.deepEqual(places.sort(), ["h1", "h2", "h3"]);
+			await removeAll(t, project);
+		},
+	);
+}
+
+test.serial(
+	"arpanet plan says where all goes and why not elsewhere; up then does just that",
+	async (t) => {
+		const [host] = lab.hosts as [Host];
+		const file = [
+			"db: {image: busybox, command: sleep 100, environment: ['constraint:disk==hdd']}",
+			"web: {image: busybox, command: sleep 100, links: [db], ports: ['6060:80']}",
+			"side: {image: busybox, command: sleep 100, net: 'container:web'}",
+		].join("\n");
+		const plan = (...args: string[]) =>
+			host.exec(
+				process.execPath,
+				[
+					arpanetProgram,
+					"plan",
+					"-c",
+					gateways[0]?.config ?? "",
+					"-f",
+					"-",
+					"-p",
+					"plan",
+					...args,
+				],
+				{ input: file },
+			);
+		const shown = await plan("--scale", "web=4");
+		t.is(shown.code, 1, shown.stderr);
+		t.regex(
+			shown.stdout,
+			/^plan_db_1 +h2 +h1: constraint disk==hdd is not met \(disk is ssd\)$/m,
+		);
+		t.regex(
+			shown.stdout,
+			/^plan_web_4 +none +h\d: port 6060\/tcp is taken by plan_web_\d$/m,
+		);
+		t.regex(shown.stdout, /web_1, whose namespace it shares, is on h\d$/m);
+		const { stdout } = await plan("--json", "--scale", "web=2");
+		const plans = JSON.parse(stdout) as { container: string; host: string }[];
+		const up = await compose1(
+			gateways[0] as Arpanet,
+			["-f", "-", "-p", "plan", "up", "-d", "--scale", "web=2"],
+			{ input: file },
+		);
+		t.is(up.code, 0, up.stderr);
+		for (const { container, host } of plans)
+			t.is(await hostOf(container), host, container);
+		t.regex((await plan()).stdout, /^plan_db_1 +h2 +\(is there already\)$/m);
+		await removeAll(t, "plan_");
+	},
+);
+
+test.serial(
+	"other strategies: binpack fills one host, random takes any",
+	async (t) => {
+		const [, second, third] = lab.hosts as [Host, Host, Host];
+		await Promise.all(gateways.slice(1).map((gateway) => gateway.stop()));
+		gateways = [
+			gateways[0] as Arpanet,
+			await start(second, { strategy: "binpack" }),
+			await start(third, { strategy: "random" }),
+		];
+		await allAreKnown();
+		t.is(await place("first", "-e", "constraint:node==h3", "-m", "64m"), "h3");
+		for (let i = 0; i < 4; i++) t.is(await placeAt(2, `bin${i}`), "h3");
+		const seen = new Set<string>();
+		for (let i = 0; i < 30 && seen.size < 3; i++)
+			seen.add(await placeAt(3, `ran${i}`));
+		t.is(seen.size, 3);
 	},
 );

@@ -1,0 +1,336 @@
+import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import { text as readAll } from "node:stream/consumers";
+import { parse } from "yaml";
+import type { ContainerCreate } from "../pipeline/docker.ts";
+
+/** A container that a file asks for, as a client would create it. */
+export interface Planned {
+	name: string;
+	body: ContainerCreate;
+}
+
+export interface FileOptions {
+	/** `-p`: the deployment's id. */
+	project?: string;
+	/** Copies of a service, over what the file says. */
+	scale?: Record<string, number>;
+}
+
+type Dictionary = Record<string, unknown>;
+
+interface Project {
+	name: string;
+	folder: string;
+	/** fig.yml has services at its top and nothing else. */
+	fig: boolean;
+	services: Record<string, Dictionary>;
+	volumes: Dictionary;
+	networks: Dictionary;
+	scale: Record<string, number>;
+}
+
+/**
+ * The containers of a fig.yml or Compose file, each after those that it needs, with that of a service which placement
+ * goes by. Compose itself is not asked.
+ * @param file path; `-` is standard input
+ * @throws Error naming the service and what is wrong
+ */
+export async function readComposeFile(
+	file: string,
+	{ project, scale = {} }: FileOptions = {},
+): Promise<Planned[]> {
+	const folder = file === "-" ? process.cwd() : dirname(resolve(file));
+	const text = file === "-" ? await readAll(process.stdin) : await read(file);
+	const variables = { ...(await dotEnv(folder)), ...process.env };
+	const root = interpolated(parse(text, { merge: true }), variables);
+	if (!isDictionary(root)) {
+		throw new Error(
+			`${file} is no fig.yml or Compose file: it has no services`,
+		);
+	}
+	const fig = !isDictionary(root.services);
+	const named = project ?? variables.COMPOSE_PROJECT_NAME ?? root.name;
+	return containersOf({
+		name: String(named ?? basename(folder).toLowerCase()).replaceAll(
+			/[^-_a-z0-9]/g,
+			"",
+		),
+		folder,
+		fig,
+		services: (fig ? root : root.services) as Record<string, Dictionary>,
+		volumes: dictionary(fig ? {} : root.volumes),
+		networks: dictionary(fig ? {} : root.networks),
+		scale,
+	});
+}
+
+async function read(file: string): Promise<string> {
+	return readFile(file, "utf8");
+}
+
+function containersOf(project: Project): Planned[] {
+	const planned: Planned[] = [];
+	const seen = new Set<string>();
+	const visit = (service: string) => {
+		if (seen.has(service)) return;
+		seen.add(service);
+		const settings = project.services[service];
+		if (!isDictionary(settings)) {
+			throw new Error(`the file has no service ${service}`);
+		}
+		if (settings.extends) {
+			throw new Error(
+				`service ${service} extends another, which is not followed here; pipe the output of docker-compose config to arpanet plan -f -`,
+			);
+		}
+		if (list(settings.profiles).length > 0) return; // not started unless asked for
+		for (const other of needs(settings, project)) visit(other);
+		for (let i = 1; i <= copies(service, settings, project); i++) {
+			planned.push(container(service, i, settings, project));
+		}
+	};
+	for (const service of Object.keys(project.services)) visit(service);
+	return planned;
+}
+
+/** The services whose containers must be there first. */
+function needs(settings: Dictionary, { services }: Project): string[] {
+	const links = list(settings.links).map((link) => link.split(":")[0] ?? "");
+	const dependsOn = isDictionary(settings.depends_on)
+		? Object.keys(settings.depends_on)
+		: list(settings.depends_on);
+	const shared = [
+		...list(settings.volumes_from).map((from) => from.split(":")[0] ?? ""),
+		...MODES.map(([key]) => String(settings[key] ?? "").split(":")[1] ?? ""),
+	];
+	return [...dependsOn, ...links, ...shared].filter((name) => name in services);
+}
+
+function copies(
+	service: string,
+	settings: Dictionary,
+	{ scale }: Project,
+): number {
+	const { replicas } = dictionary(settings.deploy);
+	return Number(scale[service] ?? replicas ?? settings.scale ?? 1);
+}
+
+/** Settings that may name another container's namespace, and what the API calls them. */
+const MODES = [
+	["network_mode", "NetworkMode"],
+	["net", "NetworkMode"],
+	["pid", "PidMode"],
+	["ipc", "IpcMode"],
+] as const;
+
+function container(
+	service: string,
+	number: number,
+	settings: Dictionary,
+	project: Project,
+): Planned {
+	const { memory, memoryReservation, cpus } = resources(settings);
+	const HostConfig: Dictionary = {
+		Binds: list(settings.volumes, true)
+			.map((volume) => mounted(volume, project))
+			.filter((bind) => bind !== undefined),
+		PortBindings: Object.fromEntries(list(settings.ports, true).flatMap(ports)),
+		VolumesFrom: list(settings.volumes_from).map((from) =>
+			containerName(from.replace(/^container:/, ""), project),
+		),
+		Memory: memory,
+		MemoryReservation: memoryReservation,
+		NanoCpus: cpus * 1e9,
+		CpuQuota: Number(settings.cpu_quota ?? 0),
+	};
+	for (const [key, mode] of MODES) {
+		const value = settings[key];
+		if (typeof value !== "string") continue;
+		HostConfig[mode] = value.replace(
+			/^(service|container):(.*)$/,
+			(_, _kind, name) => `container:${containerName(name, project)}`,
+		);
+	}
+	const network = foreignNetwork(settings, project);
+	if (network) HostConfig.NetworkMode ??= network;
+	return {
+		name: String(settings.container_name ?? nameOf(service, number, project)),
+		body: {
+			Image: settings.image ?? `${project.name}_${service}`,
+			Env: pairs(settings.environment),
+			Labels: {
+				...Object.fromEntries(
+					pairs(settings.labels).map((pair) => split(pair, "=")),
+				),
+				"com.docker.compose.project": project.name,
+				"com.docker.compose.service": service,
+				"com.docker.compose.container-number": String(number),
+			},
+			HostConfig,
+		},
+	};
+}
+
+/** fig and Compose 1 join names by `_`, Compose v2 by `-`. */
+function nameOf(service: string, number: number, { name, fig }: Project) {
+	return [name, service, number].join(fig ? "_" : "-");
+}
+
+/** The container that is meant by a service's name, or by its own. */
+function containerName(ref: string, project: Project): string {
+	const name = ref.split(":")[0] as string;
+	const settings = project.services[name];
+	if (!settings) return name;
+	return String(settings.container_name ?? nameOf(name, 1, project));
+}
+
+/** A network that the file does not make itself. */
+function foreignNetwork(
+	settings: Dictionary,
+	{ networks }: Project,
+): string | undefined {
+	const joined = isDictionary(settings.networks)
+		? Object.keys(settings.networks)
+		: list(settings.networks);
+	for (const network of joined) {
+		const { external, name } = dictionary(networks[network]);
+		if (external) return String(name ?? dictionary(external).name ?? network);
+	}
+	return undefined;
+}
+
+/** `./src:/app` or `{type, source}` as a bind of the API; undefined for what has neither path nor name. */
+function mounted(volume: unknown, project: Project): string | undefined {
+	const long = isDictionary(volume);
+	const [source, target, mode] = long
+		? [volume.source, volume.target]
+		: String(volume).split(":");
+	if (!source || !target || (long && volume.type === "tmpfs")) return undefined;
+	const rest = [target, mode].filter(Boolean).join(":");
+	return `${sourceOf(String(source), project)}:${rest}`;
+}
+
+function sourceOf(source: string, { fig, folder, name, volumes }: Project) {
+	if (source.startsWith("~")) return join(homedir(), source.slice(1));
+	if (/^[./]/.test(source)) return resolve(folder, source);
+	const { name: own, external } = dictionary(volumes[source]);
+	if (own) return String(own);
+	return fig || external ? source : `${name}_${source}`;
+}
+
+/** `127.0.0.1:8080:80/udp` or `{published, target}` as port bindings of the API. */
+function ports(
+	port: unknown,
+): [string, { HostIp: string; HostPort: string }[]][] {
+	if (isDictionary(port)) {
+		const { target, published = "", protocol = "tcp", host_ip = "" } = port;
+		const HostPort = String(published);
+		return [[`${target}/${protocol}`, [{ HostIp: String(host_ip), HostPort }]]];
+	}
+	const [address = "", protocol = "tcp"] = String(port).split("/");
+	const parts = address.split(":");
+	const inside = range(parts.pop() ?? "");
+	const outside = range(parts.pop() ?? "");
+	const HostIp = parts.join(":");
+	return inside.map((target, i) => {
+		// one port of the container on any of several is no fixed one
+		const fixed = inside.length === outside.length;
+		const HostPort = fixed ? String(outside[i]) : "";
+		return [`${target}/${protocol}`, [{ HostIp, HostPort }]];
+	});
+}
+
+function range(text: string): number[] {
+	if (!text) return [];
+	const [first = 0, last = first] = text.split("-").map(Number);
+	return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+}
+
+function resources(settings: Dictionary) {
+	const { limits, reservations } = dictionary(
+		dictionary(settings.deploy).resources,
+	);
+	const { memory, cpus } = dictionary(limits);
+	return {
+		memory: bytes(settings.mem_limit ?? memory),
+		memoryReservation: bytes(
+			settings.mem_reservation ?? dictionary(reservations).memory,
+		),
+		cpus: Number(settings.cpus ?? cpus ?? 0),
+	};
+}
+
+/** `1.5g` as bytes. */
+function bytes(size: unknown): number {
+	const [, number, unit = ""] =
+		/^([\d.]+)\s*([kmgt]?)/i.exec(String(size ?? 0)) ?? [];
+	const power = " kmgt".indexOf(unit.toLowerCase());
+	return Math.round(Number(number ?? 0) * 1024 ** Math.max(0, power));
+}
+
+/** What a file gives as a list or as a mapping, as `key=value`. */
+function pairs(value: unknown): string[] {
+	if (!isDictionary(value)) return list(value);
+	return Object.entries(value).map(([key, each]) => `${key}=${each ?? ""}`);
+}
+
+/** As it is in the API: what stands before the first separator, and the rest. */
+function split(pair: string, separator: string): [string, string] {
+	const mark = pair.indexOf(separator);
+	return mark < 0 ? [pair, ""] : [pair.slice(0, mark), pair.slice(mark + 1)];
+}
+
+function list(value: unknown): string[];
+function list(value: unknown, asIs: true): unknown[];
+function list(value: unknown, asIs = false): unknown[] {
+	const all = Array.isArray(value) ? value : value ? [value] : [];
+	return asIs ? all : all.map(String);
+}
+
+function isDictionary(value: unknown): value is Dictionary {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function dictionary(value: unknown): Dictionary {
+	return isDictionary(value) ? value : {};
+}
+
+async function dotEnv(folder: string): Promise<Record<string, string>> {
+	const text = await readFile(join(folder, ".env"), "utf8").catch(() => "");
+	return Object.fromEntries(
+		text
+			.split("\n")
+			.filter((line) => /^\s*[a-z_]\w*=/i.test(line))
+			.map((line) => split(line.trim(), "=")),
+	);
+}
+
+/** `$NAME`, `${NAME}`, `${NAME:-default}` and `$$` in every text of a file. */
+function interpolated(
+	value: unknown,
+	variables: Record<string, string | undefined>,
+): unknown {
+	if (typeof value === "string") {
+		return value.replaceAll(
+			/\$(?:(\$)|(\w+)|\{(\w+)(?:(:?)-([^}]*))?[^}]*\})/g,
+			(_, dollar, plain, braced, colon, otherwise) => {
+				if (dollar) return "$";
+				const found = variables[plain ?? braced];
+				const missing = colon ? !found : found === undefined;
+				return missing ? (otherwise ?? "") : found;
+			},
+		);
+	}
+	if (Array.isArray(value)) {
+		return value.map((each) => interpolated(each, variables));
+	}
+	if (!isDictionary(value)) return value;
+	return Object.fromEntries(
+		Object.entries(value).map(([key, each]) => [
+			key,
+			interpolated(each, variables),
+		]),
+	);
+}
