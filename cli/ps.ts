@@ -26,7 +26,7 @@ export async function ps(config: Config, json: boolean): Promise<string> {
 		return cluster.map(drawn).join("\n\n") + note;
 	} finally {
 		store.close();
-		await engine.close();
+		engine.close();
 	}
 }
 

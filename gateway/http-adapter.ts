@@ -1,5 +1,5 @@
-import { Pool } from "undici";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
+import { HttpClient } from "../pipeline/http-client.ts";
 import type {
 	Adapter,
 	HookHeaders,
@@ -18,7 +18,8 @@ const CONNECTIONS = 128;
 export class HttpAdapter implements Adapter {
 	readonly #title: string;
 	readonly #path: string;
-	readonly #pool: Pool;
+	readonly #client: HttpClient;
+	readonly #timeout: number;
 
 	/**
 	 * @param name as in powerstrip.yml
@@ -30,17 +31,17 @@ export class HttpAdapter implements Adapter {
 		url: string,
 		{ hookTimeout, tls }: { hookTimeout: number; tls?: Tls | undefined },
 	) {
-		const { origin, pathname, search } = new URL(url);
+		const { protocol, hostname, port, pathname, search } = new URL(url);
+		const secure = protocol === "https:";
 		this.#title = `adapter ${name} (${url})`;
 		this.#path = pathname + search;
-		this.#pool = new Pool(origin, {
-			connections: CONNECTIONS,
-			pipelining: 1,
-			connectTimeout: hookTimeout,
-			connect: { ...tls },
-			headersTimeout: hookTimeout,
-			bodyTimeout: hookTimeout,
-		});
+		this.#timeout = hookTimeout;
+		const host = hostname.replace(/[[\]]/g, ""); // of an IPv6 address
+		const origin = { host, port: Number(port) || (secure ? 443 : 80) };
+		this.#client = new HttpClient(
+			secure ? { ...origin, tls: tls ?? {} } : origin,
+			CONNECTIONS,
+		);
 	}
 
 	/** @throws HttpError what the adapter said; AdapterFailure when it said nothing */
@@ -53,9 +54,9 @@ export class HttpAdapter implements Adapter {
 		return this.#post(hook, headers) as Promise<PostHookAnswer>;
 	}
 
-	/** Lets running hooks finish and closes its connections. */
-	close(): Promise<void> {
-		return this.#pool.close();
+	/** Ends its connections. */
+	close(): void {
+		this.#client.close();
 	}
 
 	async #post(
@@ -65,14 +66,13 @@ export class HttpAdapter implements Adapter {
 		let status: number;
 		let text: string;
 		try {
-			const answer = await this.#pool.request({
+			({ status, text } = await this.#client.ask({
 				method: "POST",
 				path: this.#path,
 				headers: { "content-type": "application/json", ...headers },
 				body: JSON.stringify(hook),
-			});
-			status = answer.statusCode;
-			text = await answer.body.text();
+				timeout: this.#timeout,
+			}));
 		} catch (error) {
 			throw new AdapterFailure(
 				502,

@@ -1,5 +1,5 @@
 import { createInterface } from "node:readline";
-import { Pool } from "undici";
+import { text as textOf } from "node:stream/consumers";
 import type {
 	ContainerInspect,
 	ContainerSummary,
@@ -8,6 +8,7 @@ import type {
 	NetworkInspect,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
+import { HttpClient } from "./http-client.ts";
 import type { Tls } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
@@ -64,21 +65,12 @@ export interface EngineAnswer {
 /** The few calls that plugins and the agent make to a Docker Engine themselves. */
 export class Engine {
 	readonly url: string;
-	readonly #pool: Pool;
+	readonly #client: HttpClient;
 
 	/** @param url `unix:///var/run/docker.sock` or `tcp://host:port` */
 	constructor(url: string, tls?: Tls) {
 		this.url = url;
-		const address = parseEngineUrl(url, tls);
-		this.#pool =
-			"socketPath" in address
-				? new Pool("http://docker", { socketPath: address.socketPath })
-				: new Pool(
-						`${tls ? "https" : "http"}://${address.host}:${address.port}`,
-						{
-							connect: { ...tls },
-						},
-					);
+		this.#client = new HttpClient(parseEngineUrl(url, tls));
 	}
 
 	/** A container by id, unique id prefix or name; undefined if there is none. */
@@ -129,13 +121,8 @@ export class Engine {
 	}
 
 	/** The answer to any `GET`, whatever its status. @throws HttpError 502 when the engine does not answer */
-	async answer(path: string): Promise<EngineAnswer> {
-		const { status, headers, text } = await this.#ask("GET", path);
-		return {
-			status,
-			headers: headers.map(String), // undici gives raw heads as text, and its type does not say so
-			text,
-		};
+	answer(path: string): Promise<EngineAnswer> {
+		return this.#ask("GET", path);
 	}
 
 	/** `DELETE` of any path of the API. @throws HttpError */
@@ -145,21 +132,20 @@ export class Engine {
 
 	/** Copies an image from another engine, streamed. @throws HttpError */
 	async copyImage(name: string, from: Engine): Promise<void> {
-		const saved = await from.#pool.request({
+		const saved = await from.#client.send({
 			method: "GET",
 			path: `/images/${encodeURIComponent(name)}/get`,
-			bodyTimeout: 0,
 		});
-		const loaded = await this.#pool.request({
+		if (saved.status >= 300) {
+			throw new HttpError(saved.status, await textOf(saved.body));
+		}
+		const { status, text } = await this.#client.ask({
 			method: "POST",
 			path: "/images/load?quiet=1",
 			headers: { "content-type": "application/x-tar" },
 			body: saved.body,
-			headersTimeout: 0,
-			bodyTimeout: 0,
 		});
-		const text = await loaded.body.text();
-		if (loaded.statusCode >= 300) throw new HttpError(loaded.statusCode, text);
+		if (status >= 300) throw new HttpError(status, text);
 	}
 
 	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */
@@ -191,21 +177,21 @@ export class Engine {
 		signal: AbortSignal,
 		ready = () => {},
 	): AsyncGenerator<string> {
-		const { body } = await this.#pool.request({
+		const { body } = await this.#client.send({
 			method: "GET",
 			path,
 			signal,
-			headersTimeout: TIMEOUT,
-			bodyTimeout: 0,
+			timeout: TIMEOUT,
 		});
+		body.setTimeout(0); // from now on silence is news as well
 		ready();
 		for await (const line of createInterface({ input: body })) {
 			if (line) yield line;
 		}
 	}
 
-	close(): Promise<void> {
-		return this.#pool.destroy();
+	close(): void {
+		this.#client.close();
 	}
 
 	async #find<T>(path: string): Promise<T | undefined> {
@@ -230,14 +216,12 @@ export class Engine {
 		method: Method,
 		path: string,
 		body?: unknown,
-	): Promise<{ status: number; headers: unknown[]; text: string }> {
+	): Promise<EngineAnswer> {
 		try {
-			const answer = await this.#pool.request({
+			return await this.#client.ask({
 				method,
 				path,
-				headersTimeout: TIMEOUT,
-				bodyTimeout: TIMEOUT,
-				responseHeaders: "raw",
+				timeout: TIMEOUT,
 				...(body === undefined
 					? {}
 					: {
@@ -245,11 +229,6 @@ export class Engine {
 							headers: { "content-type": "application/json" },
 						}),
 			});
-			return {
-				status: answer.statusCode,
-				headers: answer.headers as never,
-				text: await answer.body.text(),
-			};
 		} catch (error) {
 			throw new HttpError(
 				502,

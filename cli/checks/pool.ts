@@ -51,7 +51,7 @@ async function ownSubnets(config: Config): Promise<Set<string> | undefined> {
 	} catch {
 		return undefined; // that the engine does not answer another line says
 	} finally {
-		await engine.close();
+		engine.close();
 	}
 }
 

@@ -45,7 +45,7 @@ export class Stage {
 	}
 
 	async stop(): Promise<void> {
-		await this.engine.close();
+		this.engine.close();
 		await this.lab.stop();
 	}
 

@@ -1,0 +1,124 @@
+import {
+	type Agent,
+	Agent as HttpAgent,
+	type IncomingMessage,
+	request as requestHttp,
+} from "node:http";
+import { Agent as HttpsAgent, request as requestHttps } from "node:https";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import type { Tls } from "./tls.ts";
+
+/** Where a server listens; with `tls`, over TLS. */
+export type Origin =
+	| { socketPath: string }
+	| { host: string; port: number; tls?: Partial<Tls> | undefined };
+
+export interface Request {
+	method: string;
+	/** With its query. */
+	path: string;
+	headers?: Record<string, string>;
+	body?: string | Readable;
+	/** Milliseconds without a byte after which the request fails; 0 or none: never. */
+	timeout?: number;
+	signal?: AbortSignal;
+}
+
+export interface Reply {
+	status: number;
+	/** Names and values in turn, as they are spelt. */
+	headers: string[];
+	/** To be read to its end, or destroyed. */
+	body: IncomingMessage;
+}
+
+/** An idle connection is closed after so many milliseconds: sooner than servers do, which are content with 5 s. */
+const IDLE = 4_000;
+
+/** Requests to one server over connections that are kept. */
+export class HttpClient {
+	readonly #agent: Agent;
+	readonly #request: typeof requestHttp;
+	readonly #where: Origin;
+
+	/** @param maxSockets more requests than this at once wait for each other */
+	constructor(origin: Origin, maxSockets = Number.POSITIVE_INFINITY) {
+		const secure = "tls" in origin && origin.tls !== undefined;
+		const options = { keepAlive: true, noDelay: true, maxSockets };
+		this.#agent = secure
+			? new HttpsAgent({ ...options, timeout: IDLE, ...origin.tls })
+			: new HttpAgent({ ...options, timeout: IDLE });
+		this.#request = secure ? requestHttps : requestHttp;
+		this.#where = origin;
+	}
+
+	/**
+	 * Resolves with the head of the answer.
+	 * @throws Error with Node's code (`ECONNREFUSED`, …) when there is none
+	 */
+	async send(request: Request): Promise<Reply> {
+		try {
+			return await this.#once(request);
+		} catch (error) {
+			const { method, signal } = request;
+			// the server may have closed a kept connection just then; RFC 9110, 9.2.2 says what may be asked twice
+			const again = error instanceof Stale && method === "GET";
+			if (!again || signal?.aborted) throw causeOf(error);
+		}
+		return this.#once(request).catch((error) => {
+			throw causeOf(error);
+		});
+	}
+
+	/** The same with the whole body as text. */
+	async ask(request: Request): Promise<Omit<Reply, "body"> & { text: string }> {
+		const { body, ...head } = await this.send(request);
+		return { ...head, text: await text(body) };
+	}
+
+	/** Ends its connections, and the requests on them. */
+	close(): void {
+		this.#agent.destroy();
+	}
+
+	#once({ body, timeout = 0, signal, ...request }: Request): Promise<Reply> {
+		return new Promise((resolve, reject) => {
+			const asked = this.#request({
+				...this.#where,
+				...request,
+				...(signal ? { signal } : {}),
+				agent: this.#agent,
+				timeout,
+			});
+			asked.once("response", (answer) => {
+				const { statusCode = 0, rawHeaders } = answer;
+				resolve({ status: statusCode, headers: rawHeaders, body: answer });
+			});
+			asked.on("timeout", () => {
+				asked.destroy(new Error(`nothing came for ${timeout / 1000} s`));
+			});
+			asked.on("error", (error: NodeJS.ErrnoException) => {
+				const stale = asked.reusedSocket && error.code === "ECONNRESET";
+				reject(stale ? new Stale(error) : error);
+			});
+			if (typeof body !== "object") {
+				asked.end(body);
+				return;
+			}
+			body.on("error", (error) => asked.destroy(error));
+			body.pipe(asked);
+		});
+	}
+}
+
+/** A kept connection broke before there was an answer. */
+class Stale extends Error {
+	constructor(cause: Error) {
+		super(cause.message, { cause });
+	}
+}
+
+function causeOf(error: unknown): unknown {
+	return error instanceof Stale ? error.cause : error;
+}
