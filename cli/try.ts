@@ -3,9 +3,10 @@ import { text as readAll } from "node:stream/consumers";
 import { styleText } from "node:util";
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
-import type { ContainerCreate } from "../pipeline/docker.ts";
+import { type ContainerCreate, isContainerCreate } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import type { Loaded } from "../pipeline/load.ts";
+import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
 import { diff, type Line } from "./diff.ts";
 import { MemoryEngine, MemoryStore } from "./memory.ts";
@@ -70,7 +71,7 @@ export async function tryOut(
 async function readBody(file: string): Promise<ContainerCreate> {
 	const named = file === "-" ? "standard input" : file;
 	const text =
-		file === "-" ? await readAll(process.stdin) : await readFile(file, "utf8");
+		file === "-" ? await readAll(process.stdin) : await readText(file);
 	let body: unknown;
 	try {
 		body = JSON.parse(text);
@@ -84,7 +85,18 @@ async function readBody(file: string): Promise<ContainerCreate> {
 			`${named} is not a JSON object; give the body of POST /containers/create, such as {"Image": "busybox"}`,
 		);
 	}
+	spell(body, isContainerCreate.schema as Shape);
 	return body as ContainerCreate;
+}
+
+async function readText(file: string): Promise<string> {
+	try {
+		return await readFile(file, "utf8");
+	} catch (error) {
+		throw new Error(
+			`${file} cannot be read (${(error as NodeJS.ErrnoException).code}); name a file with the body of POST /containers/create, or - for standard input`,
+		);
+	}
 }
 
 /** The networks that Compose would have made before it asks for this container. */

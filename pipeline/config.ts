@@ -101,18 +101,15 @@ const ARPANET = {
 			additionalProperties: false,
 			default: {},
 			properties: {
-				name: {
-					type: "string",
-					pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-				},
+				name: { type: "string", format: "dns-label" },
 				address: { type: "string" },
 				/** Where the other hosts reach this one's engine. */
-				engine: { type: "string", pattern: "^tcp://.+:[0-9]+$" },
+				engine: { type: "string", format: "tcp" },
 				/** What constraints go by. */
 				labels: { type: "object", additionalProperties: { type: "string" } },
 			},
 		},
-		stateDir: { type: "string", pattern: "^/", default: "/run/arpanet" },
+		stateDir: { type: "string", format: "folder", default: "/run/arpanet" },
 		tls: {
 			type: "object",
 			additionalProperties: false,
@@ -175,6 +172,20 @@ export const DEFAULT_PLUGINS = [
 	"consul-register",
 ];
 
+/** Keys whose values no message shows. */
+const SECRET = /token|secret|password/i;
+
+/** What a schema's types are to someone who writes YAML. */
+const KINDS: Record<string, string> = {
+	string: "a text",
+	integer: "a whole number",
+	number: "a number",
+	boolean: "true or false",
+	array: "a list",
+	object: 'keys with values ("key: value")',
+	null: "nothing",
+};
+
 /** Formats that a schema may name, each with what to write. */
 const FORMATS: Record<
 	string,
@@ -183,6 +194,18 @@ const FORMATS: Record<
 	subnet: {
 		test: isSubnet,
 		remedy: "is no subnet; write one such as 10.32.0.0/12",
+	},
+	"dns-label": {
+		test: (text) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text),
+		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
+	},
+	tcp: {
+		test: (text) => /^tcp:\/\/.+:\d+$/.test(text),
+		remedy: "is no TCP address; write one such as tcp://10.0.0.1:2377",
+	},
+	folder: {
+		test: (text) => text.startsWith("/"),
+		remedy: "is no absolute path; write one such as /run/arpanet",
 	},
 };
 
@@ -274,6 +297,7 @@ function explain(
 	name: string,
 	extra: string | undefined,
 ): string {
+	const shown = SECRET.test(name) ? "something else" : inShort(error.data);
 	switch (error.keyword) {
 		case "additionalProperties": {
 			const known = Object.keys(
@@ -290,9 +314,23 @@ function explain(
 			return `${name} needs "pre" or "post"`;
 		case "format":
 			return `${name} ("${error.data}") ${FORMATS[error.params.format as string]?.remedy}`;
+		case "enum":
+			return `${name} is ${shown}; write one of ${(error.params.allowedValues as unknown[]).join(", ")}`;
+		case "const":
+			return `${name} is ${shown}; write ${JSON.stringify(error.params.allowedValue)}`;
+		case "type": {
+			const types = [error.params.type].flat() as string[];
+			const wanted = types.map((type) => KINDS[type] ?? type).join(" or ");
+			return `${name} is ${shown}; write ${wanted}`;
+		}
 		default:
-			return `${name} ${error.message}`;
+			return `${name} (${shown}) ${error.message}; correct it`;
 	}
+}
+
+function inShort(value: unknown): string {
+	const text = JSON.stringify(value) ?? String(value);
+	return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
 function checkReferences(

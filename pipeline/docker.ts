@@ -107,6 +107,8 @@ export interface EngineEvent {
 	timeNano: number;
 }
 
+/** Read, with care for what it is. */
+const any = {};
 const string = { type: "string" };
 /** Docker takes null for what is not there, and docker-py sends it. */
 const text = { type: ["string", "null"] };
@@ -128,12 +130,13 @@ const ajv = new Ajv({ allowUnionTypes: true });
 
 /**
  * Whether what arpanet reads of a body is of the kind that Docker asks for. If it is not, Docker is
- * the one to say so, in its own words.
+ * the one to say so, in its own words. What is listed here is all that hooks find whatever its spelling.
  */
 export const isContainerCreate = ajv.compile<ContainerCreate>({
 	type: "object",
 	properties: {
 		Env: texts,
+		Image: any,
 		Labels: labels,
 		HostConfig: {
 			type: ["object", "null"],
@@ -143,6 +146,9 @@ export const isContainerCreate = ajv.compile<ContainerCreate>({
 				Dns: texts,
 				DnsSearch: texts,
 				DnsOptions: texts,
+				...{ Binds: any, Mounts: any, VolumesFrom: any, PortBindings: any },
+				...{ PidMode: any, IpcMode: any, Memory: any, MemoryReservation: any },
+				...{ NanoCpus: any, CpuQuota: any, CpuPeriod: any },
 			},
 		},
 		NetworkingConfig: {

@@ -205,7 +205,16 @@ export class Engine {
 
 	async #call(method: Method, path: string, body?: unknown): Promise<unknown> {
 		const { status, text } = await this.#ask(method, path, body);
-		const json = text ? JSON.parse(text) : undefined;
+		let json: { message?: string } | undefined;
+		try {
+			json = text ? JSON.parse(text) : undefined;
+		} catch {
+			const start = JSON.stringify(text.slice(0, 80));
+			throw new HttpError(
+				status < 400 ? 502 : status,
+				`engine ${this.url} answered ${status} without JSON: ${start}`,
+			);
+		}
 		if (status >= 400) {
 			throw new HttpError(status, json?.message ?? `engine says ${status}`);
 		}

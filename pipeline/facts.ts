@@ -24,22 +24,6 @@ export function isDisabled(
 	return labels?.[`${LABEL_PREFIX}enabled`] === "false";
 }
 
-/** Keys of a create body that hooks read. */
-const READ = ["Labels", "Env", "Image", "HostConfig", "NetworkingConfig"];
-
-/**
- * Gives every key that hooks read Docker's own spelling: the engine takes any, so a label under
- * `labels` would pass by us and count there.
- */
-export function spellKeys(body: ContainerCreate): void {
-	for (const key of Object.keys(body)) {
-		const read = READ.find((each) => each.toLowerCase() === key.toLowerCase());
-		if (!read || read === key) continue;
-		body[read] ??= body[key];
-		delete body[key];
-	}
-}
-
 /** Removes every `arpanet.*` label that only we may write. */
 export function stripLabels(body: ContainerCreate): void {
 	for (const label of Object.keys(body.Labels ?? {})) {

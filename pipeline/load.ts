@@ -1,6 +1,6 @@
-import { access } from "node:fs/promises";
+import { access, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ConfigError, type PluginEntry, validate } from "./config.ts";
 import { messageOf } from "./errors.ts";
@@ -88,6 +88,44 @@ async function importPlugin(
 	return plugin as Plugin;
 }
 
+/** The file of a package, also of one that has an export for `import` alone. */
+async function findPackage(
+	name: string,
+	require: NodeJS.Require,
+): Promise<string> {
+	try {
+		return require.resolve(name);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") throw error;
+	}
+	for (const folder of require.resolve.paths(name) ?? []) {
+		const file = join(folder, name, "package.json");
+		const text = await readFile(file, "utf8").catch(() => undefined);
+		if (text === undefined) continue;
+		const { exports } = JSON.parse(text) as { exports: Exports };
+		const main = forImport(exports);
+		if (main) return join(folder, name, main);
+	}
+	throw new Error(`${name} exports nothing to import`);
+}
+
+type Exports = string | { [condition: string]: Exports };
+
+/** What a package's `exports` name for `import "<package>"`: the first condition that holds counts. */
+function forImport(exports: Exports): string | undefined {
+	if (typeof exports === "string") return exports;
+	if (typeof exports !== "object" || exports === null) return undefined;
+	const main = exports["."] ?? exports;
+	if (typeof main === "string") return main;
+	for (const [condition, target] of Object.entries(main)) {
+		if (!["node", "import", "default"].includes(condition)) continue;
+		const found = forImport(target);
+		if (found) return found;
+	}
+	return undefined;
+}
+
 async function importFrom(
 	name: string,
 	file: string,
@@ -100,7 +138,7 @@ async function importFrom(
 			target = resolve(dirname(base), name);
 			await access(target);
 		} else {
-			target = createRequire(base).resolve(name);
+			target = await findPackage(name, createRequire(base));
 		}
 	} catch {
 		throw new ConfigError(

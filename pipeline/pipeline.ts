@@ -18,6 +18,7 @@ import {
 	type PreHookAnswer,
 	type ServerResponse,
 } from "./protocol.ts";
+import { repeatedKey, type Shape, spell } from "./spelling.ts";
 import { type Command, commandOf } from "./verbs.ts";
 
 /** Signals after which nothing of the process is left; of any other the engine's `die` event tells. */
@@ -93,7 +94,7 @@ export class Pipeline implements Adapter {
 	): Promise<object | undefined> {
 		switch (verb) {
 			case "create": {
-				const body = parseBody(request);
+				const body = parseBody(request, isContainerCreate);
 				const name = nameIn(query);
 				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
 					return undefined; // Docker says what is wrong with it
@@ -106,13 +107,13 @@ export class Pipeline implements Adapter {
 				});
 			}
 			case "networkCreate": {
-				const body = parseBody(request);
+				const body = parseBody(request, isNetworkCreate);
 				return isNetworkCreate(body)
 					? this.#networks.create(body, headers)
 					: undefined;
 			}
 			case "connect": {
-				const body = parseBody(request);
+				const body = parseBody(request, isNetworkConnect);
 				return isNetworkConnect(body)
 					? this.#containers.connect(ref, body)
 					: undefined;
@@ -210,11 +211,18 @@ export class Pipeline implements Adapter {
 	}
 }
 
-/** @throws HttpError 400 for a body that is no JSON object */
-function parseBody<T extends object>(request: ClientRequest): T {
+/**
+ * @param kind what body it is: then Docker's keys are spelt as Docker does
+ * @throws HttpError 400 for a body that is no JSON object, or has one of Docker's keys twice
+ */
+function parseBody<T extends object>(
+	request: ClientRequest,
+	kind?: { schema: unknown },
+): T {
+	const text = request.Body ?? "";
 	let body: unknown;
 	try {
-		body = JSON.parse(request.Body ?? "");
+		body = JSON.parse(text);
 	} catch (error) {
 		throw new HttpError(
 			400,
@@ -226,6 +234,17 @@ function parseBody<T extends object>(request: ClientRequest): T {
 			400,
 			`the body of ${request.Method} ${request.Request} is not a JSON object`,
 		);
+	}
+	if (kind) {
+		const shape = kind.schema as Shape;
+		const twice = repeatedKey(text, shape);
+		if (twice) {
+			throw new HttpError(
+				400,
+				`the body of ${request.Method} ${request.Request} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
+			);
+		}
+		spell(body, shape);
 	}
 	return body as T;
 }

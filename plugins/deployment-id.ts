@@ -48,7 +48,7 @@ export default definePlugin({
 				labels["com.docker.compose.container-number"] ??
 				fig?.[3] ??
 				COPY_NUMBER.exec(name ?? "")?.[1];
-			if (number) facts.index = Number(number);
+			if (/^\d{1,9}$/.test(number ?? "")) facts.index = Number(number);
 		},
 		networkCreate({ body, facts, headers }) {
 			const labels = body.Labels ?? {};

@@ -5,13 +5,7 @@ import type {
 	NetworkConnect,
 } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import {
-	isDisabled,
-	readLabels,
-	spellKeys,
-	stripLabels,
-	writeLabels,
-} from "../facts.ts";
+import { isDisabled, readLabels, stripLabels, writeLabels } from "../facts.ts";
 import type {
 	ContainerContext,
 	CreateContext,
@@ -65,11 +59,11 @@ export class ContainerLifecycle {
 	 * @throws HttpError with nothing left acquired
 	 */
 	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
-		const spelt = structuredClone(request.body);
-		spellKeys(spelt);
-		if (isDisabled(spelt.Labels)) return undefined;
-		const stripped = structuredClone(spelt);
+		const stripped = structuredClone(request.body);
 		stripLabels(stripped);
+		const untouched = () =>
+			changedLabels(request.body, stripped) ? stripped : undefined;
+		if (isDisabled(stripped.Labels)) return untouched();
 		const record = recordName(request.name, request.headers);
 		const lost: Operation[] = [];
 		let previous: Entry<ContainerRecord> | undefined;
@@ -97,7 +91,7 @@ export class ContainerLifecycle {
 					this.#undo(context.facts, position),
 				);
 				if (Object.keys(context.facts).length === 0) {
-					return changedLabels(spelt, stripped) ? stripped : undefined;
+					return untouched();
 				}
 				const value: ContainerRecord = {
 					facts: context.facts,

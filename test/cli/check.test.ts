@@ -65,6 +65,10 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 	const listen = 'require("net").createServer().listen(2375)';
 	host.spawn("node", ["-e", listen], { stdio: "ignore" });
 	await host.exec("ip", ["route", "add", "10.40.0.0/16", "dev", "eth0"]);
+	// as arpanet's own networks are: without the engine nobody can tell
+	await host.exec("ip", ["link", "add", "br-own", "type", "bridge"]);
+	await host.exec("ip", ["link", "set", "br-own", "up"]);
+	await host.exec("ip", ["route", "add", "10.32.0.0/24", "dev", "br-own"]);
 	const file = await configured(t, {
 		engine: host.docker,
 		consul: { address: host.consul },
@@ -86,6 +90,7 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 	]) {
 		t.regex(stdout, line);
 	}
+	t.notRegex(stdout, /br-own/);
 
 	await host.stopConsul();
 	const gone = await host.exec("node", [arpanetProgram, ...["ps", "-c", file]]);

@@ -89,6 +89,12 @@ test.serial(
 	/^arpanet: standard input is not a JSON object; give/,
 );
 
+test.serial("try names a file that is not there", async (t) => {
+	const { code, stderr } = await arpanet(["try", "nosuch.json"]);
+	t.is(code, 1);
+	t.regex(stderr, /^arpanet: nosuch\.json cannot be read \(ENOENT\); name a/);
+});
+
 test.serial(
 	"the sample plugins work by path and by the name of an npm package",
 	async (t) => {

@@ -362,19 +362,23 @@ test.serial(
 	"without certificates the gateway does not listen for others, unless told to in so many words",
 	async (t) => {
 		const [host] = lab.hosts as [Host];
-		const error = await t.throwsAsync(
-			startArpanet(host, {
-				name: "unsafe",
-				role: "gateway",
-				configure: ({ arpanet }) => {
-					arpanet.insecure = false;
-					arpanet.gateway.listen = [`tcp://${host.address}:3375`];
-				},
-			}),
-		);
-		t.regex(
-			error?.message ?? "",
-			/tcp:\/\/\S+:3375 can be reached by others.*insecure: true/,
-		);
+		for (const role of ["gateway", "adapter"]) {
+			const error = await t.throwsAsync(
+				startArpanet(host, {
+					name: "unsafe",
+					role,
+					configure: ({ arpanet }) => {
+						const listen = `tcp://${host.address}:3375`;
+						arpanet.insecure = false;
+						if (role === "gateway") arpanet.gateway.listen = [listen];
+						else arpanet.adapter.listen = listen;
+					},
+				}),
+			);
+			t.regex(
+				error?.message ?? "",
+				/tcp:\/\/\S+:3375 can be reached by others.*insecure: true/,
+			);
+		}
 	},
 );

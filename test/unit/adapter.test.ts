@@ -450,6 +450,30 @@ test(
 	404,
 );
 
+test(
+	refuses,
+	"a label that would pass by under a second key",
+	"/pre-hook",
+	preHook(
+		"POST",
+		CREATE,
+		'{"labels":{"arpanet.host":"node9"},"Labels":{"a":"b"}}',
+	),
+	/has "Labels" more than once, where Docker does not tell upper from lower case; give it once$/,
+);
+
+test("a label under another spelling is read, and taken off if it is not the user's", async (t) => {
+	const body =
+		'{"labels":{"arpanet.host":"node9","arpanet.enabled":"false","a":"b"}}';
+	const { json } = await post(
+		"/pre-hook",
+		JSON.stringify(preHook("POST", "/containers/create?name=web", body)),
+	);
+	t.deepEqual(JSON.parse(json.ModifiedClientRequest.Body), {
+		Labels: { "arpanet.enabled": "false", a: "b" },
+	});
+});
+
 test("any other method is refused in Docker's form", async (t) => {
 	const answer = await fetch(`${url}/pre-hook`);
 	t.true([404, 405].includes(answer.status));

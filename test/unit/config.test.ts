@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -87,7 +87,7 @@ test(
 	wrong,
 	"a file that is a list",
 	"- a\n",
-	/^ps\.yml:1: the file must be object/,
+	'ps.yml:1: the file is ["a"]; write keys with values ("key: value")',
 );
 test(
 	wrong,
@@ -99,7 +99,13 @@ test(
 	wrong,
 	"another version of the file",
 	`version: 2\n${HEAD}`,
-	/^ps\.yml:1: version must be equal to constant/,
+	"ps.yml:1: version is 2; write 1",
+);
+test(
+	wrong,
+	"a token that is no text, which is not shown",
+	`${HEAD}arpanet:\n  consul:\n    token: 123456\n`,
+	"ps.yml:7: arpanet.consul.token is something else; write a text",
 );
 test(
 	wrong,
@@ -123,13 +129,13 @@ test(
 	wrong,
 	"a plugin that is a number",
 	`${HEAD}arpanet:\n  plugins:\n    - 7\n`,
-	/^ps\.yml:7: arpanet\.plugins\.0 must be string,object/,
+	'ps.yml:7: arpanet.plugins.0 is 7; write a text or keys with values ("key: value")',
 );
 test(
 	wrong,
 	"a host name that is no DNS label",
 	`${HEAD}arpanet:\n  host: {name: Node_1}\n`,
-	/^ps\.yml:6: arpanet\.host\.name must match pattern/,
+	'ps.yml:6: arpanet.host.name ("Node_1") is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
 );
 
 test("what powerstrip itself accepts is accepted, other top-level keys too", (t) => {
@@ -224,7 +230,7 @@ test(
 	badList,
 	"a setting of the wrong kind",
 	"- deployment-id\n- placement\n- dhcp: {size: many}",
-	"ps.yml:9: dhcp.size must be integer",
+	'ps.yml:9: dhcp.size is "many"; write a whole number',
 );
 test(
 	badList,
@@ -251,6 +257,25 @@ test("a plugin by path is loaded with its configuration checked", async (t) => {
 	const [found] = await findPlugins([entry], builtins, join(folder, "ps.yml"));
 	t.is(found?.plugin.name, "mine");
 	t.deepEqual(found?.config, { colour: "red" });
+});
+
+test("a package that has an export for import alone is found", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	const at = join(folder, "node_modules/@mine/plugin");
+	await mkdir(at, { recursive: true });
+	const exports = { ".": { types: "./no.d.ts", import: "./index.js" } };
+	await writeFile(
+		join(at, "package.json"),
+		JSON.stringify({ name: "@mine/plugin", type: "module", exports }),
+	);
+	await writeFile(
+		join(at, "index.js"),
+		`export default { name: "mine", setup: () => ({}) };`,
+	);
+	const entry = { name: "@mine/plugin", config: {}, where: "ps.yml:7" };
+	const [found] = await findPlugins([entry], builtins, join(folder, "ps.yml"));
+	t.is(found?.plugin.name, "mine");
 });
 
 for (const [what, code, message] of [

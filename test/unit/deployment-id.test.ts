@@ -143,6 +143,11 @@ test(refused, "", "abc");
 test(refused, "é", "abc");
 test(refused, "x".repeat(64), "x".repeat(63));
 
+test("a number that is none is no number", (t) => {
+	const labels = { ...compose, "com.docker.compose.container-number": "one" };
+	t.false("index" in factsOf({ name: "abc-web", labels }));
+});
+
 test("a network is its deployment's by Compose's labels", (t) => {
 	const context = {
 		body: {

@@ -1,0 +1,96 @@
+/**
+ * Docker's API is read by Go: it takes a key in upper and lower case alike, and what stands twice it may put together, where
+ * JSON.parse has the last one alone. A label that hooks do not see must not count in Docker, so bodies are read here as
+ * Go reads them, as far as their schema goes.
+ */
+
+/** The part of a JSON schema that tells Go's structs, whose keys are Docker's, from its maps, whose keys are the user's. */
+export interface Shape {
+	properties?: Record<string, Shape>;
+	additionalProperties?: Shape;
+	items?: Shape;
+}
+
+/** An object or a list of the text, from its opening bracket on. */
+interface Frame {
+	shape: Shape | undefined;
+	/** Docker's keys that it has so far; undefined for a list. */
+	seen: Set<string> | undefined;
+	/** Its last key. */
+	key: string;
+	/** Whether the next string is a key. */
+	atKey: boolean;
+}
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],]/g;
+
+/**
+ * @param text JSON
+ * @returns the first key of Docker's that stands twice in one object, in whatever spelling
+ */
+export function repeatedKey(text: string, shape: Shape): string | undefined {
+	const frames: Frame[] = [];
+	for (const [token] of text.matchAll(TOKEN)) {
+		const frame = frames.at(-1);
+		if (token === "{" || token === "[") {
+			const isObject = token === "{";
+			frames.push({
+				shape: frame ? inside(frame) : shape,
+				seen: isObject ? new Set() : undefined,
+				key: "",
+				atKey: isObject,
+			});
+		} else if (token === "}" || token === "]") {
+			frames.pop();
+		} else if (token === ",") {
+			if (frame) frame.atKey = frame.seen !== undefined;
+		} else if (frame?.atKey) {
+			frame.atKey = false;
+			frame.key = JSON.parse(token);
+			const known = spelling(frame.key, frame.shape);
+			if (known && frame.seen?.has(known)) return known;
+			if (known) frame.seen?.add(known);
+		}
+	}
+	return undefined;
+}
+
+/** Gives Docker's keys Docker's own spelling, in place. */
+export function spell(value: unknown, shape: Shape | undefined): void {
+	if (!shape || typeof value !== "object" || value === null) return;
+	if (Array.isArray(value)) {
+		for (const each of value) spell(each, shape.items);
+		return;
+	}
+	const object = value as Record<string, unknown>;
+	for (const key of Object.keys(object)) {
+		const known = spelling(key, shape) ?? key;
+		if (known !== key) {
+			object[known] = object[key];
+			delete object[key];
+		}
+		spell(
+			object[known],
+			shape.properties?.[known] ?? shape.additionalProperties,
+		);
+	}
+}
+
+function inside({ shape, seen, key }: Frame): Shape | undefined {
+	if (!seen) return shape?.items;
+	const known = spelling(key, shape);
+	return known ? shape?.properties?.[known] : shape?.additionalProperties;
+}
+
+/** Docker's key that Go takes one for. */
+function spelling(key: string, shape: Shape | undefined): string | undefined {
+	const { properties = {} } = shape ?? {};
+	if (Object.hasOwn(properties, key)) return key;
+	const folded = fold(key);
+	return Object.keys(properties).find((each) => fold(each) === folded);
+}
+
+/** Both ways, since Go takes ſ for s and the Kelvin sign for k. */
+function fold(key: string): string {
+	return key.toUpperCase().toLowerCase();
+}
