@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
-import { spellKeys, stripLabels } from "../pipeline/facts.ts";
+import { stripLabels } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import type { CreateContext, Services, Verdict } from "../pipeline/plugin.ts";
 import { boot } from "./boot.ts";
@@ -87,7 +87,6 @@ async function planOne(
 		const container = there.placed.container;
 		return { container, host: there.host, exists: true, verdicts: [] };
 	}
-	spellKeys(body);
 	stripLabels(body);
 	const context: CreateContext = {
 		...{ name, body, record: name },
