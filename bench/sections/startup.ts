@@ -22,8 +22,8 @@ export async function startup({ report, stage, quick }: Bench): Promise<void> {
 		const start = performance.now();
 		// as a user starts it, without what the tests add
 		const child = stage.host.spawn(
-			process.execPath,
-			[arpanetProgram, "up", "--config", arpanet.config],
+			arpanetProgram,
+			["up", "--config", arpanet.config],
 			{ stdio: "ignore" },
 		);
 		const ended = once(child, "exit");

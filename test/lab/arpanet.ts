@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -57,11 +57,11 @@ export async function startArpanet(
 	options.configure?.(config);
 	const file = join(host.dataDir, `${name}.yml`);
 	await writeFile(file, stringify(config));
-	const child = host.spawn(
-		process.execPath,
-		["--enable-source-maps", PROGRAM, role, "--config", file, ...args],
-		{ stdio: ["ignore", "pipe", "pipe"] },
-	);
+	await chmod(PROGRAM, 0o755); // tsc does not
+	const child = host.spawn(PROGRAM, [role, "--config", file, ...args], {
+		stdio: ["ignore", "pipe", "pipe"],
+		env: { ...process.env, NODE_OPTIONS: process.execArgv.join(" ") },
+	});
 	let log = "";
 	child.stdout?.on("data", (chunk) => (log += chunk));
 	child.stderr?.on("data", (chunk) => (log += chunk));
