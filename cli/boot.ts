@@ -7,6 +7,7 @@ import { Engine } from "../pipeline/engine.ts";
 import { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
+import { VolumeLifecycle } from "../pipeline/lifecycle/volume.ts";
 import { findPlugins, type Loaded, setUp } from "../pipeline/load.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
 import type { Services } from "../pipeline/plugin.ts";
@@ -15,6 +16,7 @@ import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Slots } from "../pipeline/state/slots.ts";
 import { Store } from "../pipeline/state/store.ts";
+import { Volumes } from "../pipeline/state/volumes.ts";
 import { readTls } from "../pipeline/tls.ts";
 import { builtins } from "../plugins/index.ts";
 
@@ -56,6 +58,7 @@ export async function boot(
 		networks: new Networks(store),
 		containers: new Containers(store),
 		slots: new Slots(store),
+		volumes: new Volumes(store),
 		cluster,
 		engine: () => engine,
 		host,
@@ -71,9 +74,13 @@ export async function boot(
 		containers,
 		networks,
 		reconcile: new Reconcile(chain, services, containers, networks),
-		pipeline: new Pipeline(containers, networks, log),
+		pipeline: new Pipeline(
+			{ containers, networks, volumes: new VolumeLifecycle(chain, log) },
+			log,
+		),
 		close: async () => {
 			services.slots.close();
+			services.volumes.close();
 			store.close();
 			await cluster.close();
 		},

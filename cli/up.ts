@@ -31,6 +31,7 @@ export async function runRoles(
 			consul = await ensureConsul(config, address, log, stop);
 		}
 		booted.services.cluster.hosts.follow();
+		booted.services.volumes.follow();
 		if (roles.includes("adapter")) booted.services.slots.follow();
 		for (const role of roles) {
 			stop.throwIfAborted();

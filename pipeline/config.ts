@@ -165,6 +165,7 @@ const SCHEMA = {
 export const DEFAULT_PLUGINS = [
 	"deployment-id",
 	"placement",
+	"volumes",
 	"dhcp",
 	"links",
 	"network",

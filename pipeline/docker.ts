@@ -90,6 +90,24 @@ export interface NetworkInspect extends NetworkCreate {
 	Containers?: Record<string, { Name: string; IPv4Address: string }>;
 }
 
+/** Body of `POST /volumes/create`. */
+export interface VolumeCreate {
+	Name?: string;
+	Driver?: string;
+	DriverOpts?: Record<string, string> | null;
+	Labels?: Record<string, string> | null;
+}
+
+/** Answer of `GET /volumes/{name}`. */
+export interface VolumeInspect {
+	Name: string;
+	Driver: string;
+	/** `local`, or `global` for one that every host has. */
+	Scope: string;
+	Options: Record<string, string> | null;
+	Labels: Record<string, string> | null;
+}
+
 /** Body of `POST /networks/{id}/connect` and, without the settings, `/disconnect`. */
 export interface NetworkConnect {
 	Container: string;
@@ -184,6 +202,12 @@ export const isNetworkCreate = ajv.compile<NetworkCreate>({
 			},
 		},
 	},
+});
+
+/** As `isContainerCreate`. */
+export const isVolumeCreate = ajv.compile<VolumeCreate>({
+	type: "object",
+	properties: { Name: string, Driver: string },
 });
 
 /** As `isContainerCreate`. */

@@ -6,6 +6,7 @@ import type {
 	EngineEvent,
 	NetworkCreate,
 	NetworkInspect,
+	VolumeCreate,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import { HttpClient } from "./http-client.ts";
@@ -104,6 +105,11 @@ export class Engine {
 		return (await this.#call("POST", "/networks/create", body)) as {
 			Id: string;
 		};
+	}
+
+	/** Makes a volume; one of that name that is there already is success. @throws HttpError */
+	async createVolume(body: VolumeCreate): Promise<void> {
+		await this.#call("POST", "/volumes/create", body);
 	}
 
 	/** Removes a network; one that is gone already is success. @throws HttpError 403 while containers use it */

@@ -3,10 +3,12 @@ import {
 	isContainerCreate,
 	isNetworkConnect,
 	isNetworkCreate,
+	isVolumeCreate,
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
+import type { VolumeLifecycle } from "./lifecycle/volume.ts";
 import {
 	type Adapter,
 	type ClientRequest,
@@ -27,32 +29,32 @@ const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
 /** Names that Docker gives to containers; any other could be the way to another key in Consul. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
+/** What a pipeline tells of what happens. */
+export interface Lifecycles {
+	containers: ContainerLifecycle;
+	networks: NetworkLifecycle;
+	volumes: VolumeLifecycle;
+}
+
 /**
  * The powerstrip protocol in terms of the plugins: which hook of a request means what. It keeps
  * nothing between a pre-hook and its post-hook, which may reach another process.
  */
 export class Pipeline implements Adapter {
-	readonly #containers: ContainerLifecycle;
-	readonly #networks: NetworkLifecycle;
+	readonly #lifecycles: Lifecycles;
 	readonly #log: Logger;
 	readonly #onlyHost: string | undefined;
 
 	/** @param onlyHost the one host that containers may be placed on; any without it */
-	constructor(
-		containers: ContainerLifecycle,
-		networks: NetworkLifecycle,
-		log: Logger,
-		onlyHost?: string,
-	) {
-		this.#containers = containers;
-		this.#networks = networks;
+	constructor(lifecycles: Lifecycles, log: Logger, onlyHost?: string) {
+		this.#lifecycles = lifecycles;
 		this.#log = log;
 		this.#onlyHost = onlyHost;
 	}
 
 	/** The same pipeline for an adapter URL that names a host. */
 	on(host: string): Pipeline {
-		return new Pipeline(this.#containers, this.#networks, this.#log, host);
+		return new Pipeline(this.#lifecycles, this.#log, host);
 	}
 
 	/** @throws HttpError what the client shall read instead of Docker's answer */
@@ -99,7 +101,7 @@ export class Pipeline implements Adapter {
 				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
 					return undefined; // Docker says what is wrong with it
 				}
-				return this.#containers.create({
+				return this.#lifecycles.containers.create({
 					name,
 					body,
 					headers,
@@ -109,27 +111,37 @@ export class Pipeline implements Adapter {
 			case "networkCreate": {
 				const body = parseBody(request, isNetworkCreate);
 				return isNetworkCreate(body)
-					? this.#networks.create(body, headers)
+					? this.#lifecycles.networks.create(body, headers)
 					: undefined;
 			}
 			case "connect": {
 				const body = parseBody(request, isNetworkConnect);
 				return isNetworkConnect(body)
-					? this.#containers.connect(ref, body)
+					? this.#lifecycles.containers.connect(ref, body)
 					: undefined;
 			}
+			case "volumeCreate": {
+				const body = parseBody(request);
+				if (isVolumeCreate(body)) {
+					await this.#lifecycles.volumes.creating(body);
+				}
+				return undefined;
+			}
 			case "start":
-				await this.#containers.starting(ref);
+				await this.#lifecycles.containers.starting(ref);
 				return undefined;
 			case "kill":
 				if (DEADLY.has(query.get("signal") ?? "")) {
-					await this.#containers.stopping(ref, 0);
+					await this.#lifecycles.containers.stopping(ref, 0);
 				}
 				return undefined;
 			case "stop":
 			case "restart":
 			case "pause":
-				await this.#containers.stopping(ref, seconds(query.get("t")));
+				await this.#lifecycles.containers.stopping(
+					ref,
+					seconds(query.get("t")),
+				);
 				return undefined;
 			case "remove":
 				await this.#removing(ref, query);
@@ -148,63 +160,70 @@ export class Pipeline implements Adapter {
 		switch (verb) {
 			case "create": {
 				const name = nameIn(query);
-				if (done) await this.#containers.created(idOf(response), name);
-				else await this.#containers.createFailed(name, headers);
+				if (done)
+					await this.#lifecycles.containers.created(idOf(response), name);
+				else await this.#lifecycles.containers.createFailed(name, headers);
 				return;
 			}
 			case "remove":
-				if (done) await this.#containers.removedByRef(ref);
-				else await this.#containers.observe(ref);
+				if (done) await this.#lifecycles.containers.removedByRef(ref);
+				else await this.#lifecycles.containers.observe(ref);
 				return;
 			case "rename": {
 				const name = query.get("name") ?? "";
 				if (!done) return;
-				await this.#containers.renamed(name);
-				await this.#containers.observe(name); // its name is one in DNS
+				await this.#lifecycles.containers.renamed(name);
+				await this.#lifecycles.containers.observe(name); // its name is one in DNS
 				return;
 			}
 			case "networkCreate": {
 				const { Name } = parseBody<{ Name?: string }>(request);
 				if (!Name) return;
-				if (done) await this.#networks.created(Name, idOf(response));
+				if (done) await this.#lifecycles.networks.created(Name, idOf(response));
 				// 409: there is one of that name, or another create is making it
-				else if (response.Code !== 409) await this.#networks.removed(Name);
+				else if (response.Code !== 409)
+					await this.#lifecycles.networks.removed(Name);
 				return;
 			}
 			case "networkRemove":
-				if (done) await this.#networks.removed(ref);
+				if (done) await this.#lifecycles.networks.removed(ref);
+				return;
+			case "volumeCreate":
+				return;
+			case "volumeRemove":
+				if (done) await this.#lifecycles.volumes.removed(ref);
 				return;
 			case "connect":
 			case "disconnect": {
 				const { Container } = parseBody(request) as { Container?: string };
 				if (!Container) return;
 				if (verb === "connect" && !done) {
-					await this.#containers.connectFailed(ref, Container);
+					await this.#lifecycles.containers.connectFailed(ref, Container);
 				}
-				await this.#containers.observe(Container);
+				await this.#lifecycles.containers.observe(Container);
 				return;
 			}
 			case "stop":
 			case "restart":
 			case "pause":
 				// also when Docker refused: then the container still runs
-				await this.#containers.observe(ref, true);
+				await this.#lifecycles.containers.observe(ref, true);
 				return;
 			default:
-				await this.#containers.observe(ref);
+				await this.#lifecycles.containers.observe(ref);
 		}
 	}
 
 	/** After its removal nothing tells who `ref` was: note it before. A removal never waits for Consul to come back. */
 	async #removing(ref: string, query: URLSearchParams): Promise<void> {
-		const container = await this.#containers.find(ref);
+		const container = await this.#lifecycles.containers.find(ref);
 		if (!container) return;
 		const force = query.get("force");
 		if (force && force !== "0" && force.toLowerCase() !== "false") {
-			await this.#containers.stopping(container.Id, 0);
+			await this.#lifecycles.containers.stopping(container.Id, 0);
 		}
 		try {
-			await this.#containers.removing(container);
+			await this.#lifecycles.containers.removing(container);
 		} catch (err) {
 			this.#log.warn({ err, container: container.Name }, "removal not noted");
 		}

@@ -7,6 +7,7 @@ import type {
 	ContainerSummary,
 	NetworkConnect,
 	NetworkCreate,
+	VolumeCreate,
 } from "./docker.ts";
 import type { Engine } from "./engine.ts";
 import type { HookHeaders } from "./protocol.ts";
@@ -16,6 +17,7 @@ import type { NetworkRecord, Networks } from "./state/networks.ts";
 import type { Slots } from "./state/slots.ts";
 import type { Entry, Operation, Store } from "./state/store.ts";
 import type { Use } from "./state/use.ts";
+import type { Volumes } from "./state/volumes.ts";
 
 /**
  * What the plugins know of a container. A plugin adds its own to this interface
@@ -49,6 +51,8 @@ export interface Services {
 	containers: Containers;
 	/** Which containers are on which hosts. */
 	slots: Slots;
+	/** Which local volume is on which host. */
+	volumes: Volumes;
 	/** All hosts and their engines. */
 	cluster: Cluster;
 	/** The engine of this host. */
@@ -142,6 +146,14 @@ export interface NetworkContext {
 	network: NetworkRecord;
 }
 
+export interface VolumeCreateContext {
+	readonly body: VolumeCreate;
+}
+
+export interface VolumeRemovedContext {
+	name: string;
+}
+
 export interface ConnectContext extends ContainerContext, Committing {
 	network: Entry<NetworkRecord>;
 	body: NetworkConnect;
@@ -187,6 +199,10 @@ export interface Hooks {
 	networkRemoved?(context: NetworkContext): Result;
 	/** A container is about to be connected to a further network of a deployment. */
 	connect?(context: ConnectContext): Result;
+	/** Docker is about to be asked for a volume; it may have it already. */
+	volumeCreate?(context: VolumeCreateContext): Result;
+	/** Docker has removed a volume. */
+	volumeRemoved?(context: VolumeRemovedContext): Result;
 	/** Called every now and then on each host with its living containers: give back what belongs to none, put right what drifted. */
 	sweep?(context: { containers: ContainerSummary[] }): Result;
 	/**

@@ -16,7 +16,9 @@ export type Verb =
 	| "networkCreate"
 	| "networkRemove"
 	| "connect"
-	| "disconnect";
+	| "disconnect"
+	| "volumeCreate"
+	| "volumeRemove";
 
 const TABLE: readonly [verb: Verb, method: string, path: RegExp][] = [
 	["create", "POST", /^\/containers\/create$/],
@@ -32,6 +34,8 @@ const TABLE: readonly [verb: Verb, method: string, path: RegExp][] = [
 	["connect", "POST", /^\/networks\/([^/]+)\/connect$/],
 	["disconnect", "POST", /^\/networks\/([^/]+)\/disconnect$/],
 	["networkRemove", "DELETE", /^\/networks\/([^/]+)$/],
+	["volumeCreate", "POST", /^\/volumes\/create$/],
+	["volumeRemove", "DELETE", /^\/volumes\/([^/]+)$/],
 ];
 
 export interface Command {

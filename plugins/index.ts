@@ -6,12 +6,14 @@ import dnsSearch from "./dns-search.ts";
 import links from "./links.ts";
 import network from "./network.ts";
 import placement from "./placement.ts";
+import volumes from "./volumes.ts";
 
 /** The plugins that come with arpanet, by the name under which powerstrip.yml lists them. */
 export const builtins: Record<string, Plugin> = Object.fromEntries(
 	[
 		deploymentId,
 		placement,
+		volumes,
 		dhcp,
 		links,
 		network,

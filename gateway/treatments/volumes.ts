@@ -1,21 +1,70 @@
 import type { Answer, Engines } from "../engines.ts";
+import type { EnginePool } from "../upstream.ts";
 import { mergedList, type Row } from "./treatment.ts";
 
 /** `volumes/…`: a volume is on one host, and the list is of all. */
 export function volumes(engines: Engines): Row[] {
-	return [[/^GET$/, /^\/volumes$/, mergedList(engines, mergeVolumes)]];
+	/** One that is made anew is this host's, until its first container says where it goes. */
+	async function create(body: string | null): Promise<EnginePool> {
+		const name = nameIn(body);
+		return name ? engines.holderOf(pathOf(name)) : engines.local;
+	}
+
+	/** Gone from everywhere: one that was made and went elsewhere with its container may still be there as well. */
+	async function remove(ref: string, request: string): Promise<EnginePool> {
+		const answers = await engines.ask(pathOf(ref));
+		const [first, ...copies] = answers.filter(({ answer }) => answer);
+		await Promise.allSettled(
+			copies.map(async ({ host }) =>
+				(await engines.cluster.engine(host)).remove(request),
+			),
+		);
+		return first ? engines.pool(first.host) : engines.local;
+	}
+
+	return [
+		[/^GET$/, /^\/volumes$/, mergedList(engines, mergeVolumes)],
+		[/^POST$/, /^\/volumes\/create$/, ({ body }) => create(body)],
+		[
+			/^DELETE$/,
+			/^\/volumes\/([^/]+)$/,
+			({ ref, path, query }) => remove(ref, path + query),
+		],
+		[
+			/^(GET|PUT)$/,
+			/^\/volumes\/([^/]+)$/,
+			({ ref }) => engines.holderOf(pathOf(ref)),
+		],
+	];
+}
+
+function pathOf(name: string): string {
+	return `/volumes/${encodeURIComponent(name)}`;
+}
+
+/** The name that a volume is to have; none if the engine is to say what is wrong, or to make one up. */
+function nameIn(body: string | null): string | undefined {
+	try {
+		return (JSON.parse(body ?? "") as { Name?: string }).Name;
+	} catch {
+		return undefined;
+	}
 }
 
 interface Volumes {
-	Volumes: unknown[] | null;
+	Volumes: { Name: string }[] | null;
 	Warnings: string[] | null;
 }
 
-/** `GET /volumes` of all hosts, by name. */
+/** `GET /volumes` of all hosts: each name once, this host's first. */
 function mergeVolumes(answers: Answer[]): unknown {
 	const lists = answers.map(({ answer }) => answer as Volumes);
+	const rows = new Map<string, unknown>();
+	for (const volume of lists.flatMap(({ Volumes }) => Volumes ?? [])) {
+		if (!rows.has(volume.Name)) rows.set(volume.Name, volume);
+	}
 	return {
-		Volumes: lists.flatMap(({ Volumes }) => Volumes ?? []),
+		Volumes: [...rows.values()],
 		Warnings: lists.flatMap(({ Warnings }) => Warnings ?? []),
 	};
 }

@@ -487,6 +487,129 @@ test.serial(
 	},
 );
 
+/** The hosts that have a volume. */
+async function homesOf(volume: string): Promise<string[]> {
+	const found = await Promise.all(
+		lab.hosts.map(async (host) => {
+			const { code } = await docker(host, ["volume", "inspect", volume]);
+			return code === 0 ? [host.name] : [];
+		}),
+	);
+	return found.flat();
+}
+
+test.serial(
+	"a named volume is on the host of its first container, and later ones follow",
+	async (t) => {
+		const first = await place(
+			"v1",
+			"-v",
+			"data:/d",
+			"-e",
+			"constraint:node!=h1",
+		);
+		t.not(first, "h1");
+		for (const i of [1, 2, 3])
+			t.is(await placeAt(i, `v2${i}`, "-v", "data:/d"), first);
+		const mount = "type=volume,source=data,target=/d";
+		t.is(await place("v3", "--mount", mount), first);
+		t.regex(
+			await place("v4", "-v", "data:/d", "-e", "constraint:node==h1"),
+			/h1: volume data is on h[23]; /,
+		);
+		await removeAll(t, "v[0-9]");
+		t.is(await placeAt(1, "v5", "-v", "data:/d"), first); // its data are there still
+		t.deepEqual(await homesOf("data"), [first]);
+		const { stdout } = await at(
+			1,
+			"volume",
+			"inspect",
+			"-f",
+			"{{.Name}}",
+			"data",
+		);
+		t.is(stdout.trim(), "data");
+		t.is(
+			(await at(1, "volume", "ls", "-q", "-f", "name=data")).stdout,
+			"data\n",
+		);
+		await removeAll(t, "v[0-9]");
+		t.is((await at(2, "volume", "rm", "data")).code, 0);
+		t.is(await place("v6", "-v", "data:/d", "-e", "constraint:node==h1"), "h1");
+		await removeAll(t, "v[0-9]");
+		await at(1, "volume", "rm", "data");
+	},
+);
+
+test.serial(
+	"containers that want one new volume at the same moment all get that one",
+	async (t) => {
+		const answers = await Promise.all(
+			Array.from({ length: 6 }, (_, i) =>
+				create(i, `same${i}`, {
+					Image: "busybox",
+					HostConfig: { Binds: ["fresh:/d"] },
+				}),
+			),
+		);
+		t.deepEqual(
+			answers.map(({ status, message }) => message || status),
+			Array(6).fill(201),
+		);
+		t.is((await homesOf("fresh")).length, 1);
+		await removeAll(t, "same");
+		await at(1, "volume", "rm", "fresh");
+	},
+);
+
+test.serial("a volume that a host has already is found there", async (t) => {
+	const [, , third] = lab.hosts as [Host, Host, Host];
+	await docker(third, ["volume", "create", "old"]);
+	t.is(await place("o1", "-v", "old:/d"), "h3");
+	await removeAll(t, "o1");
+	await at(1, "volume", "rm", "old");
+});
+
+test.serial(
+	"a volume that Compose makes goes along with its first container, labels and all",
+	async (t) => {
+		const file = [
+			"services:",
+			"  db:",
+			"    image: busybox",
+			"    command: sleep 100",
+			"    environment: ['constraint:disk==hdd']",
+			"    volumes: ['data:/d']",
+			"volumes: {data: {labels: {mine: 'yes'}}}",
+		].join("\n");
+		const compose = (...args: string[]) =>
+			compose2(gateways[0] as Arpanet, ["-f", "-", "-p", "vol", ...args], {
+				input: file,
+			});
+		const up = await compose("up", "-d");
+		t.is(up.code, 0, up.stderr);
+		t.is(await hostOf("vol-db-1"), "h2");
+		const homes = await eventually(
+			() => homesOf("vol_data"),
+			(all) => all.length === 1,
+			30,
+		);
+		t.deepEqual(homes, ["h2"]);
+		const { stdout } = await at(
+			3,
+			"volume",
+			"inspect",
+			"-f",
+			"{{.Labels.mine}}",
+			"vol_data",
+		);
+		t.is(stdout, "yes\n");
+		const down = await compose("down", "-v", "-t", "1");
+		t.is(down.code, 0, down.stderr);
+		t.deepEqual(await homesOf("vol_data"), []);
+	},
+);
+
 test.serial(
 	"other strategies: binpack fills one host, random takes any",
 	async (t) => {

@@ -16,11 +16,7 @@ const server = createServer();
 test.before(async () => {
 	consul = await startConsul();
 	allocator = new Allocator(consul.address);
-	const pipeline = new Pipeline(
-		allocator.containers,
-		allocator.networks,
-		silent,
-	);
+	const pipeline = new Pipeline(allocator, silent);
 	server.on("request", adapterApp(pipeline, silent).callback());
 	server.listen(0, "127.0.0.1");
 	await once(server, "listening");

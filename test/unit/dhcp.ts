@@ -4,6 +4,7 @@ import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
+import { VolumeLifecycle } from "../../pipeline/lifecycle/volume.ts";
 import { setUp } from "../../pipeline/load.ts";
 import type { Plugin, Services } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
@@ -11,6 +12,7 @@ import { Hosts } from "../../pipeline/state/hosts.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import { Slots } from "../../pipeline/state/slots.ts";
 import { Store } from "../../pipeline/state/store.ts";
+import { Volumes } from "../../pipeline/state/volumes.ts";
 import { builtins } from "../../plugins/index.ts";
 import { EngineDouble, silent } from "./doubles.ts";
 
@@ -57,6 +59,7 @@ export class Allocator {
 	readonly services: Services;
 	readonly containers: ContainerLifecycle;
 	readonly networks: NetworkLifecycle;
+	readonly volumes: VolumeLifecycle;
 
 	constructor(
 		consul: string,
@@ -80,6 +83,7 @@ export class Allocator {
 			networks: new Networks(this.store),
 			containers: new Containers(this.store),
 			slots: new Slots(this.store),
+			volumes: new Volumes(this.store),
 			engine: () => this.docker.engine,
 			host,
 			cluster: new DoubleCluster(
@@ -111,6 +115,7 @@ export class Allocator {
 		}));
 		const chain = new Chain(setUp(found, this.services), 10_000, silent);
 		this.networks = new NetworkLifecycle(chain, this.services);
+		this.volumes = new VolumeLifecycle(chain, silent);
 		this.containers = new ContainerLifecycle(
 			chain,
 			this.services,
@@ -147,14 +152,16 @@ export class Allocator {
 
 	/** Keeps its views fresh, as a gateway does. */
 	async follow(): Promise<void> {
-		const { slots, cluster } = this.services;
+		const { slots, volumes, cluster } = this.services;
 		cluster.hosts.follow();
 		slots.follow();
+		volumes.follow();
 		await Promise.all([slots.ready(), cluster.hosts.list()]);
 	}
 
 	close(): void {
 		this.services.slots.close();
+		this.services.volumes.close();
 		this.services.cluster.hosts.close();
 		this.store.close();
 	}

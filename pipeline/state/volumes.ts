@@ -1,0 +1,80 @@
+import type { Entry, Operation, Store } from "./store.ts";
+
+const PREFIX = "arpanet/volumes/";
+
+/** Where a local volume is, under `arpanet/volumes/<name>`. It stays when its containers go, as the volume does. */
+export interface VolumeRecord {
+	host: string;
+	/** Made by `volume create` and used by no container yet: it may still go where the first one does. */
+	unclaimed?: true;
+	/** The host where it was made and that is to remove it: the first container went elsewhere. */
+	left?: string;
+}
+
+/** Key of a volume's record. */
+export function volumeKey(name: string): string {
+	return PREFIX + name;
+}
+
+/** Whether a key is that of a volume's record. */
+export function isVolume(key: string): boolean {
+	return key.startsWith(PREFIX);
+}
+
+/** The records of local volumes, as a view that Consul keeps fresh. */
+export class Volumes {
+	readonly #store: Store;
+	#known: Map<string, Entry<VolumeRecord>> | undefined;
+	#stop: (() => void) | undefined;
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/** Begins to follow what Consul says. */
+	follow(): void {
+		this.#stop ??= this.#store.watch<VolumeRecord>(PREFIX, (entries) => {
+			this.#known = byName(entries);
+		});
+	}
+
+	/** All records by the volumes' names. */
+	async all(): Promise<ReadonlyMap<string, Entry<VolumeRecord>>> {
+		return this.#known ?? (await this.refresh());
+	}
+
+	/** Reads all records now. */
+	async refresh(): Promise<ReadonlyMap<string, Entry<VolumeRecord>>> {
+		const known = byName(await this.#store.list<VolumeRecord>(PREFIX));
+		if (this.#stop) this.#known = known; // followed: kept fresh
+		return known;
+	}
+
+	/** The operation that makes a commit fail if the volume was moved or removed. */
+	check({ key, index }: Entry<VolumeRecord>): Operation {
+		return { verb: "check", key, index };
+	}
+
+	/** The operation that writes a record, if it is still as it was read. */
+	write(
+		name: string,
+		value: VolumeRecord,
+		before: Entry<VolumeRecord> | undefined,
+	): Operation {
+		const key = volumeKey(name);
+		return before
+			? { verb: "update", key, value, index: before.index }
+			: { verb: "create", key, value };
+	}
+
+	/** Ends the watch. */
+	close(): void {
+		this.#stop?.();
+	}
+}
+
+function byName(
+	entries: Entry<VolumeRecord>[],
+): Map<string, Entry<VolumeRecord>> {
+	return new Map(entries.map((each) => [each.key.slice(PREFIX.length), each]));
+}

@@ -1,0 +1,239 @@
+import type {
+	ContainerCreate,
+	VolumeCreate,
+	VolumeInspect,
+} from "../pipeline/docker.ts";
+import { HttpError } from "../pipeline/errors.ts";
+import {
+	type CreateContext,
+	definePlugin,
+	type Facts,
+	type Services,
+} from "../pipeline/plugin.ts";
+import { Ripening } from "../pipeline/state/ripening.ts";
+import {
+	Conflict,
+	type Entry,
+	type Operation,
+} from "../pipeline/state/store.ts";
+import {
+	isVolume,
+	type VolumeRecord,
+	volumeKey,
+} from "../pipeline/state/volumes.ts";
+
+/** Docker's name of a volume for which nobody asked by name. */
+const ANONYMOUS = /^[0-9a-f]{64}$/;
+/** Kinds of file system that are the same from every host. */
+const NETWORKED = /^(nfs|cifs|smb|9p|ceph|gluster)/;
+/** An engine that takes longer to say whether it has a volume is asked in vain. */
+const PATIENCE_MS = 2_000;
+
+/** A volume that a create asks for, and what is known of it. */
+interface Wanted {
+	name: string;
+	record: Entry<VolumeRecord> | undefined;
+	/** Hosts on one of which the container must run; any without it. */
+	homes?: string[];
+	/** How it is made on a host that lacks it. */
+	spec?: VolumeCreate;
+}
+
+/**
+ * volumes: a local volume is on one host, and the containers that use it run there. It belongs to the host of its
+ * first container; one that was only made (`docker volume create`, or Compose before any container) goes along.
+ *
+ *     plugins:
+ *       - volumes
+ */
+export default definePlugin({
+	name: "volumes",
+	after: ["placement"],
+	setup(_, services) {
+		const { cluster, volumes, store, host, log } = services;
+		/** What `place` has found out for the `create` of the same facts. */
+		const wanted = new WeakMap<Facts, Wanted[]>();
+		const gone = new Ripening<VolumeRecord>();
+
+		return {
+			async place(context) {
+				const names = namedVolumes(context.body);
+				if (names.length === 0 || cluster.alone) return undefined;
+
+				await learn(context);
+				const found = await Promise.all(names.map(look));
+				wanted.set(context.facts, found);
+				return {
+					filter({ name: candidate }) {
+						const other = found.find(
+							({ homes }) => homes && !homes.includes(candidate),
+						);
+						return (
+							other && `volume ${other.name} is on ${other.homes?.join(", ")}`
+						);
+					},
+				};
+			},
+
+			async create({ facts, commit }) {
+				const target = facts.host;
+				if (!target) return;
+				for (const each of wanted.get(facts) ?? []) {
+					const { name, record } = each;
+					const made = record?.value.host;
+					if (each.spec && made !== target) await make(target, each.spec);
+					const isClaimed = record && !record.value.unclaimed;
+					if (isClaimed) commit(volumes.check(record));
+					else if (!each.spec || record) {
+						const value: VolumeRecord = {
+							host: target,
+							...(made && made !== target ? { left: made } : {}),
+						};
+						commit(volumes.write(name, value, record));
+					}
+				}
+			},
+
+			/** Written before Docker has the volume, so that the sweep does not take it for one that is in use. */
+			async volumeCreate({ body: { Name, Driver } }) {
+				if (!Name || (Driver && Driver !== "local") || cluster.alone) return;
+				const record = (await volumes.refresh()).get(Name);
+				const lost = record && !(await isReachable(record.value.host));
+				if (lost || (await holdersOf(Name, services)).length > 0) return;
+				const value: VolumeRecord = { host: host.name, unclaimed: true };
+				await ignoreConflict(volumes.write(Name, value, record));
+			},
+
+			async volumeRemoved({ name }) {
+				await store.commit([{ verb: "delete", key: volumeKey(name) }]);
+			},
+
+			async sweep() {
+				const engine = services.engine();
+				const answer = await engine.get<{ Volumes: VolumeInspect[] | null }>(
+					"/volumes",
+				);
+				const own = (answer?.Volumes ?? []).filter(isLocal);
+				const names = new Set(own.map(({ Name }) => Name));
+				const records = await volumes.all();
+				for (const [name, record] of records) {
+					const { left, ...value } = record.value;
+					if (left !== host.name) continue;
+					if (names.has(name)) await engine.remove(`/volumes/${name}`);
+					await ignoreConflict(volumes.write(name, value, record));
+				}
+				const missing = [...records].filter(
+					([name, { value }]) => value.host === host.name && !names.has(name),
+				);
+				for (const { key, index } of gone.ripe(
+					missing.map(([, each]) => each),
+				)) {
+					await ignoreConflict({ verb: "delete", key, index });
+				}
+				for (const name of names) {
+					if (ANONYMOUS.test(name) || records.has(name)) continue;
+					const value: VolumeRecord = { host: host.name };
+					await ignoreConflict(volumes.write(name, value, undefined));
+				}
+			},
+		};
+
+		/** Another create has claimed or moved what this one wanted. */
+		async function learn({ lost }: CreateContext): Promise<void> {
+			const last = lost.at(-1);
+			if (last && "key" in last && isVolume(last.key)) await volumes.refresh();
+		}
+
+		async function look(name: string): Promise<Wanted> {
+			const record = (await volumes.all()).get(name);
+			if (record && !record.value.unclaimed) {
+				return { name, record, homes: [record.value.host] };
+			}
+			const holders = await holdersOf(name, services);
+			const [first] = holders;
+			if (!first) return { name, record };
+			const { Driver, Options, Labels } = first.volume;
+			const spec: VolumeCreate = {
+				...{ Name: name, Driver },
+				...{ DriverOpts: Options ?? {}, Labels: Labels ?? {} },
+			};
+			if (record || !isLocal(first.volume)) return { name, record, spec };
+			return { name, record, homes: holders.map((each) => each.host) };
+		}
+
+		/** Makes a volume as it is elsewhere; one that is there already is success. */
+		async function make(target: string, spec: VolumeCreate): Promise<void> {
+			await (await cluster.engine(target)).createVolume(spec);
+		}
+
+		async function isReachable(name: string): Promise<boolean> {
+			const hosts = await cluster.reachable();
+			return hosts.some((each) => each.name === name);
+		}
+
+		async function ignoreConflict(operation: Operation): Promise<void> {
+			try {
+				await store.commit([operation]);
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				log.debug({ err: error }, "another has written it");
+			}
+		}
+	},
+});
+
+/** The volumes that a create asks for by name. */
+function namedVolumes({ HostConfig }: ContainerCreate): string[] {
+	const { Binds, Mounts, VolumeDriver } = HostConfig ?? {};
+	const names = new Set<string>();
+	const driven = VolumeDriver && VolumeDriver !== "local";
+	for (const bind of Array.isArray(Binds) && !driven ? Binds : []) {
+		const [source = "", target] = String(bind).split(":");
+		if (target && source && !source.startsWith("/")) names.add(source);
+	}
+	for (const mount of Array.isArray(Mounts) ? Mounts : []) {
+		const { Type, Source, VolumeOptions } = Object(mount);
+		const driver = VolumeOptions?.DriverConfig?.Name || "local";
+		if (Type !== "volume" || !Source || driver !== "local") continue;
+		names.add(String(Source));
+	}
+	return [...names];
+}
+
+/** Whether a volume's data are on the one host that has it. */
+function isLocal({ Driver, Scope, Options }: VolumeInspect): boolean {
+	return (
+		Driver === "local" &&
+		Scope !== "global" &&
+		!NETWORKED.test(Options?.type ?? "")
+	);
+}
+
+/** The hosts whose engines have a volume of that name. @throws HttpError 503 if one of them does not say */
+async function holdersOf(
+	name: string,
+	{ cluster }: Services,
+): Promise<{ host: string; volume: VolumeInspect }[]> {
+	const found = await Promise.all(
+		(await cluster.reachable()).map(async ({ name: host }) => {
+			const engine = await cluster.engine(host);
+			const late = new Promise<never>((_, reject) => {
+				AbortSignal.timeout(PATIENCE_MS).addEventListener("abort", () =>
+					reject(
+						new HttpError(
+							503,
+							`volumes: ${host} does not say whether it has volume ${name}; try again`,
+						),
+					),
+				);
+			});
+			const path = `/volumes/${encodeURIComponent(name)}`;
+			const volume = await Promise.race([
+				engine.get<VolumeInspect>(path),
+				late,
+			]);
+			return volume && { host, volume };
+		}),
+	);
+	return found.filter((each) => each !== undefined);
+}
