@@ -50,9 +50,7 @@ export async function boot(
 ): Promise<Booted> {
 	const { store, engine } = outside;
 	const host = hostOf(config);
-	const { tls } = config.arpanet;
-	const hosts = new Hosts(store, host);
-	const cluster = new Cluster(hosts, host.name, engine, tls && readTls(tls));
+	const cluster = clusterOf(config, store, engine);
 	const services: Services = {
 		store,
 		networks: new Networks(store),
@@ -93,6 +91,31 @@ export function real(config: Config): Outside {
 		store: new Store(config.arpanet.consul),
 		engine: new Engine(config.arpanet.engine),
 	};
+}
+
+/** The hosts and their engines as a command looks at them, without anything that runs. */
+export function openCluster(config: Config): {
+	store: Store;
+	cluster: Cluster;
+	close(): Promise<void>;
+} {
+	const { store, engine } = real(config);
+	const cluster = clusterOf(config, store, engine);
+	return {
+		store,
+		cluster,
+		close: async () => {
+			store.close();
+			await cluster.close();
+		},
+	};
+}
+
+function clusterOf(config: Config, store: Store, engine: Engine): Cluster {
+	const host = hostOf(config);
+	const { tls } = config.arpanet;
+	const hosts = new Hosts(store, host);
+	return new Cluster(hosts, host.name, engine, tls && readTls(tls));
 }
 
 /** This host as the configuration or the machine itself names it. */

@@ -8,6 +8,7 @@ import { boot, hostOf } from "./boot.ts";
 import { checkConsul } from "./checks/consul.ts";
 import { checkEngine } from "./checks/engine.ts";
 import { type Finding, ok } from "./checks/finding.ts";
+import { checkHosts } from "./checks/hosts.ts";
 import { checkAdapters, checkGateway } from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
 import { checkTls } from "./checks/tls.ts";
@@ -48,6 +49,7 @@ export async function check(
 		checkEngine(config),
 		checkTls(config),
 		checkConsul(config, dns ? servers : []),
+		checkHosts(config),
 		checkAdapters(config),
 		checkGateway(config),
 		pool ? checkPool(config, pool) : [],

@@ -1,4 +1,7 @@
+import { setTimeout } from "node:timers/promises";
+import type { Cluster } from "../pipeline/cluster.ts";
 import type { ContainerSummary } from "../pipeline/docker.ts";
+import { messageOf } from "../pipeline/errors.ts";
 import {
 	type ContainerRecord,
 	Containers,
@@ -10,6 +13,9 @@ import {
 } from "../pipeline/state/leases.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import type { Entry, Store } from "../pipeline/state/store.ts";
+
+/** How long an engine may take to list its containers. */
+const PATIENCE_MS = 5_000;
 
 /** A deployment as `arpanet ps` shows it. */
 export interface Deployment {
@@ -24,7 +30,7 @@ export interface Copy {
 	index?: number;
 	container: string;
 	host: string;
-	/** `Up 3 minutes (healthy)`, as Docker says it; `unknown` on a host whose engine was not asked. */
+	/** `Up 3 minutes (healthy)`, as Docker says it; `unknown` on a host whose engine did not tell. */
 	state: string;
 	/** One for each network, the container's own first. */
 	addresses: Address[];
@@ -81,6 +87,45 @@ export async function readCluster(
 				.map((record) => copyOf(record, containers, registered, domain))
 				.sort(byService),
 		}));
+}
+
+/**
+ * The containers of all hosts, as their engines have them.
+ * @returns with a sentence for each host whose engine does not tell
+ */
+export async function listEverywhere(
+	cluster: Cluster,
+): Promise<{ containers: ContainerSummary[]; silent: string[] }> {
+	const silent: string[] = [];
+	const lists = await Promise.all(
+		(await cluster.all()).map(async ({ name, state, engine: url }) => {
+			const own = name === cluster.self;
+			if (!own && !(state && url)) {
+				silent.push(
+					`no states of ${name}: ${state ? "it lets nobody reach its engine" : "it is lost"}`,
+				);
+				return [];
+			}
+			try {
+				const engine = await cluster.engine(name);
+				const late = setTimeout(PATIENCE_MS, undefined, { ref: false }).then(
+					() => {
+						throw new Error(`engine ${engine.url} does not answer in time`);
+					},
+				);
+				return await Promise.race([
+					engine.listContainers("arpanet.host"),
+					late,
+				]);
+			} catch (error) {
+				silent.push(
+					`no states${own ? "" : ` of ${name}`}: ${messageOf(error)}`,
+				);
+				return [];
+			}
+		}),
+	);
+	return { containers: lists.flat(), silent };
 }
 
 /** What DNS knows of a network: address → the worst of its checks. */

@@ -1,32 +1,29 @@
 import type { Config } from "../pipeline/config.ts";
-import type { ContainerSummary } from "../pipeline/docker.ts";
-import { messageOf } from "../pipeline/errors.ts";
-import { real } from "./boot.ts";
-import { type Copy, type Deployment, readCluster } from "./cluster.ts";
+import { openCluster } from "./boot.ts";
+import {
+	type Copy,
+	type Deployment,
+	listEverywhere,
+	readCluster,
+} from "./cluster.ts";
 import { table } from "./table.ts";
 
 /**
- * What runs, as Consul and this host's engine know it.
+ * What runs, as Consul and the engines of all hosts know it.
  * @returns a table for people, or JSON for programs
  * @throws HttpError 503 when Consul does not answer; an engine that does not is a line in the table
  */
 export async function ps(config: Config, json: boolean): Promise<string> {
-	const { store, engine } = real(config);
+	const { store, cluster, close } = openCluster(config);
 	try {
-		let containers: ContainerSummary[] = [];
-		let note = "";
-		try {
-			containers = await engine.listContainers("arpanet.host");
-		} catch (error) {
-			note = `\n(no states: ${messageOf(error)})`;
-		}
-		const cluster = await readCluster(store, containers, domainOf(config));
-		if (json) return JSON.stringify(cluster, null, 2);
-		if (cluster.length === 0) return empty(config) + note;
-		return cluster.map(drawn).join("\n\n") + note;
+		const { containers, silent } = await listEverywhere(cluster);
+		const deployments = await readCluster(store, containers, domainOf(config));
+		if (json) return JSON.stringify(deployments, null, 2);
+		const notes = silent.map((each) => `\n(${each})`).join("");
+		if (deployments.length === 0) return empty(config) + notes;
+		return deployments.map(drawn).join("\n\n") + notes;
 	} finally {
-		store.close();
-		engine.close();
+		await close();
 	}
 }
 

@@ -114,6 +114,26 @@ test.serial(
 	},
 );
 
+test.serial("ps and check look at all hosts", async (t) => {
+	const [host] = lab.hosts as [Host];
+	const arpanet = async (verb: string) =>
+		host.exec(process.execPath, [
+			...[arpanetProgram, verb, "-c", gateways[0]?.config ?? ""],
+		]);
+	const { stdout } = await arpanet("ps");
+	for (const { name } of lab.hosts) {
+		t.regex(stdout, new RegExp(`abc_pricing_\\d +${name} +\\S+ +Up `));
+	}
+	t.notRegex(stdout, /unknown|no states/);
+	const checked = (await arpanet("check")).stdout;
+	for (const name of ["h2", "h3"]) {
+		t.regex(
+			checked,
+			new RegExp(`ok +host ${name}: its engine answers at tcp:`),
+		);
+	}
+});
+
 test.serial(
 	"events of all hosts are one stream, in the order of their times",
 	async (t) => {

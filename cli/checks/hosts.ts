@@ -1,0 +1,69 @@
+import type { Config } from "../../pipeline/config.ts";
+import { parseEngineUrl } from "../../pipeline/engine.ts";
+import { messageOf } from "../../pipeline/errors.ts";
+import type { KnownHost } from "../../pipeline/state/hosts.ts";
+import type { Tls } from "../../pipeline/tls.ts";
+import { ask } from "../ask.ts";
+import { openCluster } from "../boot.ts";
+import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
+import { handshakeRemedy } from "./tls.ts";
+
+/** The other hosts live, and their engines let this host in. None of it matters to a host that is alone. */
+export async function checkHosts(config: Config): Promise<Finding[]> {
+	const { cluster, close } = openCluster(config);
+	try {
+		const [own, ...others] = await cluster.all();
+		if (others.length === 0) return [];
+		const found = others.map((host) => checkHost(host, cluster.tls));
+		if (own && !own.engine) {
+			found.push(
+				Promise.resolve(
+					warn(
+						"host: the others cannot reach this host's engine",
+						"set arpanet.host.engine, such as tcp://10.0.0.1:2377",
+					),
+				),
+			);
+		}
+		return await Promise.all(found);
+	} catch {
+		return []; // that Consul does not answer another line says
+	} finally {
+		await close();
+	}
+}
+
+async function checkHost(
+	{ name, state, engine }: KnownHost,
+	tls: Tls | undefined,
+): Promise<Finding> {
+	if (!state) {
+		return warn(
+			`host ${name}: is lost`,
+			`start arpanet there, or forget it: arpanet host rm ${name}`,
+		);
+	}
+	if (!engine) {
+		return warn(
+			`host ${name}: nobody else can reach its engine`,
+			"set arpanet.host.engine there",
+		);
+	}
+	try {
+		const address = parseEngineUrl(engine, tls);
+		const { status, text } = await ask(address, "/_ping", ANSWER_MS);
+		if (status === 200) {
+			return ok(`host ${name}: its engine answers at ${engine}`);
+		}
+		return fail(
+			`host ${name}: its engine port at ${engine} lets us not in (${text.trim()})`,
+			"give all hosts certificates of one authority: arpanet certs",
+		);
+	} catch (error) {
+		return fail(
+			`host ${name}: its engine at ${engine} does not answer (${messageOf(error)})`,
+			handshakeRemedy(error, "arpanet.tls") ??
+				"look at arpanet's log there, and at the firewall between",
+		);
+	}
+}
