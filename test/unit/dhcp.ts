@@ -4,6 +4,7 @@ import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
+import { Reconcile } from "../../pipeline/lifecycle/reconcile.ts";
 import { VolumeLifecycle } from "../../pipeline/lifecycle/volume.ts";
 import { setUp } from "../../pipeline/load.ts";
 import type { Plugin, Services } from "../../pipeline/plugin.ts";
@@ -60,6 +61,7 @@ export class Allocator {
 	readonly containers: ContainerLifecycle;
 	readonly networks: NetworkLifecycle;
 	readonly volumes: VolumeLifecycle;
+	readonly reconcile: Reconcile;
 
 	constructor(
 		consul: string,
@@ -119,6 +121,12 @@ export class Allocator {
 		this.containers = new ContainerLifecycle(
 			chain,
 			this.services,
+			this.networks,
+		);
+		this.reconcile = new Reconcile(
+			chain,
+			this.services,
+			this.containers,
 			this.networks,
 		);
 	}

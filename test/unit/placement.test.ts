@@ -1,5 +1,9 @@
 import test, { type ExecutionContext } from "ava";
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import type {
+	ContainerCreate,
+	ContainerInspect,
+} from "../../pipeline/docker.ts";
+import type { Plugin } from "../../pipeline/plugin.ts";
 import {
 	type HostRecord,
 	type HostState,
@@ -9,6 +13,12 @@ import { Store } from "../../pipeline/state/store.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
+
+/** The example that the tutorial names. */
+const QUIET = new URL(
+	"../../../examples/plugins/arpanet-plugin-quiet-hosts/index.js",
+	import.meta.url,
+).href;
 
 /** A Consul of its own, hosts that are announced in it, and a gateway on each of the first three. */
 interface Stage {
@@ -152,4 +162,140 @@ test("a create that is tried again goes where its first try may have gone", asyn
 	const first = await place(two, "abc_web_1");
 	await place(one, "abc_web_2", {});
 	t.is(await place(one, "abc_web_1"), first);
+});
+
+test("hard rules hold whoever places at the same moment: fixed ports, exclusive copies", async (t) => {
+	const { gateways } = await stage(t, [{}, {}, {}]);
+	const HostConfig = { PortBindings: { "80/tcp": [{ HostPort: "80" }] } };
+	const ports = await Promise.all(
+		Array.from({ length: 12 }, (_, i) =>
+			place(gateways[i % 3], `abc_p${i}_1`, { HostConfig }),
+		),
+	);
+	const placed = ports.filter((each) => /^h/.test(each));
+	t.deepEqual(placed.sort(), ["h1", "h2", "h3"]);
+	for (const each of ports.filter((one) => !/^h/.test(one))) {
+		t.is(each.split(/h\d: port 80\/tcp is taken/).length, 4, each);
+	}
+	const Labels = { "arpanet.exclusive": "true" };
+	const copies = await Promise.all(
+		Array.from({ length: 12 }, (_, i) =>
+			place(gateways[i % 3], `abc_only_${i + 1}`, { Labels }),
+		),
+	);
+	t.deepEqual(copies.filter((each) => /^h/.test(each)).sort(), [
+		"h1",
+		"h2",
+		"h3",
+	]);
+});
+
+test("a port on one address leaves the other addresses of the host", async (t) => {
+	const { gateways } = await stage(t, [{}, { drained: true }]);
+	const on = (HostIp: string, name: string) =>
+		place(gateways[0], name, {
+			HostConfig: { PortBindings: { "80/tcp": [{ HostPort: "80", HostIp }] } },
+		});
+	t.is(await on("10.0.0.1", "abc_a_1"), "h1");
+	t.is(await on("10.0.0.2", "abc_b_1"), "h1");
+	t.regex(
+		await on("10.0.0.2", "abc_c_1"),
+		/h1: port 10.0.0.2:80\/tcp is taken by abc_b_1/,
+	);
+	t.regex(
+		await on("", "abc_d_1"),
+		/h1: port 80\/tcp is taken by abc_\w_1; h2: it is drained/,
+	);
+});
+
+test("memory and processors run out, and a container that is removed gives them back", async (t) => {
+	const { gateways } = await stage(t, [{}, {}]);
+	const take = (name: string, memory: number, cpus: number) =>
+		place(gateways[0], name, {
+			HostConfig: { MemoryReservation: memory * 2 ** 20, NanoCpus: cpus * 1e9 },
+		});
+	t.is(await take("abc_a_1", 600, 0), "h1");
+	t.is(await take("abc_b_1", 600, 0), "h2");
+	t.regex(
+		await take("abc_c_1", 600, 0),
+		/h1, h2: 600 MiB of memory are asked for, and of its 1 GiB 600 MiB are reserved/,
+	);
+	t.regex(
+		await take("abc_d_1", 0, 3),
+		/h1, h2: 3 CPUs are asked for, and of its 2 0 are reserved/,
+	);
+	await gateways[0]?.remove("abc_a_1");
+	t.is(await take("abc_c_1", 600, 2), "h1");
+});
+
+test("with spread the busy host gets one container less, with more weight for load it gets none", async (t) => {
+	const { gateways } = await stage(t, [{ load: 0.9 }, { load: 0.1 }]);
+	const even = [];
+	for (let i = 1; i <= 5; i++)
+		even.push(await place(gateways[0], `abc_s${i}_1`));
+	t.deepEqual(counts(even), { h1: 2, h2: 3 });
+	const weighed = await stage(t, [{ load: 0.9 }, { load: 0.1 }], {
+		configs: {
+			placement: { strategy: "spread", load: 10, overcommit: 0, shared: [] },
+		},
+	});
+	for (let i = 1; i <= 5; i++) {
+		t.is(await place(weighed.gateways[0], `abc_s${i}_1`), "h2");
+	}
+});
+
+test("one host is asked for no more than its user says in so many words", async (t) => {
+	const { gateways } = await stage(t, [{}]);
+	const HostConfig = {
+		PortBindings: { "80/tcp": [{ HostPort: "80" }] },
+		Memory: 2 ** 40,
+	};
+	t.is(await place(gateways[0], "abc_a_1", { HostConfig }), "h1");
+	t.is(await place(gateways[0], "abc_a_2", { HostConfig }), "h1");
+	t.regex(
+		await place(gateways[0], "abc_b_1", { Env: ["constraint:node==h2"] }),
+		/h1: constraint node==h2 is not met \(node is h1\)/,
+	);
+	const plain = await gateways[0]?.containers.create({
+		...{ name: "plain", headers: {}, onlyHost: undefined },
+		body: { Image: "busybox", Env: ["constraint:node==h2"] },
+	});
+	t.is(plain, undefined); // goes on untouched
+});
+
+test("a plugin of one's own filters and scores", async (t) => {
+	const quiet = (await import(QUIET)).default as Plugin;
+	const { gateways } = await stage(t, [{}, {}, {}], {
+		more: [quiet],
+		configs: { "quiet-hosts": { avoid: ["h1"], prefer: ["h3"] } },
+	});
+	t.is(await place(gateways[0], "abc_a_1"), "h3");
+	t.is(await place(gateways[0], "abc_b_1"), "h2"); // h3 has one more by now, which counts as much
+	t.regex(
+		await place(gateways[0], "abc_c_1", { Env: ["constraint:node==h1"] }),
+		/h1: is being looked after/,
+	);
+});
+
+test("what Consul has lost of a container's place is put back", async (t) => {
+	const { gateways, store } = await stage(t, [{}, {}]);
+	const [gateway] = gateways as [Allocator];
+	const { body } = await gateway.create("abc", "abc_web_1", {
+		HostConfig: { PortBindings: { "80/tcp": [{ HostPort: "80" }] } },
+	});
+	const before = await store.list("arpanet/");
+	const ours = before.filter(
+		({ key }) => !/hosts|networks|subnets|gateways|leases/.test(key),
+	);
+	t.is(ours.length, 4); // record, slot, copy, port
+	for (const { key } of ours) await store.commit([{ verb: "delete", key }]);
+	const id = gateway.docker.create("abc_web_1", body);
+	const container = gateway.docker.containers.get(id);
+	await gateway.reconcile.adopt(container as ContainerInspect);
+	const slot = `arpanet/slots/h1/${body.Labels?.["arpanet.slot"]}`;
+	t.like((await store.get(slot))?.value, {
+		container: "abc_web_1",
+		ports: ["80/tcp"],
+	});
+	t.truthy(await store.get("arpanet/ports/h1/80-tcp"));
 });
