@@ -6,7 +6,10 @@ import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
+import type { FencedStore } from "../pipeline/state/leader.ts";
 import { announce } from "./announce.ts";
+import { type LeaderParts, leads } from "./leader/leader.ts";
+import { Leadership } from "./leader/leadership.ts";
 import { guardNames } from "./name-guard.ts";
 import { weave } from "./overlay.ts";
 
@@ -26,6 +29,8 @@ export interface AgentParts {
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
 	reconcile: Reconcile;
+	/** The same over the store that is written to while this agent leads. */
+	leader: LeaderParts & { store: FencedStore };
 }
 
 /**
@@ -56,6 +61,7 @@ export class Agent {
 			announce(this.#services, signal),
 			weave(this.#services, signal),
 			guardNames(this.#services, signal),
+			this.#lead(signal),
 		]);
 	}
 
@@ -63,6 +69,14 @@ export class Agent {
 		this.#abort.abort();
 		await this.#running;
 		await Promise.all(this.#queues.values());
+	}
+
+	/** One agent of the cluster leads: it alone does what no host can do by itself. */
+	#lead(signal: AbortSignal): Promise<void> {
+		const { leader } = this.#parts;
+		const { store, host, log } = this.#services;
+		const leadership = new Leadership(store, leader.store, host.name, log);
+		return leadership.run(signal, leads(leader));
 	}
 
 	async #watch(): Promise<void> {

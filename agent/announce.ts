@@ -1,17 +1,28 @@
 import { setTimeout } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import type { Services } from "../pipeline/plugin.ts";
+import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
 import {
+	type Beat,
 	type HostRecord,
 	type HostState,
 	hostKeys,
 } from "../pipeline/state/hosts.ts";
-import type { Entry } from "../pipeline/state/store.ts";
+import {
+	Conflict,
+	type Entry,
+	type Operation,
+} from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load.ts";
 
-/** Seconds after which a host that says nothing is lost; Consul takes up to twice as long to see it. */
+/**
+ * Seconds after which a host that says nothing gets no new containers; Consul takes up to twice as long to see it.
+ * Whether DNS still answers for those it has, the leader decides (leader/lost-hosts.ts): without its agent they run on.
+ */
 const TTL_S = 10;
 const BEAT_MS = 3_000;
+/** How soon to try again after a beat that failed: a host that comes back shall answer in DNS at once. */
+const RETRY_MS = 1_000;
 /** A change of load that is worth telling all gateways. */
 const WORTH_TELLING = 0.05;
 
@@ -34,7 +45,8 @@ export async function announce(
 				services.log.warn({ err: error }, "this host is not announced");
 			complained = true;
 		}
-		await setTimeout(BEAT_MS, undefined, { signal }).catch(() => {});
+		const rest = complained ? RETRY_MS : BEAT_MS;
+		await setTimeout(rest, undefined, { signal }).catch(() => {});
 	}
 	await announcer.leave();
 }
@@ -71,33 +83,60 @@ class Announcer {
 
 	async #beat(before: string | undefined): Promise<string> {
 		const { store, host } = this.#services;
-		const { consul } = store;
 		if (!before || !this.#complete) await this.#writeRecord();
-		if (before) await store.ask(() => consul.session.renew(before));
+		if (before) await store.ask(() => store.consul.session.renew(before));
 		const session = before ?? (await this.#newSession());
 		const load = this.#meter.look();
-		if (before && (await this.#isKnown(load))) return session;
-
-		const key = hostKeys(host.name).alive;
+		const known = before && (await this.#isKnown(load));
 		const state: HostState = { ...load, address: host.address };
-		const value = JSON.stringify(state);
-		const hold = () =>
-			store.ask(() => consul.kv.set({ key, value, acquire: session }));
-		if (!(await hold())) {
-			const other = await store.get<HostState>(key);
-			if (!other || other.value.address === host.address) {
-				// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
-				await store.commit([{ verb: "delete", key }]);
-			}
-			if (!(await hold())) {
-				await store.ask(() => consul.session.destroy(session));
-				throw new Error(
-					`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
-				);
-			}
+		if (await this.#hold(session, known ? undefined : state)) {
+			if (!known) this.#told = load;
+			return session;
+		}
+		const { alive, beat } = hostKeys(host.name);
+		const other = await store.get<HostState>(alive);
+		if (!other || other.value.address === host.address) {
+			// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
+			await store.commit([
+				{ verb: "delete", key: alive },
+				{ verb: "delete", key: beat },
+			]);
+		}
+		if (!(await this.#hold(session, state))) {
+			await store.ask(() => store.consul.session.destroy(session));
+			throw new Error(
+				`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
+			);
 		}
 		this.#told = load;
 		return session;
+	}
+
+	/**
+	 * One sign of life: in the same commit DNS is told to answer for this host's containers, so that a host which
+	 * was taken for lost is back with its first word.
+	 * @param state what has changed of it
+	 * @returns false if another session has the host's name
+	 */
+	async #hold(session: string, state?: HostState): Promise<boolean> {
+		const { store, host } = this.#services;
+		const { alive, beat } = hostKeys(host.name);
+		const sign: Beat = { at: new Date().toISOString() };
+		const changed: Operation[] = state
+			? [{ verb: "lock", key: alive, value: state, session }]
+			: [];
+		try {
+			await store.commit([
+				...changed,
+				{ verb: "lock", key: beat, value: sign, session },
+				setNode(host),
+				setHostCheck(host.name, "passing", "its agent is there"),
+			]);
+			return true;
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+			return false;
+		}
 	}
 
 	async #newSession(): Promise<string> {
@@ -118,11 +157,12 @@ class Announcer {
 	async #isKnown(load: Load): Promise<boolean> {
 		const { cluster, host } = this.#services;
 		const told = this.#told;
-		const known = (await cluster.hosts.list()).some(
-			({ name, state }) => name === host.name && state,
+		const known = (await cluster.hosts.list()).find(
+			({ name }) => name === host.name,
 		);
+		if (!known) this.#complete = false; // somebody deleted its record
 		return (
-			known &&
+			known?.state !== undefined &&
 			told !== undefined &&
 			(["load", "memory", "network"] as const).every(
 				(each) => Math.abs(load[each] - told[each]) < WORTH_TELLING,

@@ -71,6 +71,15 @@ program
 		print(await listHosts(await config()));
 	});
 
+program
+	.command("leader")
+	.description("show whose agent leads, since when, and what was repaired")
+	.addHelpText("after", example("arpanet leader"))
+	.action(async () => {
+		const { showLeader } = await import("./leader.ts");
+		print(await showLeader(await config()));
+	});
+
 const host = program
 	.command("host")
 	.description("keep new containers off a host, or forget one that is gone")
@@ -92,9 +101,10 @@ host
 	.command("rm")
 	.description("forget a host that is gone for good")
 	.argument("<name>", "as arpanet hosts shows it")
-	.action(async (which: string) => {
+	.option("--force", "with all its containers: what they held is given back")
+	.action(async (which: string, { force = false }: { force?: boolean }) => {
 		const { removeHost } = await import("./hosts.ts");
-		print(await removeHost(await config(), which));
+		print(await removeHost(await config(), which, force));
 	});
 
 program

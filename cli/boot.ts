@@ -13,6 +13,7 @@ import { Pipeline } from "../pipeline/pipeline.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
 import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
+import { FencedStore } from "../pipeline/state/leader.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Slots } from "../pipeline/state/slots.ts";
 import { Store } from "../pipeline/state/store.ts";
@@ -26,13 +27,20 @@ export interface Outside {
 	engine: Engine;
 }
 
-/** Everything that a role of arpanet is made of. */
-export interface Booted {
+/** What works on containers and networks, over one store. */
+interface Parts {
 	services: Services;
+	chain: Chain;
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
+}
+
+/** Everything that a role of arpanet is made of. */
+export interface Booted extends Parts {
 	reconcile: Reconcile;
 	pipeline: Pipeline;
+	/** The same parts, plugins of their own among them, over a store that only a leader can write to. */
+	fenced(): Parts & { store: FencedStore };
 	/** Closes the connections to Consul and the engine. */
 	close(): Promise<void>;
 }
@@ -51,35 +59,44 @@ export async function boot(
 	const { store, engine } = outside;
 	const host = hostOf(config);
 	const cluster = clusterOf(config, store, engine);
-	const services: Services = {
-		store,
-		networks: new Networks(store),
-		containers: new Containers(store),
-		slots: new Slots(store),
-		volumes: new Volumes(store),
-		cluster,
-		engine: () => engine,
-		host,
-		log,
-	};
 	const found = await findPlugins(config.plugins, builtins, config.file);
-	const plugins = observe(setUp(found, services));
-	const chain = new Chain(plugins, config.arpanet.pluginTimeout, log);
-	const networks = new NetworkLifecycle(chain, services);
-	const containers = new ContainerLifecycle(chain, services, networks);
+	const over = (store: Store): Parts => {
+		const services: Services = {
+			store,
+			networks: new Networks(store),
+			containers: new Containers(store),
+			slots: new Slots(store),
+			volumes: new Volumes(store),
+			cluster,
+			engine: () => engine,
+			host,
+			log,
+		};
+		const plugins = observe(setUp(found, services));
+		const chain = new Chain(plugins, config.arpanet.pluginTimeout, log);
+		const networks = new NetworkLifecycle(chain, services);
+		const containers = new ContainerLifecycle(chain, services, networks);
+		return { services, chain, containers, networks };
+	};
+	const parts = over(store);
+	const { services, chain, containers, networks } = parts;
+	const stores: Store[] = [store];
 	return {
-		services,
-		containers,
-		networks,
-		reconcile: new Reconcile(chain, services, containers, networks),
+		...parts,
+		reconcile: new Reconcile(chain, services, containers),
 		pipeline: new Pipeline(
 			{ containers, networks, volumes: new VolumeLifecycle(chain, log) },
 			log,
 		),
+		fenced: () => {
+			const store = new FencedStore(config.arpanet.consul);
+			stores.push(store);
+			return { ...over(store), store };
+		},
 		close: async () => {
 			services.slots.close();
 			services.volumes.close();
-			store.close();
+			for (const each of stores) each.close();
 			await cluster.close();
 		},
 	};

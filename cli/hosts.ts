@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Config } from "../pipeline/config.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { Containers } from "../pipeline/state/containers.ts";
@@ -70,34 +71,49 @@ export async function drainHost(
 	});
 }
 
+/** The leader looks every second, and a new one is elected in half a minute at most. */
+const REMOVAL_MS = 60_000;
+
 /**
- * Forgets a host that is gone for good.
- * @throws HttpError 409 while it lives or has containers on record, 404 if it is not known
+ * Forgets a host that is gone for good: the agent that leads gives back what is left of it.
+ * @param force although containers of it are on record
+ * @throws HttpError 409 while it lives or, without `force`, has containers on record; 404 if it is not known; 503 if nobody leads
  */
 export async function removeHost(
 	config: Config,
 	name: string,
+	force: boolean,
 ): Promise<string> {
-	return withStore(config, async (store, hosts) => {
-		const entry = await mustExist(store, name);
-		const living = (await hosts.list()).some(
-			(host) => host.name === name && host.state,
-		);
-		if (living) {
+	return withStore(config, async (store) => {
+		const { key, value, index } = await mustExist(store, name);
+		const { beat } = hostKeys(name);
+		if (await store.get(beat)) {
 			throw new HttpError(409, `host ${name} lives; stop arpanet there first`);
 		}
 		const records = await new Containers(store).list();
 		const left = records.filter(({ value }) => value.facts.host === name);
-		if (left.length > 0) {
+		if (left.length > 0 && !force) {
 			throw new HttpError(
 				409,
-				`host ${name} has ${left.length} containers on record; start it and remove them first`,
+				`host ${name} has ${left.length} containers on record; start it and remove them, or give all back with --force if it never comes again`,
 			);
 		}
 		await store.commit([
-			{ verb: "delete", key: entry.key, index: entry.index },
+			{ verb: "absent", key: beat },
+			{ verb: "update", key, value: { ...value, removed: true }, index },
 		]);
-		return `${name} is forgotten`;
+		const end = performance.now() + REMOVAL_MS;
+		while (await store.get(key)) {
+			if (performance.now() > end) {
+				throw new HttpError(
+					503,
+					`host ${name} is to be removed, but no agent that leads has done so yet; look at arpanet leader`,
+				);
+			}
+			await setTimeout(200);
+		}
+		const given = left.length > 0 ? `, and ${left.length} containers` : "";
+		return `${name} is forgotten${given}`;
 	});
 }
 
@@ -105,7 +121,8 @@ function percent(share: number | undefined): string {
 	return share === undefined ? "-" : `${Math.round(share * 100)}%`;
 }
 
-function stateOf({ state, drained }: KnownHost): string {
+function stateOf({ state, drained, removed }: KnownHost): string {
+	if (removed) return "removed";
 	if (!state) return "lost";
 	return drained ? "drained" : "ready";
 }

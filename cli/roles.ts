@@ -88,7 +88,7 @@ export async function runAgent(
 	const port =
 		host.engine &&
 		(await openEnginePort(host.engine, engine, log, services.cluster.tls));
-	const agent = new Agent(booted);
+	const agent = new Agent({ ...booted, leader: booted.fenced() });
 	agent.start();
 	return {
 		stop: async () => {

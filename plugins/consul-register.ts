@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
-import type { ContainerInspect } from "../pipeline/docker.ts";
+import type { ContainerInspect, ContainerSummary } from "../pipeline/docker.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import {
 	definePlugin,
@@ -8,6 +8,7 @@ import {
 	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
+import { nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import {
 	type CatalogService,
@@ -54,7 +55,7 @@ export default definePlugin({
 				const [leaving, wanted, registered] = await Promise.all([
 					!settled && isLeaving(container, services),
 					registration(container, facts, services),
-					services.store.nodeServices(nodeOf(facts, services), container.Id),
+					services.store.nodeServices(nodeFor(facts, services), container.Id),
 				]);
 				if (leaving) return;
 				// Hook and event both tell of a start: the second finds nothing to write.
@@ -84,25 +85,35 @@ export default definePlugin({
 			/** What happened while Consul or the agent was away, and a stop that was announced and never came. */
 			async sweep({ containers }) {
 				const { store } = services;
-				const node = nodeOf({}, services);
-				const registered = new Set(
-					(await store.nodeServices(node)).map(
-						({ Meta }) => Meta?.container ?? "",
-					),
-				);
+				const node = nodeFor({}, services);
+				const [all, checks] = await Promise.all([
+					store.nodeServices(node),
+					nodeChecks(node, services),
+				]);
+				const registered = new Map<string, CatalogService[]>();
+				for (const each of all) {
+					const id = each.Meta?.container ?? "";
+					registered.set(id, [...(registered.get(id) ?? []), each]);
+				}
 				const marked = (await store.list<Leaving>(LEAVING))
 					.filter(({ value }) => value.host === services.host.name)
 					.map(({ key }) => key.slice(LEAVING.length));
 				const known = new Set(containers.map(({ Id }) => Id));
-				for (const id of new Set([...registered, ...marked])) {
+				for (const id of new Set([...registered.keys(), ...marked])) {
 					if (!id || known.has(id)) continue;
 					if (await services.engine().inspectContainer(id)) continue; // made just now
 					await leave(id, {}, services);
 				}
-				for (const { Id, State, Labels } of containers) {
+				for (const summary of containers) {
+					const { Id, State, Labels } = summary;
 					const facts = readLabels(Labels);
-					if (!facts.service || registered.has(Id) === (State === "running"))
-						continue;
+					if (!facts.service) continue;
+					const own = registered.get(Id) ?? [];
+					const right =
+						State === "running"
+							? isWhole(own, facts) && isHealthRight(own, summary, checks)
+							: own.length === 0;
+					if (right) continue;
 					const container = await services.engine().inspectContainer(Id);
 					if (!container) continue;
 					const { Running, Paused, Restarting } = container.State;
@@ -115,13 +126,54 @@ export default definePlugin({
 	},
 });
 
+/** Whether a container that runs is in the catalog in both forms, as far as its labels tell. */
+function isWhole(
+	registered: CatalogService[],
+	{ service = "", network, address }: Facts,
+): boolean {
+	if (!network) return registered.length > 0;
+	const here = registered.filter(({ Address }) => Address === address);
+	return (
+		here.some((each) => each.Service === `${service}.${network}`) &&
+		here.some(
+			({ Service, Tags }) => Service === network && Tags.includes(service),
+		)
+	);
+}
+
+/** Whether the catalog says of a container's health what Docker says. */
+function isHealthRight(
+	registered: CatalogService[],
+	{ Status }: ContainerSummary,
+	checks: Map<string, string>,
+): boolean {
+	if (!/\((un)?healthy\)|\(health:/.test(Status)) return true; // it has no HEALTHCHECK
+	const wanted = Status.includes("(healthy)") ? "passing" : "critical";
+	return registered.every(({ ID }) => checks.get(checkId(ID)) === wanted);
+}
+
+/** Checks of a node's services, by CheckID. */
+async function nodeChecks(
+	node: string,
+	{ store }: Services,
+): Promise<Map<string, string>> {
+	const checks = (await store.ask(() =>
+		store.consul.health.node(node),
+	)) as unknown as { CheckID: string; Status: string }[];
+	return new Map(checks.map(({ CheckID, Status }) => [CheckID, Status]));
+}
+
+function checkId(serviceId: string): string {
+	return `health:${serviceId}`;
+}
+
 /** Takes a container that does not run out of the catalog. */
 async function leave(
 	id: string,
 	facts: Facts,
 	services: Services,
 ): Promise<void> {
-	const node = nodeOf(facts, services);
+	const node = nodeFor(facts, services);
 	const [mark, registered] = await Promise.all([
 		services.store.get(LEAVING + id),
 		services.store.nodeServices(node, id),
@@ -141,7 +193,7 @@ async function deregister(
 	services: Services,
 	mark: Operation,
 ): Promise<void> {
-	const node = nodeOf(facts, services);
+	const node = nodeFor(facts, services);
 	for (let tries = 0; ; tries++) {
 		const registered = await services.store.nodeServices(node, id);
 		try {
@@ -179,9 +231,9 @@ async function isLeaving(
 	return false;
 }
 
-/** The catalog node under which a host's containers stand. */
-function nodeOf(facts: Facts, { host }: Services): string {
-	return `arpanet-${facts.host ?? host.name}`;
+/** The catalog node under which a container stands. */
+function nodeFor(facts: Facts, { host }: Services): string {
+	return nodeOf(facts.host ?? host.name);
 }
 
 /** Whether the catalog says already what a registration would write. */
@@ -209,24 +261,11 @@ async function registration(
 	facts: Facts,
 	services: Services,
 ): Promise<Operation[]> {
-	const node = nodeOf(facts, services);
+	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
 	const named = await aliases(facts.deployment ?? "", services);
-	const operations: Operation[] = [
-		{
-			verb: "catalog",
-			operation: {
-				Node: {
-					Verb: "set",
-					Node: {
-						Node: node,
-						Address: (await services.cluster.hosts.get(host)).address,
-						Meta: { "external-node": "true" },
-					},
-				},
-			},
-		},
-	];
+	const { address: hostAddress } = await services.cluster.hosts.get(host);
+	const operations = [setNode({ name: host, address: hostAddress })];
 	for (const { scope, address, subnet } of await places(
 		container,
 		facts,
@@ -274,7 +313,7 @@ async function registration(
 						Verb: "set",
 						Check: {
 							Node: node,
-							CheckID: `health:${Service.ID}`,
+							CheckID: checkId(Service.ID),
 							Name: "Docker HEALTHCHECK",
 							ServiceID: Service.ID,
 							Status: health.Status === "healthy" ? "passing" : "critical",

@@ -376,10 +376,14 @@ export class ContainerLifecycle {
 		);
 	}
 
-	/** Deletes a record with all that it holds, after every plugin had its turn. */
+	/**
+	 * Deletes a record with all that it holds, after every plugin had its turn.
+	 * @param note goes into the same commit
+	 */
 	async giveBack(
 		entry: Entry<ContainerRecord>,
 		id: string | undefined,
+		note: Operation[] = [],
 	): Promise<void> {
 		const { facts, holds } = entry.value;
 		await this.#chain.release("removed", { id, facts, holds });
@@ -387,6 +391,7 @@ export class ContainerLifecycle {
 			this.#services.store.commit([
 				{ verb: "delete", key: entry.key, index: entry.index },
 				...holds.map((key): Operation => ({ verb: "delete", key })),
+				...note,
 			]),
 		);
 		if (!facts.network) return;

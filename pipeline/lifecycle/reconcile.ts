@@ -3,42 +3,33 @@ import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import {
-	isLease,
-	type Lease,
-	leasedNetwork,
-	leaseKey,
-} from "../state/leases.ts";
-import type { NetworkRecord } from "../state/networks.ts";
-import { type Removal, Removals } from "../state/removals.ts";
+import { leaseKey } from "../state/leases.ts";
+import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
 import type { Entry, Operation } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
-import type { NetworkLifecycle } from "./network.ts";
 
 /**
  * Compares what lives on this host with what is on record of it, and puts right what differs: what
- * happened while nobody watched, what was removed behind our back, what died half-way.
+ * happened while nobody watched, what was removed behind our back, what died half-way. What does not
+ * show on one host's engine is the leader's (agent/leader).
  */
 export class Reconcile {
 	readonly #chain: Chain;
 	readonly #services: Services;
 	readonly #containers: ContainerLifecycle;
-	readonly #networks: NetworkLifecycle;
 	readonly #orphans = new Ripening<ContainerRecord>();
-	readonly #empty = new Ripening<NetworkRecord>();
-	readonly #notes = new Ripening<Removal>();
+	readonly #repairs: Repairs;
 
 	constructor(
 		chain: Chain,
 		services: Services,
 		containers: ContainerLifecycle,
-		networks: NetworkLifecycle,
 	) {
 		this.#chain = chain;
 		this.#services = services;
 		this.#containers = containers;
-		this.#networks = networks;
+		this.#repairs = new Repairs(services.store, services.host.name);
 	}
 
 	/**
@@ -50,11 +41,6 @@ export class Reconcile {
 		const records = await this.#services.containers.list();
 		await this.#adoptMissing(containers, records);
 		await this.#giveBackOrphans(containers, records);
-		await this.#retireEmptyNetworks();
-		const removals = new Removals(this.#services.store);
-		for (const note of this.#notes.ripe(await removals.list())) {
-			await removals.forget(note);
-		}
 		await this.#chain.release("sweep", { containers });
 	}
 
@@ -83,9 +69,13 @@ export class Reconcile {
 			},
 		});
 		const value: ContainerRecord = { facts, holds, attempts: 1 };
+		const key = containers.key(name);
+		const why = "it lives and was not on record";
+		const repair = { what: "container put back on record", to: key, why };
 		await store.commit([
-			{ verb: "set", key: containers.key(name), value },
+			{ verb: "set", key, value },
 			...operations,
+			this.#repairs.note({ ...repair, container: name }),
 		]);
 		this.#services.log.info({ container: name }, "put back on record");
 	}
@@ -124,37 +114,17 @@ export class Reconcile {
 			return !names.has(`/${this.#services.containers.name(key)}`);
 		});
 		for (const orphan of this.#orphans.ripe(orphans)) {
+			const why = "there is no such container any more";
 			this.#services.log.info(
-				{ record: orphan.key, held: orphan.value.holds },
-				"no such container any more; giving back",
+				{ record: orphan.key, held: orphan.value.holds, why },
+				"giving back",
 			);
+			const repair = { what: "container given back", to: orphan.key, why };
+			const container = this.#services.containers.name(orphan.key);
+			const note = this.#repairs.note({ ...repair, container });
 			await this.#pastErrors(orphan.key, () =>
-				this.#containers.giveBack(orphan, undefined),
+				this.#containers.giveBack(orphan, undefined, [note]),
 			);
-		}
-	}
-
-	/** A network that a container made goes with the last one; one that the client made, with Docker's. */
-	async #retireEmptyNetworks(): Promise<void> {
-		const { networks, store } = this.#services;
-		const leases = await store.list<Lease>("arpanet/leases/");
-		const used = new Set(
-			leases
-				.filter(({ key, value }) => isLease(key) && value.container)
-				.map(({ key }) => leasedNetwork(key)),
-		);
-		const known = await networks.list();
-		const inDocker = new Set(
-			(await this.#services.engine().listNetworks("arpanet.network")).map(
-				({ Name }) => Name,
-			),
-		);
-		const empty = known.filter(
-			({ value }) =>
-				!used.has(value.scope) && (value.implicit || !inDocker.has(value.name)),
-		);
-		for (const { key, value } of this.#empty.ripe(empty)) {
-			await this.#pastErrors(key, () => this.#networks.retire(value));
 		}
 	}
 

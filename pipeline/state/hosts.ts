@@ -18,7 +18,18 @@ export interface HostRecord {
 	labels?: Record<string, string>;
 	/** No new containers, on request. */
 	drained?: boolean;
+	/** Gone for good, on request: the leader gives back what is left of it, this record last. */
+	removed?: true;
 }
+
+/** The last sign of life of a host, under `arpanet/beats/<name>`: written every few seconds, goes with its session. */
+export interface Beat {
+	/** Unlike the one before, so that it is seen to be written. */
+	at: string;
+}
+
+/** Where hosts give signs of life: apart from what others watch, who would else be woken by each. */
+export const BEATS = "arpanet/beats/";
 
 /** What a host says of itself while it lives, under `arpanet/hosts/<name>/alive`; goes with its session. */
 export interface HostState {
@@ -41,8 +52,16 @@ export interface KnownHost extends HostRecord {
 }
 
 /** Keys of a host. */
-export function hostKeys(name: string): { record: string; alive: string } {
-	return { record: `${PREFIX}${name}/record`, alive: `${PREFIX}${name}/alive` };
+export function hostKeys(name: string): {
+	record: string;
+	alive: string;
+	beat: string;
+} {
+	return {
+		record: `${PREFIX}${name}/record`,
+		alive: `${PREFIX}${name}/alive`,
+		beat: BEATS + name,
+	};
 }
 
 /** Whether a key is that of a host's record. */

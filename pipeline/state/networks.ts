@@ -5,8 +5,10 @@ import { type Lease, leaseKey, toAddress, toNumber } from "./leases.ts";
 import { Conflict, type Entry, type Operation, type Store } from "./store.ts";
 
 const NETWORKS = "arpanet/networks/";
-const SUBNETS = "arpanet/subnets/";
-const GATEWAYS = "arpanet/gateways/";
+/** Subnets that were granted, each with the scope of its network. */
+export const SUBNETS = "arpanet/subnets/";
+/** Addresses of bridges, by network and host. */
+export const GATEWAYS = "arpanet/gateways/";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
 
@@ -303,7 +305,7 @@ function sameDeployment(
 }
 
 /** `10.32.1.0/24` is kept under `arpanet/subnets/10.32.1.0-24`: a key's slash makes a folder. */
-function subnetKey(subnet: string): string {
+export function subnetKey(subnet: string): string {
 	return SUBNETS + subnet.replace("/", "-");
 }
 

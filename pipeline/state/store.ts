@@ -13,7 +13,9 @@ export interface Entry<T> {
 
 /**
  * One operation of a commit. `create` fails if the key exists, `update` and an indexed
- * `delete` if it was written since, `check` if it was written since or is gone.
+ * `delete` if it was written since, `check` if it was written since or is gone, `absent` if it exists.
+ * `lock` writes a key for as long as a session lives and fails if another session has it;
+ * `held` fails unless that very session has it.
  */
 export type Operation =
 	| { verb: "create"; key: string; value: unknown }
@@ -21,6 +23,9 @@ export type Operation =
 	| { verb: "set"; key: string; value: unknown }
 	| { verb: "delete"; key: string; index?: number }
 	| { verb: "check"; key: string; index: number }
+	| { verb: "absent"; key: string }
+	| { verb: "lock"; key: string; value: unknown; session: string }
+	| { verb: "held"; key: string; session: string }
 	| { verb: "catalog"; operation: CatalogOperation };
 
 /** An operation on Consul's catalog, in the shapes of its `/v1/txn`. */
@@ -56,6 +61,11 @@ const MAX_SOCKETS = 32;
 const DENIED = /permission denied|acl not found/i;
 /** A client that waits for a create shall read a 503 in under 5 s. */
 const TIMEOUT = 2_500;
+
+/** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
+const WATCH_WAIT = "10s";
+/** The client's own limit is 30 s: a host that was cut off shall know sooner that it is back. */
+const WATCH_RETRY_MS = 2_000;
 
 interface KvItem {
 	Key: string;
@@ -165,12 +175,14 @@ export class Store {
 
 	/**
 	 * Follows all entries under a prefix, until the returned function is called. While Consul is
-	 * away nothing is told, and it goes on by itself when it is back.
+	 * away nothing is told, and it goes on by itself when it is back. It is told what the nearest
+	 * server knows: a question that waits at a leader which dies would wait on for seconds.
 	 */
 	watch<T>(prefix: string, changed: (entries: Entry<T>[]) => void): () => void {
 		const watch = this.consul.watch({
 			method: this.consul.kv.get,
-			options: { key: prefix, recurse: true },
+			options: { key: prefix, recurse: true, stale: true, wait: WATCH_WAIT },
+			backoffMax: WATCH_RETRY_MS,
 		} as never);
 		watch.on("change", (items: KvItem[] | null) => {
 			changed(
@@ -342,6 +354,17 @@ function toConsul(operation: Operation): unknown {
 			return kv("set", operation.key, { Value: encode(operation.value) });
 		case "check":
 			return kv("check-index", operation.key, { Index: operation.index });
+		case "absent":
+			return kv("check-not-exists", operation.key, {});
+		case "lock":
+			return kv("lock", operation.key, {
+				Value: encode(operation.value),
+				Session: operation.session,
+			});
+		case "held":
+			return kv("check-session", operation.key, {
+				Session: operation.session,
+			});
 		case "delete":
 			return operation.index === undefined
 				? kv("delete", operation.key, {})

@@ -339,7 +339,10 @@ test.serial(
 				const answer = await fetch(`${host.consul}/v1/kv/arpanet/?keys`);
 				const all = (await answer.json()) as string[];
 				return all.filter(
-					(key) => !/^arpanet\/(hosts\/|subnets-serial)/.test(key),
+					(key) =>
+						!/^arpanet\/(hosts\/|beats\/|repairs\/|leader$|subnets-serial)/.test(
+							key,
+						),
 				);
 			},
 			(left) => left.length === 0,

@@ -1,0 +1,88 @@
+import { setTimeout } from "node:timers/promises";
+import type { Chain } from "../../pipeline/chain.ts";
+import { messageOf } from "../../pipeline/errors.ts";
+import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
+import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import { Deposed } from "../../pipeline/state/leader.ts";
+import { type Removal, Removals } from "../../pipeline/state/removals.ts";
+import { Repairs } from "../../pipeline/state/repairs.ts";
+import { Ripening } from "../../pipeline/state/ripening.ts";
+import type { Term } from "./leadership.ts";
+import { LostHosts } from "./lost-hosts.ts";
+import { Orphans } from "./orphans.ts";
+import { RemovedHosts } from "./removed-hosts.ts";
+import { Subnets } from "./subnets.ts";
+
+/** DNS shall stop answering for a lost host within 10 s. */
+const WATCH_MS = 1_000;
+/** What belongs to nobody goes back within a minute: it must be seen over half of it. */
+const LOOK_MS = 8_000;
+
+/** What a leader works with: every store in it is fenced. */
+export interface LeaderParts {
+	services: Services;
+	chain: Chain;
+	containers: ContainerLifecycle;
+	networks: NetworkLifecycle;
+}
+
+/**
+ * The duties of the agent that leads: only those for which no host has all that must be known, or which are about
+ * hosts that cannot speak for themselves. What an agent can see on its own engine it puts right itself
+ * (pipeline/lifecycle/reconcile.ts). Each duty can be done twice, and half of it too.
+ */
+export function leads({
+	services,
+	chain,
+	containers,
+	networks,
+}: LeaderParts): Term {
+	const { store, host } = services;
+	const repairs = new Repairs(store, host.name);
+
+	return async (signal) => {
+		// of this term alone: what an earlier one has seen may be long past
+		const lost = new LostHosts(services, repairs);
+		const removed = new RemovedHosts(services, containers, repairs);
+		const orphans = new Orphans(services, chain, repairs);
+		const subnets = new Subnets(services, networks, repairs);
+		const notes = new Ripening<Removal>();
+		await Promise.all([
+			repeat("lost hosts", WATCH_MS, signal, () => lost.look()),
+			repeat("removed hosts", WATCH_MS, signal, () => removed.look()),
+			repeat("orphans", LOOK_MS, signal, () => orphans.look()),
+			repeat("networks", LOOK_MS, signal, () => subnets.look()),
+			repeat("notes", LOOK_MS, signal, async () => {
+				const removals = new Removals(store);
+				for (const note of notes.ripe(await removals.list())) {
+					await removals.forget(note);
+				}
+				await repairs.prune();
+			}),
+		]);
+	};
+
+	/** Does a duty now and then; what fails is tried again, and told once. */
+	async function repeat(
+		duty: string,
+		every: number,
+		signal: AbortSignal,
+		look: () => Promise<void>,
+	): Promise<void> {
+		let complained = "";
+		while (!signal.aborted) {
+			try {
+				await look();
+				complained = "";
+			} catch (error) {
+				const err = messageOf(error);
+				if (err !== complained && !(error instanceof Deposed)) {
+					services.log.warn({ duty, err }, "leader's duty failed");
+				}
+				complained = err;
+			}
+			await setTimeout(every, undefined, { signal }).catch(() => {});
+		}
+	}
+}

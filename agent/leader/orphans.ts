@@ -1,0 +1,117 @@
+import type { Chain } from "../../pipeline/chain.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import type { KnownHost } from "../../pipeline/state/hosts.ts";
+import {
+	isLease,
+	type Lease,
+	leasedAddress,
+	leasedNetwork,
+} from "../../pipeline/state/leases.ts";
+import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
+import { Ripening } from "../../pipeline/state/ripening.ts";
+import {
+	Conflict,
+	type Entry,
+	type Operation,
+} from "../../pipeline/state/store.ts";
+
+/** Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody. */
+const HELD = {
+	lease: "arpanet/leases/",
+	alias: "arpanet/aliases/",
+	slot: "arpanet/slots/",
+	copy: "arpanet/copies/",
+	port: "arpanet/ports/",
+	"host to itself": "arpanet/exclusive/",
+};
+/** Repairs in one look: a mistake of ours, or of someone's script, must not take everything at once. */
+const MAX_EACH_LOOK = 60;
+
+type Found = Entry<Partial<Lease> | null>;
+
+/**
+ * Gives back what a container held that is on no record: its record was deleted behind our back, or written by
+ * halves. A container that lives is put back on record by its own host first.
+ */
+export class Orphans {
+	readonly #services: Services;
+	readonly #chain: Chain;
+	readonly #repairs: Repairs;
+	readonly #ripening = new Ripening<Partial<Lease> | null>();
+
+	/** @param services with a fenced store */
+	constructor(services: Services, chain: Chain, repairs: Repairs) {
+		this.#services = services;
+		this.#chain = chain;
+		this.#repairs = repairs;
+	}
+
+	async look(): Promise<void> {
+		const { store, containers, cluster } = this.#services;
+		const held: Found[] = [];
+		for (const prefix of Object.values(HELD)) {
+			held.push(...(await store.list<Lease>(prefix)));
+		}
+		const records = await containers.list(); // after: what was made meanwhile is on record
+		const known = new Set(records.flatMap(({ value }) => value.holds));
+		const hosts = await cluster.hosts.list();
+		const orphans = held.filter(
+			(entry) =>
+				!known.has(entry.key) && !isGateway(entry) && isDecidable(entry, hosts),
+		);
+		const ripe = this.#ripening.ripe(orphans).slice(0, MAX_EACH_LOOK);
+		for (const orphan of ripe) await this.#giveBack(orphan);
+	}
+
+	async #giveBack({ key, value, index }: Found): Promise<void> {
+		if (isLease(key) && (await this.#lives(key, value?.host))) return;
+		if (key.startsWith(HELD.alias)) {
+			const deployment = key.slice(HELD.alias.length).split("/")[0] ?? "";
+			const context = { id: undefined, facts: { deployment }, holds: [key] };
+			await this.#chain.release("removed", context); // from the copies that answer to it, too
+		}
+		const why = "no container is on record with it";
+		const [kind] =
+			Object.entries(HELD).find(([, prefix]) => key.startsWith(prefix)) ?? [];
+		const repair: Omit<Repair, "at" | "by"> = {
+			what: `${kind} given back`,
+			to: key,
+			why,
+			...(value?.container ? { container: value.container } : {}),
+		};
+		const deletion: Operation = { verb: "delete", key, index };
+		try {
+			await this.#services.store.commit([deletion, this.#repairs.note(repair)]);
+			this.#services.log.warn({ key, why }, "given back");
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+		}
+	}
+
+	/** Whether a container has a leased address after all; so too if its engine cannot be asked. */
+	async #lives(key: string, host: string | undefined): Promise<boolean> {
+		try {
+			const engine = await this.#services.cluster.engine(host);
+			const found = await engine.listContainers(
+				`arpanet.address=${leasedAddress(key)}`,
+			);
+			const scope = leasedNetwork(key);
+			return found.some(({ Labels }) => Labels["arpanet.network"] === scope);
+		} catch {
+			return true;
+		}
+	}
+}
+
+/** A host's lease is its bridge's; see subnets.ts. */
+function isGateway({ key, value }: Found): boolean {
+	return isLease(key) && !value?.container;
+}
+
+/** Whether the host that could put it back on record lives; where it is not named, all have to. */
+function isDecidable({ value }: Found, hosts: KnownHost[]): boolean {
+	const concerned = hosts.filter(
+		({ name }) => !value?.host || name === value.host,
+	);
+	return concerned.length > 0 && concerned.every(({ state }) => state);
+}

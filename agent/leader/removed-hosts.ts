@@ -1,0 +1,102 @@
+import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import { deleteNode } from "../../pipeline/state/catalog.ts";
+import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
+import { leaseKey } from "../../pipeline/state/leases.ts";
+import { GATEWAYS } from "../../pipeline/state/networks.ts";
+import type { Repairs } from "../../pipeline/state/repairs.ts";
+import {
+	Conflict,
+	type Entry,
+	type Operation,
+} from "../../pipeline/state/store.ts";
+
+/** Where keys name the host that they are about: its stops under way, the volumes that it has. */
+const OF_HOSTS = ["arpanet/leaving/", "arpanet/volumes/"];
+/** Containers given back in one look. */
+const MAX_EACH_LOOK = 60;
+/** Keys deleted in one commit: Consul takes 64 operations. */
+const MAX_TOGETHER = 30;
+
+/**
+ * Gives back all that a host had which an operator removed (`arpanet host rm`): its containers' leases and names, its
+ * place in the catalog and in networks, its own record last. One that gives a sign of life takes
+ * its record over again, and keeps what is left.
+ */
+export class RemovedHosts {
+	readonly #services: Services;
+	readonly #containers: ContainerLifecycle;
+	readonly #repairs: Repairs;
+
+	/** @param services with a fenced store, as `containers` has it */
+	constructor(
+		services: Services,
+		containers: ContainerLifecycle,
+		repairs: Repairs,
+	) {
+		this.#services = services;
+		this.#containers = containers;
+		this.#repairs = repairs;
+	}
+
+	async look(): Promise<void> {
+		const { store, cluster } = this.#services;
+		for (const { name, removed } of await cluster.hosts.list()) {
+			if (!removed) continue;
+			const entry = await store.get<HostRecord>(hostKeys(name).record);
+			if (!entry?.value.removed) continue;
+			if (await store.get(hostKeys(name).beat)) continue; // it lives
+			if (await this.#giveBackContainers(name)) await this.#forget(entry);
+		}
+	}
+
+	/** @returns whether all are given back */
+	async #giveBackContainers(host: string): Promise<boolean> {
+		const { containers } = this.#services;
+		const records = await containers.list();
+		const left = records.filter(({ value }) => value.facts.host === host);
+		const why = `host ${host} was removed`;
+		for (const entry of left.slice(0, MAX_EACH_LOOK)) {
+			const container = containers.name(entry.key);
+			const repair = { what: "container given back", to: entry.key, why };
+			const note = this.#repairs.note({ ...repair, container });
+			await this.#containers.giveBack(entry, undefined, [note]);
+		}
+		return left.length <= MAX_EACH_LOOK;
+	}
+
+	async #forget({ key, value: { name }, index }: Entry<HostRecord>) {
+		const { store, log } = this.#services;
+		const deletions: Operation[] = [];
+		for (const gateway of await store.list<string>(GATEWAYS)) {
+			const [scope = "", host] = gateway.key.slice(GATEWAYS.length).split("/");
+			if (host !== name) continue;
+			deletions.push(
+				{ verb: "delete", key: gateway.key },
+				{ verb: "delete", key: leaseKey(scope, gateway.value) },
+			);
+		}
+		for (const prefix of OF_HOSTS) {
+			for (const { key, value } of await store.list<{ host: string }>(prefix)) {
+				if (value.host === name) deletions.push({ verb: "delete", key });
+			}
+		}
+		const repair = { what: "host forgotten", to: name, why: "it was removed" };
+		try {
+			while (deletions.length > MAX_TOGETHER) {
+				await store.commit(deletions.splice(-MAX_TOGETHER));
+			}
+			await store.commit([
+				{ verb: "absent", key: hostKeys(name).beat },
+				{ verb: "delete", key, index },
+				{ verb: "delete", key: hostKeys(name).alive },
+				deleteNode(name),
+				...deletions,
+				this.#repairs.note(repair),
+			]);
+			log.warn({ host: name }, "host is forgotten");
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+		}
+	}
+}

@@ -1,0 +1,42 @@
+import type { HostRecord } from "./hosts.ts";
+import type { Operation } from "./store.ts";
+
+/** While it is critical, DNS answers for none of the host's containers; their registrations stay. */
+export const HOST_CHECK = "arpanet-host";
+
+/** The catalog node under which a host's containers stand. */
+export function nodeOf(host: string): string {
+	return `arpanet-${host}`;
+}
+
+/** The operation that has a host's node in the catalog. Consul's own agent there knows nothing of it: it is external. */
+export function setNode({
+	name,
+	address,
+}: Pick<HostRecord, "name" | "address">): Operation {
+	const Meta = { "external-node": "true" };
+	const Node = { Node: nodeOf(name), Address: address, Meta };
+	return { verb: "catalog", operation: { Node: { Verb: "set", Node } } };
+}
+
+/** The operation that lets DNS answer for a host's containers, or not. @param output why, for people */
+export function setHostCheck(
+	host: string,
+	status: "passing" | "critical",
+	output: string,
+): Operation {
+	const Check = {
+		Node: nodeOf(host),
+		CheckID: HOST_CHECK,
+		Name: `host ${host}`,
+		Status: status,
+		Output: output,
+	};
+	return { verb: "catalog", operation: { Check: { Verb: "set", Check } } };
+}
+
+/** The operation that takes a host out of the catalog with all that is registered there. */
+export function deleteNode(host: string): Operation {
+	const Node = { Node: nodeOf(host) };
+	return { verb: "catalog", operation: { Node: { Verb: "delete", Node } } };
+}
