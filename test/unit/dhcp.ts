@@ -123,12 +123,7 @@ export class Allocator {
 			this.services,
 			this.networks,
 		);
-		this.reconcile = new Reconcile(
-			chain,
-			this.services,
-			this.containers,
-			this.networks,
-		);
+		this.reconcile = new Reconcile(chain, this.services, this.containers);
 	}
 
 	/** The pre-hook of a create. */
