@@ -34,8 +34,13 @@ function domainOf(config: Config): string {
 }
 
 function empty(config: Config): string {
-	const [listen] = config.arpanet.gateway.listen;
-	return `No deployments. Start one, with arpanet up running:\n  DOCKER_HOST=${listen} docker-compose -p abc -f fig.yml up -d`;
+	const { gateway, tls } = config.arpanet;
+	const [listen = ""] = gateway.listen;
+	const show =
+		tls && listen.startsWith("tcp:")
+			? "DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=<folder of a client> "
+			: "";
+	return `No deployments. Start one, with arpanet up running:\n  ${show}DOCKER_HOST=${listen} docker-compose -p abc -f fig.yml up -d`;
 }
 
 const HEAD = [
