@@ -7,8 +7,11 @@ import { compose } from "./sections/compose.ts";
 import { consul } from "./sections/consul.ts";
 import { create } from "./sections/create.ts";
 import { hooks } from "./sections/hooks.ts";
+import { hosts } from "./sections/hosts.ts";
 import { list } from "./sections/list.ts";
+import { loop } from "./sections/loop.ts";
 import { ping } from "./sections/ping.ts";
+import { scale } from "./sections/scale.ts";
 import { startup } from "./sections/startup.ts";
 import { streams } from "./sections/streams.ts";
 import { Stage } from "./stage.ts";
@@ -22,10 +25,22 @@ export interface Bench {
 }
 
 /** Those that run on one host, and those that need three Consul servers. */
-const ONE = { ping, list, hooks, create, streams, compose, startup, consul };
-const THREE = { cluster, addresses };
+const ONE = {
+	ping,
+	list,
+	hooks,
+	create,
+	streams,
+	loop,
+	compose,
+	startup,
+	consul,
+};
+const THREE = { cluster, scale, addresses };
+/** Brings its own hosts. */
+const OWN = { hosts };
 
-const SECTIONS = [...Object.keys(ONE), ...Object.keys(THREE)];
+const SECTIONS = [ONE, THREE, OWN].flatMap((each) => Object.keys(each));
 
 async function main(): Promise<void> {
 	const { values } = parseArgs({
@@ -57,10 +72,15 @@ async function main(): Promise<void> {
 		const stage = await Stage.start(hosts);
 		try {
 			for (const [name, section] of chosen) {
-				await run(name, section, { report, stage, quick });
+				await run(name, report, () => section({ report, stage, quick }));
 			}
 		} finally {
 			await stage.stop();
+		}
+	}
+	for (const [name, section] of Object.entries(OWN)) {
+		if (wanted.includes(name)) {
+			await run(name, report, () => section({ report, quick }));
 		}
 	}
 	report.summary();
@@ -69,19 +89,19 @@ async function main(): Promise<void> {
 /** A section that breaks spoils the exit code, not the other sections. */
 async function run(
 	name: string,
-	section: (bench: Bench) => Promise<void>,
-	bench: Bench,
+	report: Report,
+	section: () => Promise<void>,
 ): Promise<void> {
 	const start = performance.now();
 	try {
-		await section(bench);
+		await section();
 	} catch (error) {
 		process.exitCode = 1;
-		bench.report.note(
+		report.note(
 			`${name} broke: ${error instanceof Error ? error.stack : error}`,
 		);
 	}
-	bench.report.note(
+	report.note(
 		`(${((performance.now() - start) / 1000).toFixed(0)} s, load ${loadavg()[0]?.toFixed(1)})`,
 	);
 }

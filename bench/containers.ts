@@ -4,6 +4,7 @@ import type { Client } from "./connection.ts";
 export interface Body {
 	Image: string;
 	Cmd: string[];
+	Env?: string[];
 	Labels?: Record<string, string>;
 	HostConfig?: Record<string, unknown>;
 	NetworkingConfig?: object;
@@ -25,10 +26,13 @@ let counter = 0;
 export class Containers {
 	readonly #client: Client;
 	readonly #kind: Kind;
+	readonly #host: string | undefined;
 
-	constructor(client: Client, kind: Kind) {
+	/** @param host the only one that they may go to, if there are several */
+	constructor(client: Client, kind: Kind, host?: string) {
 		this.#client = client;
 		this.#kind = kind;
+		this.#host = host;
 	}
 
 	/** Makes the network by hand, once on an engine. */
@@ -48,7 +52,7 @@ export class Containers {
 		const { body } = await this.#client.ask(
 			"POST",
 			path,
-			bodyOf(this.#kind, number),
+			bodyOf(this.#kind, number, this.#host),
 		);
 		return (JSON.parse(body) as { Id: string }).Id;
 	}
@@ -63,12 +67,16 @@ export class Containers {
 	}
 }
 
-function bodyOf(kind: Kind, number: number): Body {
+function bodyOf(kind: Kind, number: number, host: string | undefined): Body {
 	switch (kind) {
 		case "plain":
 			return WAITING;
 		case "deployment":
-			return { ...WAITING, Labels: { "arpanet.deployment": DEPLOYMENT } };
+			return {
+				...WAITING,
+				Labels: { "arpanet.deployment": DEPLOYMENT },
+				...(host ? { Env: [`constraint:node==${host}`] } : {}),
+			};
 		case "network": {
 			const IPv4Address = `10.99.${1 + (number >> 8)}.${number & 255}`;
 			return {

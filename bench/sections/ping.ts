@@ -110,7 +110,7 @@ export async function rate(
  * The same where all answers have one length: a client that only counts bytes, since one that reads them
  * would be the narrowest place of all.
  */
-async function bareRate(
+export async function bareRate(
 	path: string,
 	request: Buffer,
 	ms: number,

@@ -49,7 +49,8 @@ export async function startup({ report, stage, quick }: Bench): Promise<void> {
 	});
 }
 
-async function firstAnswer(socketPath: string): Promise<void> {
+/** Returns when an arpanet answers on its socket. */
+export async function firstAnswer(socketPath: string): Promise<void> {
 	const client = new Client({ socketPath });
 	for (let tries = 0; ; tries++) {
 		try {

@@ -13,6 +13,9 @@ const WAYS = ["direct", "node", "gateway"] as const;
 const MB = 1e6;
 const OUTPUT = 64 * 2 ** 20;
 const IMAGE = 50 * 2 ** 20;
+const BUILD = "/build?q=1&t=big";
+/** The stream that comes fastest. */
+export const BIG = "/images/big/get";
 
 const LEAST: Record<string, number> = {
 	logs: 0.85,
@@ -71,27 +74,31 @@ async function prepare(
 	await engine.ask("POST", `/containers/${Id}/start`);
 	await engine.ask("POST", `/containers/${Id}/wait`);
 
-	const context = await contextTar(stage);
-	const build = { path: "/build?q=1&t=big", type: "application/x-tar" };
-	await upload(stage.direct, build.path, build.type, context);
+	const context = await buildBig(stage);
 	const saved = join(stage.host.dataDir, "big.tar");
-	const save = await download(stage.direct, "/images/big/get", true);
+	const save = await download(stage.direct, BIG, true);
 	await writeFile(saved, Buffer.concat(save.chunks));
 	const image = await readFile(saved);
 	return {
 		logs: (way) => download(way, `/containers/${Id}/logs?stdout=1&stderr=1`),
 		attach: (way) => attach(way, stage.direct, command),
-		save: (way) => download(way, "/images/big/get"),
-		load: (way) =>
-			upload(way, "/images/load?quiet=1", "application/x-tar", image),
-		"build context": (way) => upload(way, build.path, build.type, context),
+		save: (way) => download(way, BIG),
+		load: (way) => upload(way, "/images/load?quiet=1", image),
+		"build context": (way) => upload(way, BUILD, context),
 	};
+}
+
+/** Makes an image that takes a while to save. @returns its build context */
+export async function buildBig(stage: Stage): Promise<Buffer> {
+	const context = await contextTar(stage);
+	await upload(stage.direct, BUILD, context);
+	return context;
 }
 
 /** A build context whose building costs nothing once it has been read: the steps are cached. */
 async function contextTar({ host }: Stage): Promise<Buffer> {
 	const folder = join(host.dataDir, "context");
-	await mkdir(folder);
+	await mkdir(folder, { recursive: true });
 	await writeFile(
 		join(folder, "Dockerfile"),
 		"FROM busybox\nCOPY data /data\n",
@@ -103,7 +110,7 @@ async function contextTar({ host }: Stage): Promise<Buffer> {
 	return readFile(tar);
 }
 
-function download(
+export function download(
 	{ socketPath }: Way,
 	path: string,
 	keep = false,
@@ -130,12 +137,14 @@ function download(
 function upload(
 	{ socketPath }: Way,
 	path: string,
-	type: string,
 	body: Buffer,
 ): Promise<Flow> {
 	return new Promise((resolve, reject) => {
 		const start = performance.now();
-		const headers = { "content-type": type, "content-length": body.length };
+		const headers = {
+			"content-type": "application/x-tar",
+			"content-length": body.length,
+		};
 		request(
 			{ socketPath, path, method: "POST", headers, agent: false },
 			(answer) => {
