@@ -1,11 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { Ajv, type ErrorObject } from "ajv";
-import { Netmask } from "netmask";
 import { type Document, isMap, LineCounter, parseDocument } from "yaml";
 import type { ConsulConfig } from "./consul-access.ts";
 import { parseEngineUrl } from "./engine.ts";
 import type { TlsConfig } from "./tls.ts";
+import { ConfigError, validate } from "./validate.ts";
 
 /** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
 export interface Endpoint {
@@ -54,11 +53,6 @@ export interface ArpanetConfig {
 	pluginTimeout: number;
 	gateway: { listen: string[]; hookTimeout: number; maxBody: number };
 	adapter: { listen: string };
-}
-
-/** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
-export class ConfigError extends Error {
-	override name = "ConfigError";
 }
 
 const strings = { type: "array", items: { type: "string" } };
@@ -173,43 +167,6 @@ export const DEFAULT_PLUGINS = [
 	"consul-register",
 ];
 
-/** Keys whose values no message shows. */
-const SECRET = /token|secret|password/i;
-
-/** What a schema's types are to someone who writes YAML. */
-const KINDS: Record<string, string> = {
-	string: "a text",
-	integer: "a whole number",
-	number: "a number",
-	boolean: "true or false",
-	array: "a list",
-	object: 'keys with values ("key: value")',
-	null: "nothing",
-};
-
-/** Formats that a schema may name, each with what to write. */
-const FORMATS: Record<
-	string,
-	{ test: (text: string) => boolean; remedy: string }
-> = {
-	subnet: {
-		test: isSubnet,
-		remedy: "is no subnet; write one such as 10.32.0.0/12",
-	},
-	"dns-label": {
-		test: (text) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text),
-		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
-	},
-	tcp: {
-		test: (text) => /^tcp:\/\/.+:\d+$/.test(text),
-		remedy: "is no TCP address; write one such as tcp://10.0.0.1:2377",
-	},
-	folder: {
-		test: (text) => text.startsWith("/"),
-		remedy: "is no absolute path; write one such as /run/arpanet",
-	},
-};
-
 /**
  * Reads powerstrip.yml.
  * @throws ConfigError with file, line and remedy
@@ -264,74 +221,6 @@ export function parseConfig(text: string, file: string): Config {
 	config.arpanet.host.name ??= defaultHostName();
 	checkReferences(config, where);
 	return config;
-}
-
-/**
- * Checks a value against a JSON schema and applies its defaults in place.
- * @param where gives `file:line` of a path into the value
- * @throws ConfigError naming the key and what it may be
- */
-export function validate(
-	schema: object,
-	value: unknown,
-	where: (path: string[]) => string,
-): void {
-	const check = new Ajv({
-		useDefaults: true,
-		allowUnionTypes: true,
-		verbose: true,
-		formats: Object.fromEntries(
-			Object.entries(FORMATS).map(([name, { test }]) => [name, test]),
-		),
-	}).compile(schema);
-	if (check(value)) return;
-	const error = check.errors?.[0] as ErrorObject;
-	const path = error.instancePath.split("/").slice(1).map(unescapePointer);
-	const extra = error.params.additionalProperty as string | undefined;
-	const at = where(extra ? [...path, extra] : path);
-	const name = path.join(".") || "the file";
-	throw new ConfigError(`${at}: ${explain(error, name, extra)}`);
-}
-
-function explain(
-	error: ErrorObject,
-	name: string,
-	extra: string | undefined,
-): string {
-	const shown = SECRET.test(name) ? "something else" : inShort(error.data);
-	switch (error.keyword) {
-		case "additionalProperties": {
-			const known = Object.keys(
-				(error.parentSchema as { properties?: object } | undefined)
-					?.properties ?? {},
-			).join(", ");
-			return `unknown key "${extra}" in ${name}${known ? ` (known: ${known})` : ""}; remove it`;
-		}
-		case "required":
-			return `${name} lacks "${error.params.missingProperty}"; add it`;
-		case "dependencies":
-			return `${name} has "${error.params.property}" and lacks "${error.params.missingProperty}"; add it`;
-		case "minProperties":
-			return `${name} needs "pre" or "post"`;
-		case "format":
-			return `${name} ("${error.data}") ${FORMATS[error.params.format as string]?.remedy}`;
-		case "enum":
-			return `${name} is ${shown}; write one of ${(error.params.allowedValues as unknown[]).join(", ")}`;
-		case "const":
-			return `${name} is ${shown}; write ${JSON.stringify(error.params.allowedValue)}`;
-		case "type": {
-			const types = [error.params.type].flat() as string[];
-			const wanted = types.map((type) => KINDS[type] ?? type).join(" or ");
-			return `${name} is ${shown}; write ${wanted}`;
-		}
-		default:
-			return `${name} (${shown}) ${error.message}; correct it`;
-	}
-}
-
-function inShort(value: unknown): string {
-	const text = JSON.stringify(value) ?? String(value);
-	return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
 function checkReferences(
@@ -404,20 +293,6 @@ function lineOf(
 		if (range) return lines.linePos(range[0]).line;
 	}
 	return 1;
-}
-
-function isSubnet(text: string): boolean {
-	if (!/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(text)) return false;
-	try {
-		new Netmask(text);
-		return true;
-	} catch {
-		return false;
-	}
-}
-
-function unescapePointer(part: string): string {
-	return part.replaceAll("~1", "/").replaceAll("~0", "~");
 }
 
 /** The machine's host name as a DNS label: `Node1.example.com` is `node1`. */

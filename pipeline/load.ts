@@ -2,9 +2,10 @@ import { access, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ConfigError, type PluginEntry, validate } from "./config.ts";
+import type { PluginEntry } from "./config.ts";
 import { messageOf } from "./errors.ts";
 import type { Hooks, Plugin, Services } from "./plugin.ts";
+import { ConfigError, validate } from "./validate.ts";
 
 /** A plugin that is set up. */
 export interface Loaded {

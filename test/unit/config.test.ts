@@ -2,8 +2,9 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { ConfigError, loadConfig, parseConfig } from "../../pipeline/config.ts";
+import { loadConfig, parseConfig } from "../../pipeline/config.ts";
 import { findPlugins } from "../../pipeline/load.ts";
+import { ConfigError } from "../../pipeline/validate.ts";
 import { builtins } from "../../plugins/index.ts";
 
 const HEAD = `endpoints:
