@@ -44,7 +44,7 @@ export async function runGateway(
 	}
 	const gateway = createGateway({
 		engine: parseEngineUrl(engine),
-		cluster: services.cluster,
+		services,
 		...(services.cluster.tls ? { tls: services.cluster.tls } : {}),
 		endpoints: config.endpoints,
 		adapters,

@@ -76,7 +76,7 @@ export class ClientConnection {
 	/** The client is gone. */
 	closed = false;
 	/** To be called when the request is answered. */
-	#passed: (() => void) | undefined;
+	#afterwards: (() => void)[] = [];
 	#closing = false;
 	#partial: Buffer | null = null;
 
@@ -117,20 +117,28 @@ export class ClientConnection {
 
 		const { head } = incoming;
 		const { router } = this.context;
-		this.#passed = router.passing(head.method, head.path);
+		const passed = router.passing(head.method, head.path);
+		if (passed) this.afterwards(passed);
 		const chains = this.context.chains(head.method, head.path);
 		if (chains) {
 			HookedExchange.start(this, incoming, chains);
 			return;
 		}
-		const route = router.route(head.method, head.target, null);
+		const route = router.route(head.method, head.target, null, this);
 		if (route instanceof EnginePool) Pass.start(this, incoming, route, null);
 		else HookedExchange.start(this, incoming, NO_HOOKS, route);
 	}
 
+	/** Calls once the request that is being served has been answered, or its client is gone. */
+	afterwards(callback: () => void): void {
+		if (this.closed) callback();
+		else this.#afterwards.push(callback);
+	}
+
 	#over(): void {
-		this.#passed?.();
-		this.#passed = undefined;
+		const callbacks = this.#afterwards;
+		this.#afterwards = [];
+		for (const callback of callbacks) callback();
 	}
 
 	/** The exchange is over. @param rest what the client has sent since */

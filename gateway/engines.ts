@@ -1,5 +1,8 @@
 import type { Cluster } from "../pipeline/cluster.ts";
-import { type Engine, parseEngineUrl } from "../pipeline/engine.ts";
+import { parseEngineUrl } from "../pipeline/engine.ts";
+import type { Services } from "../pipeline/plugin.ts";
+import type { Containers } from "../pipeline/state/containers.ts";
+import type { Store } from "../pipeline/state/store.ts";
 import { EnginePool } from "./upstream.ts";
 
 /** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
@@ -9,19 +12,30 @@ export interface Answer {
 	error?: unknown;
 }
 
-/** A host that does not answer in this time delays no list. */
-const PATIENCE_MS = 1_000;
+/** What the gateway knows beyond this host's engine. */
+export type GatewayServices = Pick<
+	Services,
+	"cluster" | "containers" | "store"
+>;
 
 /** The engines of all hosts, as the treatments of requests use them. */
 export class Engines {
 	readonly cluster: Cluster;
+	/** What Consul knows of containers. */
+	readonly records: Containers;
+	readonly store: Store;
 	/** The engine of this host. */
 	readonly local: EnginePool;
 	readonly #pools = new Map<string, EnginePool>();
 
 	/** @param local the engine of this host */
-	constructor(cluster: Cluster, local: EnginePool) {
+	constructor(
+		{ cluster, containers, store }: GatewayServices,
+		local: EnginePool,
+	) {
 		this.cluster = cluster;
+		this.records = containers;
+		this.store = store;
 		this.local = local;
 	}
 
@@ -36,20 +50,15 @@ export class Engines {
 		return pool;
 	}
 
-	/**
-	 * Asks every host that can be reached, this one first.
-	 * @param path with its query
-	 * @param patience milliseconds
-	 */
-	async ask(path: string, patience = PATIENCE_MS): Promise<Answer[]> {
+	/** Asks every host that can be reached, this one first. @param path with its query */
+	async ask(path: string): Promise<Answer[]> {
 		const hosts = await this.cluster.reachable();
 		return Promise.all(
 			hosts.map(async ({ name }): Promise<Answer> => {
 				try {
-					const engine: Engine = await this.cluster.engine(name);
 					return {
 						host: name,
-						answer: await within(engine.get(path), patience),
+						answer: await this.cluster.ask(name, (engine) => engine.get(path)),
 					};
 				} catch (error) {
 					return { host: name, answer: undefined, error };
@@ -73,17 +82,5 @@ export class Engines {
 	/** Ends the connections to other hosts. */
 	close(): void {
 		for (const pool of this.#pools.values()) pool.close();
-	}
-}
-
-async function within<T>(promise: Promise<T>, patience: number): Promise<T> {
-	let timer: NodeJS.Timeout | undefined;
-	const late = new Promise<never>((_, reject) => {
-		timer = setTimeout(() => reject(new Error("late")), patience);
-	});
-	try {
-		return await Promise.race([promise, late]);
-	} finally {
-		clearTimeout(timer);
 	}
 }

@@ -8,7 +8,6 @@ import {
 	type Socket,
 } from "node:net";
 import type { Logger } from "pino";
-import type { Cluster } from "../pipeline/cluster.ts";
 import type { Endpoint } from "../pipeline/config.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { listening } from "../pipeline/listen.ts";
@@ -17,6 +16,7 @@ import type { Tls } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
 import { endpointMatcher } from "./endpoints.ts";
+import type { GatewayServices } from "./engines.ts";
 import { HookRunner } from "./hooks.ts";
 import { Router } from "./router.ts";
 import { WINDOW } from "./upstream.ts";
@@ -26,8 +26,8 @@ export { HttpAdapter } from "./http-adapter.ts";
 export interface GatewayOptions {
 	/** The engine of this host. */
 	engine: EngineAddress;
-	/** All hosts; this one alone without it. */
-	cluster?: Cluster;
+	/** All hosts and what Consul knows; this host's engine alone without it. */
+	services?: GatewayServices;
 	endpoints: Endpoint[];
 	/** Certificates for TCP: then a client must show one of the same authority. */
 	tls?: Tls;
@@ -59,7 +59,7 @@ const KEEP_ALIVE = 60_000;
 /** Docker's API in front of one engine, with powerstrip's hooks. */
 export function createGateway(options: GatewayOptions): Gateway {
 	const { log } = options;
-	const router = new Router(options.cluster, options.engine);
+	const router = new Router(options.services, options.engine);
 	const context: GatewayContext = {
 		chains: endpointMatcher(options.endpoints),
 		router,

@@ -112,7 +112,8 @@ export class HookedExchange implements Exchange {
 		let pool: EnginePool | Merged;
 		try {
 			const { Method, Request, Body } = asking.request;
-			pool = await (this.#route ?? context.router.route(Method, Request, Body));
+			pool = await (this.#route ??
+				context.router.route(Method, Request, Body, this.#connection));
 		} catch (error) {
 			const failure =
 				error instanceof HttpError

@@ -1,7 +1,6 @@
-import type { Cluster } from "../pipeline/cluster.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { decode } from "../pipeline/verbs.ts";
-import { Engines } from "./engines.ts";
+import { Engines, type GatewayServices } from "./engines.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
 import { imageCarrier, images } from "./treatments/images.ts";
@@ -24,19 +23,20 @@ export class Router {
 	readonly #table: Row[] = [];
 
 	/**
-	 * @param cluster all hosts; this one alone without it
+	 * @param services all hosts and what Consul knows; this host's engine alone without it
 	 * @param local the engine of this host
 	 */
-	constructor(cluster: Cluster | undefined, local: EngineAddress) {
+	constructor(services: GatewayServices | undefined, local: EngineAddress) {
 		this.local = new EnginePool(local);
-		if (!cluster) return;
-		const engines = new Engines(cluster, this.local);
-		const views = new Views(cluster);
+		if (!services) return;
+		const engines = new Engines(services, this.local);
+		const views = new Views(services.cluster);
 		this.#engines = engines;
 		this.#views = views;
+		const bringImage = imageCarrier(engines);
 		this.#table = [
-			...containers(engines, views, imageCarrier(engines)),
-			...images(engines),
+			...containers(engines, views, bringImage),
+			...images(engines, bringImage),
 			...networks(engines),
 			...volumes(engines),
 			...system(engines),
@@ -47,12 +47,14 @@ export class Router {
 	/**
 	 * @param target path and query as the client sent them
 	 * @param body that the pre-hooks made, for a create
+	 * @param exchange tells when it is answered
 	 * @throws HttpError what the client shall read
 	 */
 	route(
 		method: string,
 		target: string,
 		body: string | null,
+		exchange: { afterwards(callback: () => void): void },
 	): EnginePool | Promise<EnginePool | Merged> {
 		if (!this.#engines) return this.local;
 		const mark = target.indexOf("?");
@@ -63,7 +65,9 @@ export class Router {
 		for (const [methods, paths, treatment] of this.#table) {
 			const match = methods.test(method) && paths.exec(plain);
 			if (!match) continue;
-			return treatment({ path, query, ref: decode(match[1] ?? ""), body });
+			const ref = decode(match[1] ?? "");
+			const afterwards = exchange.afterwards.bind(exchange);
+			return treatment({ path, query, ref, body, afterwards });
 		}
 		return this.local;
 	}

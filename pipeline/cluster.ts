@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { ContainerInspect } from "./docker.ts";
 import { Engine } from "./engine.ts";
 import { HttpError } from "./errors.ts";
@@ -10,6 +11,9 @@ export interface Located {
 	host: string;
 }
 
+/** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
+const PING_MS = 500;
+
 /** The engines of all hosts. */
 export class Cluster {
 	readonly hosts: Hosts;
@@ -17,6 +21,9 @@ export class Cluster {
 	readonly self: string;
 	readonly #local: Engine;
 	readonly #remote = new Map<string, Engine>();
+	/** Hosts whose engines have not answered a ping, until they do. */
+	readonly #silent = new Set<string>();
+	readonly #closed = new AbortController();
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
 
@@ -72,27 +79,103 @@ export class Cluster {
 		return engine;
 	}
 
-	/** A container by id, prefix or name, wherever it is; looked for here first. */
+	/**
+	 * Asks another host's engine, and waits for as long as it answers pings meanwhile: it may have much to do.
+	 * @throws HttpError 502 within a second for one that does not, and at once while it stays silent
+	 */
+	async ask<T>(
+		host: string,
+		question: (engine: Engine) => Promise<T>,
+	): Promise<T> {
+		const engine = await this.engine(host);
+		if (host === this.self) return question(engine);
+		if (this.#silent.has(host)) throw silence(host);
+		const answered = new AbortController();
+		const answer = question(engine);
+		answer.catch(() => {}); // nobody may be waiting any more
+		try {
+			return await Promise.race([
+				answer,
+				this.#fallSilent(host, engine, answered.signal),
+			]);
+		} finally {
+			answered.abort();
+		}
+	}
+
+	/** @throws HttpError once the host does not answer a ping */
+	async #fallSilent(
+		host: string,
+		engine: Engine,
+		answered: AbortSignal,
+	): Promise<never> {
+		do {
+			await setTimeout(PING_MS, undefined, { signal: answered });
+		} while (await engine.ping(PING_MS));
+		if (!answered.aborted && !this.#silent.has(host)) {
+			this.#silent.add(host);
+			void this.#listen(host, engine);
+		}
+		throw silence(host);
+	}
+
+	/** Waits for a silent host to speak again. */
+	async #listen(host: string, engine: Engine): Promise<void> {
+		const { signal } = this.#closed;
+		while (!signal.aborted && !(await engine.ping(2 * PING_MS))) {
+			await setTimeout(PING_MS, undefined, { signal, ref: false }).catch(
+				() => {},
+			);
+		}
+		this.#silent.delete(host);
+	}
+
+	/**
+	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
+	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
+	 */
 	async find(ref: string): Promise<Located | undefined> {
-		const container = await this.#local.inspectContainer(ref);
-		if (container) return { container, host: this.self };
+		const here = await this.#local.inspectContainer(ref);
+		const own = here && { container: here, host: this.self };
+		if (own && isExactly(here, ref)) return own;
 		const others = (await this.reachable()).slice(1);
-		const found = await Promise.allSettled(
-			others.map(async ({ name }) => {
-				const engine = await this.engine(name);
-				const container = await engine.inspectContainer(ref);
-				return container && { container, host: name };
-			}),
-		);
-		return found.flatMap((each) =>
-			each.status === "fulfilled" && each.value ? [each.value] : [],
-		)[0];
+		const found: Located[] = own ? [own] : [];
+		const asked = others.map(async ({ name: host }) => {
+			const container = await this.ask(host, (engine) =>
+				engine.inspectContainer(ref),
+			);
+			if (!container) throw undefined;
+			found.push({ container, host });
+			if (!isExactly(container, ref)) throw undefined;
+			return { container, host };
+		});
+		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
+		if (exact) return exact;
+		if (found.length > 1) {
+			throw new HttpError(
+				500,
+				`Multiple IDs found with provided prefix: ${ref}`,
+			);
+		}
+		return found[0];
 	}
 
 	async close(): Promise<void> {
+		this.#closed.abort();
 		this.hosts.close();
 		await Promise.all(
 			[this.#local, ...this.#remote.values()].map((each) => each.close()),
 		);
 	}
+}
+
+function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
+	return Id === ref || Name === (ref.startsWith("/") ? ref : `/${ref}`);
+}
+
+function silence(host: string): HttpError {
+	return new HttpError(
+		502,
+		`host ${host} does not answer; look at arpanet hosts`,
+	);
 }

@@ -131,9 +131,28 @@ export class Engine {
 		return this.#ask("GET", path);
 	}
 
-	/** `DELETE` of any path of the API. @throws HttpError */
-	async remove(path: string): Promise<void> {
-		await this.#call("DELETE", path);
+	/** Whether it answers at all. @param patience milliseconds */
+	async ping(patience: number): Promise<boolean> {
+		try {
+			await this.#client.ask({
+				method: "GET",
+				path: "/_ping",
+				signal: AbortSignal.timeout(patience),
+			});
+			return true;
+		} catch {
+			return false;
+		}
+	}
+
+	/** `POST` to any path of the API. @returns the answer, if it is one in JSON @throws HttpError */
+	async post<T>(path: string, body?: unknown): Promise<T> {
+		return (await this.#call("POST", path, body)) as T;
+	}
+
+	/** `DELETE` of any path of the API. @returns the answer, if it is one in JSON @throws HttpError */
+	async remove<T>(path: string): Promise<T> {
+		return (await this.#call("DELETE", path)) as T;
 	}
 
 	/** Copies an image from another engine, streamed. @throws HttpError */
@@ -211,20 +230,17 @@ export class Engine {
 
 	async #call(method: Method, path: string, body?: unknown): Promise<unknown> {
 		const { status, text } = await this.#ask(method, path, body);
-		let json: { message?: string } | undefined;
+		if (status >= 400) {
+			throw new HttpError(status, messageIn({ status, text }));
+		}
 		try {
-			json = text ? JSON.parse(text) : undefined;
+			return text ? JSON.parse(text) : undefined;
 		} catch {
-			const start = JSON.stringify(text.slice(0, 80));
 			throw new HttpError(
-				status < 400 ? 502 : status,
-				`engine ${this.url} answered ${status} without JSON: ${start}`,
+				502,
+				`engine ${this.url} answered ${status} without JSON: ${startOf(text)}`,
 			);
 		}
-		if (status >= 400) {
-			throw new HttpError(status, json?.message ?? `engine says ${status}`);
-		}
-		return json;
 	}
 
 	async #ask(
@@ -252,4 +268,20 @@ export class Engine {
 			);
 		}
 	}
+}
+
+/** What an engine's answer says is wrong. */
+export function messageIn({
+	status,
+	text,
+}: Pick<EngineAnswer, "status" | "text">): string {
+	try {
+		return JSON.parse(text).message ?? `the engine answered ${status}`;
+	} catch {
+		return `the engine answered ${status} without JSON: ${startOf(text)}`;
+	}
+}
+
+function startOf(text: string): string {
+	return JSON.stringify(text.slice(0, 80));
 }

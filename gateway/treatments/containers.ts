@@ -1,23 +1,30 @@
+import { HttpError } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
+import { Names } from "../names.ts";
 import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
 import type { BringImage } from "./images.ts";
 import { containerList } from "./list.ts";
-import type { Row } from "./treatment.ts";
+import { type PortMap, portsOf } from "./ports.ts";
+import { type Asked, addedUp, type Merged, type Row } from "./treatment.ts";
 
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
-/** Of all requests the one that the gateway answers itself with one host, too. */
-export const LIST = /^\/containers\/json$/;
 const ID = /^[0-9a-f]{64}$/;
 
-/** `containers/…` and `exec/…`: a container's requests go to its host, and the list is of all. */
+/** Of all requests the one that the gateway answers itself with one host, too. */
+export const LIST = /^\/containers\/json$/;
+
+/**
+ * `containers/…` and `exec/…`: a container's requests go to its host, and the list is of all.
+ */
 export function containers(
 	engines: Engines,
 	views: Views,
 	bringImage: BringImage,
 ): Row[] {
-	const { cluster, local } = engines;
+	const { cluster, local, records } = engines;
+	const names = new Names(engines);
 	/** Where containers and execs are, by full id: that never changes. */
 	const hosts = new Map<string, string>();
 
@@ -26,43 +33,137 @@ export function containers(
 		hosts.set(id, host);
 	}
 
-	async function create(body: string | null): Promise<EnginePool> {
+	async function create({
+		body,
+		query,
+		afterwards,
+	}: Asked): Promise<EnginePool> {
 		let create: { Image?: string; Labels?: Record<string, string> };
 		try {
 			create = JSON.parse(body ?? "");
 		} catch {
 			return local; // the engine says what is wrong with it
 		}
-		const host = create.Labels?.["arpanet.host"] ?? cluster.self;
+		const placed = create.Labels?.["arpanet.host"];
+		const host = placed ?? cluster.self;
+		const name = nameIn(query);
+		if (name && placed) {
+			await names.mustBeFree(name); // and its record in Consul keeps it so
+		} else if (name) await keepName(name, undefined, afterwards);
 		if (create.Image) await bringImage(create.Image, host);
 		return engines.pool(host);
 	}
 
-	async function container(ref: string): Promise<EnginePool> {
-		const known = hosts.get(ref);
-		if (known) return engines.pool(known);
+	async function rename({
+		ref,
+		query,
+		afterwards,
+	}: Asked): Promise<EnginePool> {
 		const found = await cluster.find(ref);
-		if (!found) return local; // and its engine says that there is none
-		remember(found.container.Id, found.host);
+		const name = nameIn(query);
+		if (!found) return container(ref);
+		if (name) {
+			try {
+				await keepName(name, found.container.Id, afterwards);
+			} catch (error) {
+				if (!(error instanceof HttpError && error.status === 409)) throw error;
+				throw new HttpError(
+					409,
+					`Error when allocating new name: ${error.message}`,
+				);
+			}
+		}
 		return engines.pool(found.host);
 	}
 
-	async function exec(id: string): Promise<EnginePool> {
-		const known = hosts.get(id);
+	/** Keeps a name until the request is answered. @throws HttpError 409 */
+	async function keepName(
+		name: string,
+		own: string | undefined,
+		afterwards: Asked["afterwards"],
+	): Promise<void> {
+		const release = await names.reserve(name, own);
+		// one that cannot be given back now is stale after a while
+		afterwards(() => void release().catch(() => {}));
+	}
+
+	/** @throws HttpError 502 for a container of a lost host */
+	async function hostOf(ref: string): Promise<string | undefined> {
+		const known = hosts.get(ref);
+		if (known) return known;
+		const found = await cluster.find(ref);
+		if (found) {
+			remember(found.container.Id, found.host);
+			return found.host;
+		}
+		const lost = (await cluster.all()).filter(({ state }) => !state);
+		if (lost.length === 0) return undefined;
+		const record = await records.get(ref.replace(/^\//, ""));
+		const host = record?.value.facts.host;
+		if (!lost.some(({ name }) => name === host)) return undefined;
+		throw new HttpError(
+			502,
+			`container ${ref} is on host ${host}, which is lost; start arpanet there, or say arpanet host rm ${host} if it will not come back`,
+		);
+	}
+
+	async function container(ref: string): Promise<EnginePool> {
+		const host = await hostOf(ref);
+		return host ? engines.pool(host) : local; // and its engine says that there is none
+	}
+
+	/** What its engine says of a container, and where that is, in the words of classic Swarm. */
+	async function inspect({
+		ref,
+		path,
+		query,
+	}: Asked): Promise<EnginePool | Merged> {
+		const name = await hostOf(ref);
+		if (!name) return local;
+		const host = await cluster.hosts.get(name);
+		const answer = await cluster.ask(name, (engine) =>
+			engine.answer(path + query),
+		);
+		if (answer.status !== 200) return engines.pool(name);
+		const body = JSON.parse(answer.text);
+		const ports = body.NetworkSettings?.Ports as PortMap | null;
+		if (ports) body.NetworkSettings.Ports = portsOf(ports, host.address);
+		body.Node = {
+			ID: name,
+			Name: name,
+			Addr: host.engine?.replace("tcp://", "") ?? "",
+			IP: host.address,
+			Cpus: host.cpus,
+			Memory: host.memory,
+			Labels: host.labels ?? {},
+		};
+		const bytes = Buffer.from(`${JSON.stringify(body)}\n`);
+		return { status: 200, bytes, headers: answer.headers };
+	}
+
+	async function exec({ ref }: Asked): Promise<EnginePool> {
+		const known = hosts.get(ref);
 		if (known) return engines.pool(known);
-		const host = await engines.holder(`/exec/${id}/json`);
-		if (ID.test(id) && host) remember(id, host);
+		const host = await engines.holder(`/exec/${ref}/json`);
+		if (ID.test(ref) && host) remember(ref, host);
 		return host ? engines.pool(host) : local;
 	}
 
 	return [
-		[/^POST$/, /^\/containers\/create$/, ({ body }) => create(body)],
+		[/^POST$/, /^\/containers\/create$/, create],
+		[/^POST$/, /^\/containers\/prune$/, addedUp(engines)],
+		[/^POST$/, /^\/containers\/([^/]+)\/rename$/, rename],
 		[/^GET$/, LIST, containerList(engines, views)],
-		[
-			/^/,
-			/^\/containers\/(?!prune$)([^/]+)(?:\/|$)/,
-			({ ref }) => container(ref),
-		],
-		[/^/, /^\/exec\/([^/]+)\//, ({ ref }) => exec(ref)],
+		[/^GET$/, /^\/containers\/([^/]+)\/json$/, inspect],
+		[/^/, /^\/containers\/([^/]+)(?:\/|$)/, ({ ref }) => container(ref)],
+		[/^/, /^\/exec\/([^/]+)\//, exec],
 	];
+}
+
+/** Names that Docker gives to containers; of any other it says what is wrong. */
+const NAME = /^\/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)$/;
+
+/** The name that a create or rename asks for, if it is one. */
+function nameIn(query: string): string | undefined {
+	return NAME.exec(new URLSearchParams(query).get("name") ?? "")?.[1];
 }

@@ -8,8 +8,16 @@ export function events(engines: Engines): Row[] {
 
 	async function follow(request: string): Promise<Merged> {
 		const hosts = await cluster.reachable();
-		const followed = await Promise.all(
-			hosts.map(({ name }) => cluster.engine(name)),
+		const living = await Promise.allSettled(
+			hosts.map(({ name }) =>
+				cluster.ask(name, async (engine) => {
+					await engine.answer("/_ping"); // a host that is silent must not hold the others up
+					return engine;
+				}),
+			),
+		);
+		const followed = living.flatMap((each) =>
+			each.status === "fulfilled" ? [each.value] : [],
 		);
 		return {
 			status: 200,

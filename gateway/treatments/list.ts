@@ -1,31 +1,128 @@
+import type { ContainerSummary } from "../../pipeline/docker.ts";
+import { messageIn } from "../../pipeline/engine.ts";
+import { HttpError } from "../../pipeline/errors.ts";
+import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
-import type { Listed } from "../view/host-view.ts";
+import { inNanoseconds, type Listed } from "../view/host-view.ts";
+import { lostRows } from "../view/lost.ts";
 import { isAsked, type ListQuery, readQuery } from "../view/query.ts";
+import { rowsOf } from "../view/rows.ts";
 import { statusAt } from "../view/status.ts";
 import type { Views } from "../view/views.ts";
+import { ofHost } from "./ports.ts";
 import type { Asked, Merged, Treatment } from "./treatment.ts";
 
 /**
  * `GET /containers/json`. With one host the view answers where it can, in the engine's own bytes, and
- * the engine everything else.
+ * the engine everything else. With several, each host's containers come from its view or its engine, those
+ * of a lost one from memory, and what is asked for is chosen from all of them.
  */
 export function containerList(engines: Engines, views: Views): Treatment {
-	const { cluster, local } = engines;
+	const { cluster, local, records } = engines;
+
+	/** Each host's containers as this gateway last saw them all. */
+	const memory = new Map<string, readonly Listed[]>();
 
 	async function ofOne({ path, query }: Asked): Promise<EnginePool | Merged> {
 		const asked = readQuery(query);
-		if (!asked || asked.size || Object.keys(asked.others).length > 0)
-			return local;
+		if (!asked || isForEngine(asked)) return local;
 		const view = await views.of(cluster.self);
 		// the engine itself says what is wrong
 		const rows = await view.rows(versionIn(path)).catch(() => undefined);
-		const chosen = rows && choose(rows, asked);
-		if (!chosen) return local;
-		return { status: 200, bytes: written(chosen), headers: view.headers };
+		const span = rows && (await spanOf(rows, asked));
+		if (!span) return local;
+		const bytes = written(choose(rows, asked, span));
+		return { status: 200, bytes, headers: view.headers };
 	}
 
-	return ofOne;
+	async function ofMany({ path, query }: Asked): Promise<EnginePool | Merged> {
+		const asked = readQuery(query);
+		if (!asked) return local; // says what is wrong with it
+		const hosts = await cluster.all();
+		const parts = await Promise.all(
+			hosts.map((host) => ofHostOrMemory(host, asked, versionIn(path))),
+		);
+		const rows = parts.flat().sort(newestFirst);
+		const span = await spanOf(rows, asked, createdAt);
+		if (!span) return local; // says that there is no such container
+		const { headers } = await views.of(cluster.self);
+		const bytes = written(choose(rows, asked, span));
+		return { status: 200, bytes, headers };
+	}
+
+	/** All containers of a host, or those that pass the filters which only its engine can apply. */
+	async function ofHostOrMemory(
+		host: KnownHost,
+		asked: ListQuery,
+		version: string,
+	): Promise<Listed[]> {
+		const { name, address, state, engine } = host;
+		if (name !== cluster.self && !engine) return []; // lets nobody in
+		const remembered = () => lostRows(name, memory.get(name) ?? [], records);
+		if (!state) return remembered();
+		try {
+			const view = await views.of(name);
+			const known = isForEngine(asked)
+				? undefined
+				: await cluster.ask(name, () => view.rows(version));
+			const rows =
+				known ??
+				(await cluster.ask(name, () => fromEngine(name, asked, version)));
+			if (!isForEngine(asked)) memory.set(name, rows);
+			return rows.map((row) => ofHost(row, address));
+		} catch (error) {
+			const refused = error instanceof HttpError && error.status < 500;
+			if (name === cluster.self || refused) throw error;
+			return remembered();
+		}
+	}
+
+	async function fromEngine(
+		host: string,
+		{ size, others }: ListQuery,
+		version: string,
+	): Promise<Listed[]> {
+		const view = await views.of(host);
+		const engine = await cluster.engine(host);
+		const query = new URLSearchParams({ all: "1" });
+		if (size) query.set("size", "1");
+		if (Object.keys(others).length > 0) {
+			query.set("filters", JSON.stringify(others));
+		}
+		const answer = await engine.answer(`${version}/containers/json?${query}`);
+		if (answer.status !== 200) {
+			throw new HttpError(answer.status, messageIn(answer));
+		}
+		return rowsOf(answer.text).map(({ head, status, tail }) => {
+			const row = JSON.parse(head + status + tail) as ContainerSummary & {
+				Created: number;
+			};
+			const second = new Date(row.Created * 1000).toISOString().slice(0, 19);
+			return {
+				id: row.Id,
+				names: row.Names.map((name) => name.slice(1)),
+				created: view.created(row.Id) ?? `${second}.0`,
+				running: /^(running|paused|restarting)$/.test(row.State),
+				state: row.State,
+				labels: row.Labels ?? {},
+				head: Buffer.from(head),
+				tail: Buffer.from(tail),
+				status: { before: status, since: undefined, after: "" },
+			};
+		});
+	}
+
+	async function createdAt(ref: string): Promise<string | undefined> {
+		const found = await cluster.find(ref);
+		return found && inNanoseconds(found.container.Created);
+	}
+
+	return (request) => (cluster.alone ? ofOne(request) : ofMany(request));
+}
+
+function isForEngine({ size, others }: ListQuery): boolean {
+	return size || Object.keys(others).length > 0;
 }
 
 /** `/v1.41`, or nothing. */
@@ -33,48 +130,65 @@ function versionIn(path: string): string {
 	return /^\/v[\d.]+(?=\/)/.exec(path)?.[0] ?? "";
 }
 
+/** Times of creation between which containers are asked for. */
+interface Span {
+	after: string;
+	before: string;
+}
+
 /**
- * The containers that a list asks for.
- * @param rows newest first
- * @returns undefined if `since` or `before` name none
+ * What `since` and `before` mean.
+ * @param otherwise asks for the time of a container that is not among the rows
+ * @returns undefined if one of them names no container
  */
-export function choose(
+async function spanOf(
+	rows: readonly Listed[],
+	{ since, before }: ListQuery,
+	otherwise: (ref: string) => Promise<string | undefined> = async () =>
+		undefined,
+): Promise<Span | undefined> {
+	const span: Span = { after: "", before: "~" };
+	for (const [refs, edge] of [
+		[since, "after"],
+		[before, "before"],
+	] as const) {
+		for (const ref of refs) {
+			const time = find(rows, ref)?.created ?? (await otherwise(ref));
+			if (time === undefined) return undefined;
+			span[edge] = time;
+		}
+	}
+	return span;
+}
+
+/** By id, name, or what only one id begins with; as the engine finds a container. */
+function find(rows: readonly Listed[], ref: string): Listed | undefined {
+	const name = ref.replace(/^\//, "");
+	const exact = rows.find(
+		({ id, names }) => id === ref || names.includes(name),
+	);
+	if (exact) return exact;
+	const [first, second] = rows.filter(({ id }) => id.startsWith(ref));
+	return second ? undefined : first;
+}
+
+/** @param rows newest first */
+function choose(
 	rows: readonly Listed[],
 	query: ListQuery,
-): Listed[] | undefined {
-	const { limit, since, before } = query;
-	let from = 0;
-	let to = rows.length;
-	for (const ref of before) {
-		const at = indexOf(rows, ref);
-		if (at < 0) return undefined;
-		from = at + 1;
-	}
-	for (const ref of since) {
-		const at = indexOf(rows, ref);
-		if (at < 0) return undefined;
-		to = at;
-	}
+	{ after, before }: Span,
+): Listed[] {
 	const chosen: Listed[] = [];
-	for (let at = from; at < to; at++) {
-		if (limit > 0 && chosen.length === limit) break;
-		const row = rows[at] as Listed;
+	for (const row of rows) {
+		if (query.limit > 0 && chosen.length === query.limit) break;
+		if (row.created <= after || row.created >= before) continue;
 		if (isAsked(row, query)) chosen.push(row);
 	}
 	return chosen;
 }
 
-/** By id, name, or what only one id begins with; as the engine finds a container. */
-function indexOf(rows: readonly Listed[], ref: string): number {
-	const name = ref.replace(/^\//, "");
-	const exact = rows.findIndex(
-		({ id, names }) => id === ref || names.includes(name),
-	);
-	if (exact >= 0) return exact;
-	const [first = -1, second] = rows.flatMap(({ id }, at) =>
-		id.startsWith(ref) ? [at] : [],
-	);
-	return second === undefined ? first : -1;
+function newestFirst(a: Listed, b: Listed): number {
+	return a.created < b.created ? 1 : -1;
 }
 
 const OPEN = Buffer.from("[");

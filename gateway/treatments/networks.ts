@@ -1,10 +1,11 @@
 import type { Answer, Engines } from "../engines.ts";
-import { mergedList, type Row } from "./treatment.ts";
+import { addedUp, mergedList, type Row } from "./treatment.ts";
 
 /** `networks/…`: a deployment's network looks like one, wherever it has been woven to. */
 export function networks(engines: Engines): Row[] {
 	return [
 		[/^GET$/, /^\/networks$/, mergedList(engines, mergeNetworks)],
+		[/^POST$/, /^\/networks\/prune$/, addedUp(engines)],
 		[
 			/^(GET|DELETE)$/,
 			/^\/networks\/([^/]+)$/,

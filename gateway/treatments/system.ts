@@ -1,9 +1,12 @@
 import type { Answer, Engines } from "../engines.ts";
 import { mergedList, type Row } from "./treatment.ts";
 
-/** `info`: the cluster as one big engine. */
+/** `info` and `system/df`: the cluster as one big engine. */
 export function system(engines: Engines): Row[] {
-	return [[/^GET$/, /^\/info$/, mergedList(engines, mergeInfo)]];
+	return [
+		[/^GET$/, /^\/info$/, mergedList(engines, mergeInfo)],
+		[/^GET$/, /^\/system\/df$/, mergedList(engines, mergeUsage)],
+	];
 }
 
 /** What is counted over all hosts. */
@@ -36,4 +39,30 @@ function mergeInfo(answers: Answer[]): unknown {
 		...sums,
 		DriverStatus: [...ownStatus, ["Hosts", String(answers.length)], ...status],
 	};
+}
+
+interface Usage {
+	Images: { Id: string; Containers: number }[] | null;
+	[key: string]: unknown;
+}
+
+/** `GET /system/df` of all hosts: what they keep together, each image once with all its containers. */
+function mergeUsage(answers: Answer[]): unknown {
+	const sum: Record<string, unknown> = {};
+	for (const { answer } of answers) {
+		for (const [key, part] of Object.entries(answer as Usage)) {
+			const before = sum[key];
+			if (typeof part === "number") sum[key] = part + Number(before ?? 0);
+			else if (Array.isArray(before) && Array.isArray(part)) {
+				sum[key] = [...before, ...part];
+			} else sum[key] = before ?? part;
+		}
+	}
+	const images = new Map<string, { Id: string; Containers: number }>();
+	for (const image of (sum as Usage).Images ?? []) {
+		const Containers =
+			(images.get(image.Id)?.Containers ?? 0) + image.Containers;
+		images.set(image.Id, { ...image, Containers });
+	}
+	return { ...sum, Images: [...images.values()] };
 }

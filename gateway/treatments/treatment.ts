@@ -27,6 +27,8 @@ export interface Asked {
 	ref: string;
 	/** That the pre-hooks made. */
 	body: string | null;
+	/** Calls when the request has been answered, or its client is gone. */
+	afterwards(callback: () => void): void;
 }
 
 /**
@@ -44,13 +46,47 @@ export type Row = [method: RegExp, path: RegExp, treatment: Treatment];
  */
 export function mergedList(
 	engines: Engines,
-	merge: (answers: Answer[], query: URLSearchParams) => unknown,
+	merge: (answers: Answer[]) => unknown,
 ): Treatment {
 	return async ({ path, query }) => {
 		const answers = await engines.ask(path + query);
 		const own = answers[0];
 		if (own?.error instanceof HttpError) throw own.error;
 		const given = answers.filter(({ answer }) => answer !== undefined);
-		return { status: 200, body: merge(given, new URLSearchParams(query)) };
+		return { status: 200, body: await merge(given) };
 	};
+}
+
+/** What a `POST` to all hosts says of each: lists and numbers. */
+type Parts = Record<string, unknown[] | number | null>;
+
+/** A `POST` that all hosts do, such as a prune; their lists are put together, and their numbers added up. */
+export function addedUp({ cluster }: Engines): Treatment {
+	return async ({ path, query }) => {
+		const hosts = await cluster.reachable();
+		const answers = await Promise.allSettled(
+			hosts.map(({ name }) =>
+				cluster.ask(name, (engine) => engine.post<Parts>(path + query)),
+			),
+		);
+		const [own] = answers;
+		if (own?.status === "rejected") throw own.reason;
+		const sum: Parts = {};
+		for (const answer of answers) {
+			if (answer.status === "rejected") continue; // it is lost, and its things stay
+			for (const [key, part] of Object.entries(answer.value)) {
+				const before = sum[key] ?? null;
+				sum[key] =
+					typeof part === "number"
+						? part + Number(before)
+						: (together(before, part) as unknown[] | null);
+			}
+		}
+		return { status: 200, body: sum };
+	};
+}
+
+function together(before: unknown, part: unknown): unknown {
+	if (!Array.isArray(before)) return part;
+	return Array.isArray(part) ? [...new Set([...before, ...part])] : before;
 }

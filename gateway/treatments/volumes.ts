@@ -1,6 +1,6 @@
 import type { Answer, Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
-import { mergedList, type Row } from "./treatment.ts";
+import { addedUp, mergedList, type Row } from "./treatment.ts";
 
 /** `volumes/…`: a volume is on one host, and the list is of all. */
 export function volumes(engines: Engines): Row[] {
@@ -24,6 +24,7 @@ export function volumes(engines: Engines): Row[] {
 
 	return [
 		[/^GET$/, /^\/volumes$/, mergedList(engines, mergeVolumes)],
+		[/^POST$/, /^\/volumes\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/volumes\/create$/, ({ body }) => create(body)],
 		[
 			/^DELETE$/,

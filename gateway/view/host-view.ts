@@ -58,6 +58,8 @@ export class HostView {
 	readonly #journal: Journal;
 	#known = new Map<string, Listed>();
 	#sorted: Listed[] | undefined;
+	/** When containers were made that have not been read yet. */
+	readonly #born = new Map<string, string>();
 	/** Containers to read again. */
 	#doubtful = new Set<string>();
 	/** When the whole list was asked for; 0: it is to be asked for. */
@@ -86,22 +88,21 @@ export class HostView {
 		const { answer } = await this.#journal.read(version);
 		if (this.#headers.length === 0) this.#headers = answer.headers;
 		if (!this.#speaks(version)) return undefined;
-		if (this.#certain) return this.last;
+		if (this.#certain) return this.#rows;
 		void this.#refresh();
 		return undefined;
 	}
 
-	/** All containers as they were when last read, newest first. */
-	get last(): readonly Listed[] {
+	get #rows(): readonly Listed[] {
 		this.#sorted ??= [...this.#known.values()].sort((a, b) =>
 			a.created < b.created ? 1 : -1,
 		);
 		return this.#sorted;
 	}
 
-	/** A container as last read. */
-	get(id: string): Listed | undefined {
-		return this.#known.get(id);
+	/** When a container was made, as far as is known without asking; of one that was not read yet, to some milliseconds. */
+	created(id: string): string | undefined {
+		return this.#known.get(id)?.created ?? this.#born.get(id);
 	}
 
 	/** The engine's own lines in an answer's head: `Api-Version` and so on, names and values in turn. */
@@ -141,11 +142,15 @@ export class HostView {
 		for (const event of events) this.#tell(event);
 	}
 
-	#tell({ Type, Action, Actor }: EngineEvent): void {
+	#tell({ Type, Action, Actor, timeNano }: EngineEvent): void {
 		switch (Type) {
 			case "container":
 				if (HARMLESS.test(Action)) return;
 				this.#doubtful.add(Actor.ID);
+				if (Action === "create") {
+					const time = new Date(timeNano / 1e6).toISOString();
+					this.#born.set(Actor.ID, inNanoseconds(time));
+				}
 				// its links are names of other containers
 				if (/^(create|rename|destroy)$/.test(Action)) this.#mistrust();
 				return;
@@ -242,6 +247,7 @@ export class HostView {
 			if (!container) continue;
 			const listed = listedOf(row, container);
 			this.#known.set(listed.id, listed);
+			this.#born.delete(listed.id);
 			if (!agrees(listed.status, row, from, to)) this.#doubtful.add(listed.id);
 			found.delete(listed.id);
 		}
@@ -264,6 +270,7 @@ export class HostView {
 
 	#forget(id: string): void {
 		this.#known.delete(id);
+		this.#born.delete(id);
 		this.#sorted = undefined;
 	}
 }
@@ -300,8 +307,8 @@ function listedOf(row: Row, { Created, State }: ContainerInspect): Listed {
 	};
 }
 
-/** Go leaves zeros at the end of a fraction out: with them, times sort as text. */
-function inNanoseconds(time: string): string {
+/** A time as the engine writes it, to sort by: Go leaves out the zeros at the end of a fraction. */
+export function inNanoseconds(time: string): string {
 	const [seconds = "", fraction = ""] = time.replace(/Z$/, "").split(".");
 	return `${seconds}.${fraction.padEnd(9, "0")}`;
 }

@@ -1,5 +1,9 @@
 import type { EngineEvent } from "../../pipeline/docker.ts";
-import type { Engine, EngineAnswer } from "../../pipeline/engine.ts";
+import {
+	type Engine,
+	type EngineAnswer,
+	messageIn,
+} from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 
 /** What has happened in an engine since the last look. */
@@ -86,7 +90,9 @@ export class Journal {
 	async #ask(version: string, since: string): Promise<EngineAnswer> {
 		const path = `${version}/events?since=${since}&until=0`;
 		const answer = await this.#engine.answer(path);
-		if (answer.status !== 200) throw new HttpError(answer.status, answer.text);
+		if (answer.status !== 200) {
+			throw new HttpError(answer.status, messageIn(answer));
+		}
 		return answer;
 	}
 }

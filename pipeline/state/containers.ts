@@ -61,8 +61,9 @@ export class Containers {
 		return this.#store.get(this.key(name));
 	}
 
-	list(): Promise<Entry<ContainerRecord>[]> {
-		return this.#store.list(PREFIX);
+	/** All records. @param stale also while Consul's servers have no leader, perhaps a moment old */
+	list(stale = false): Promise<Entry<ContainerRecord>[]> {
+		return this.#store.list(PREFIX, stale);
 	}
 
 	/**

@@ -124,11 +124,15 @@ export class Store {
 			: undefined;
 	}
 
-	/** All entries whose key begins with `prefix`, in key order. */
-	async list<T>(prefix: string): Promise<Entry<T>[]> {
+	/**
+	 * All entries whose key begins with `prefix`, in key order.
+	 * @param stale as any server has them, perhaps a moment old: it answers also while the servers have no leader
+	 */
+	async list<T>(prefix: string, stale = false): Promise<Entry<T>[]> {
 		const items = (await this.ask(() =>
-			this.consul.kv.get({ key: prefix, recurse: true }),
-		)) as KvItem[] | null;
+			// its type knows nothing of consistency
+			this.consul.kv.get({ key: prefix, recurse: true, stale } as never),
+		)) as unknown as KvItem[] | null;
 		return (items ?? []).map((item) => ({
 			key: item.Key,
 			value: parse<T>(item.Value),

@@ -1,34 +1,36 @@
 import test, { type ExecutionContext } from "ava";
-import { Pool } from "undici";
+import { HttpClient } from "../../pipeline/http-client.ts";
 import { Stage } from "./stage.ts";
 
 let stage: Stage;
-let engine: Pool;
-let gateway: Pool;
+let engine: HttpClient;
+let gateway: HttpClient;
 
 test.before(async () => {
 	stage = await Stage.start();
-	engine = new Pool("http://docker", { socketPath: stage.host.socketPath });
-	gateway = new Pool(stage.arpanet.docker.replace("tcp:", "http:"));
+	engine = new HttpClient({ socketPath: stage.host.socketPath });
+	gateway = new HttpClient({ host: stage.host.address, port: 2375 });
 });
 test.after.always(async () => {
-	await Promise.all([engine?.destroy(), gateway?.destroy()]);
+	engine?.close();
+	gateway?.close();
 	await stage?.stop();
 });
 
 interface Answer {
 	status: number;
-	headers: Record<string, unknown>;
+	/** By name in small letters. */
+	headers: Record<string, string | undefined>;
 	text: string;
 }
 
 async function ask(
-	pool: Pool,
+	client: HttpClient,
 	method: "GET" | "POST" | "DELETE",
 	path: string,
 	body?: object,
 ): Promise<Answer> {
-	const answer = await pool.request({
+	const { status, headers, text } = await client.ask({
 		method,
 		path,
 		...(body && {
@@ -36,11 +38,10 @@ async function ask(
 			headers: { "content-type": "application/json" },
 		}),
 	});
-	return {
-		status: answer.statusCode,
-		headers: answer.headers,
-		text: await answer.body.text(),
-	};
+	const pairs = headers.flatMap((name, at) =>
+		at % 2 === 0 ? [[name.toLowerCase(), headers[at + 1]]] : [],
+	);
+	return { status, headers: Object.fromEntries(pairs), text };
 }
 
 /** Numbers below what is asked for, the same ones for the same seed: a linear congruential generator. */

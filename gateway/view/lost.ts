@@ -1,0 +1,94 @@
+import { createHash } from "node:crypto";
+import { LABEL_PREFIX } from "../../pipeline/facts.ts";
+import type {
+	ContainerRecord,
+	Containers,
+} from "../../pipeline/state/containers.ts";
+import type { Listed } from "./host-view.ts";
+import { rowsOf } from "./rows.ts";
+
+/** Compose would ask for each container that it finds, and break off at the first that does not answer. */
+const COMPOSE = "com.docker.compose.";
+
+/**
+ * The containers of a host that does not answer: as they were last seen from here, and what else Consul
+ * has on record. They are listed with running ones, with a status that says why nothing else works with them.
+ *
+ * @param last as this gateway last saw them; empty after it was started
+ */
+export async function lostRows(
+	host: string,
+	last: readonly Listed[],
+	records: Containers,
+): Promise<Listed[]> {
+	const seen = last.map((row) => {
+		const text = `${row.head}${row.tail}`;
+		const labels = Object.entries(row.labels).filter(
+			([key]) => !key.startsWith(COMPOSE),
+		);
+		return listed(host, JSON.parse(text), row.created, labels);
+	});
+	const names = new Set(seen.flatMap((row) => row.names));
+	const known = await records.list(true).catch(() => []); // without Consul, what was seen must do
+	const recorded = known
+		.filter(({ value }) => value.facts.host === host)
+		.map(({ key, value }) => ({ name: records.name(key), value }))
+		.filter(({ name }) => !names.has(name) && !name.startsWith("."))
+		.map(({ name, value }) => fromRecord(host, name, value));
+	return [...seen, ...recorded];
+}
+
+/** Consul does not know a container's id: one that is always the same stands for it. */
+function fromRecord(
+	host: string,
+	name: string,
+	{ facts }: ContainerRecord,
+): Listed {
+	const row = {
+		Id: createHash("sha256").update(`${host}/${name}`).digest("hex"),
+		Names: [`/${name}`],
+		Image: "",
+		ImageID: "",
+		Command: "",
+		Created: 0,
+		Ports: [],
+		HostConfig: {},
+		NetworkSettings: { Networks: {} },
+		Mounts: [],
+	};
+	const labels = Object.entries(facts)
+		.filter(([, value]) => value !== undefined)
+		.map(([fact, value]) => [LABEL_PREFIX + fact, String(value)] as const);
+	return listed(host, row, "1970-01-01T00:00:00.000000000", labels);
+}
+
+function listed(
+	host: string,
+	row: { Id: string; Names: string[] },
+	created: string,
+	labelled: readonly (readonly [string, string])[],
+): Listed {
+	const labels = Object.fromEntries(labelled);
+	const text = JSON.stringify({
+		...row,
+		Labels: labels,
+		State: "dead",
+		Status: "",
+	});
+	const [parts] = rowsOf(`[${text}]`);
+	return {
+		id: row.Id,
+		names: row.Names.map((name) => name.slice(1)),
+		created,
+		running: true,
+		state: "dead",
+		labels,
+		head: Buffer.from(parts?.head ?? ""),
+		tail: Buffer.from(parts?.tail ?? ""),
+		status: {
+			before: `Lost: host ${host} does not answer`,
+			since: undefined,
+			after: "",
+		},
+	};
+}

@@ -1,0 +1,427 @@
+import test from "ava";
+import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
+import { docker } from "../lab/clients.ts";
+import { loadImages } from "../lab/images.ts";
+import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { eventually } from "./stage.ts";
+
+let lab: Lab;
+let hosts: [Host, Host, Host];
+let gateways: Arpanet[];
+let turn = 0;
+
+test.before(async () => {
+	lab = await startLab({ hosts: 3 });
+	hosts = lab.hosts as [Host, Host, Host];
+	await Promise.all(hosts.map((host) => loadImages(host, ["busybox"])));
+	gateways = await Promise.all(hosts.map((host) => start(host)));
+	for (const gateway of gateways) {
+		await eventually(
+			() => docker(gateway, ["info"]),
+			({ stdout }) => stdout.includes("Hosts: 3"),
+			60,
+		);
+	}
+});
+test.after.always(async () => {
+	await lab?.stop();
+});
+
+function start(host: Host, name = "arpanet"): Promise<Arpanet> {
+	return startArpanet(host, {
+		name,
+		configure: ({ arpanet }) => {
+			arpanet.host.engine = `tcp://${host.address}:2377`;
+		},
+	});
+}
+
+/** Each call goes through the next gateway: any is the whole cluster. */
+async function cli(...args: string[]): Promise<string> {
+	const gateway = gateways[turn++ % gateways.length] as Arpanet;
+	const { code, stdout, stderr } = await docker(gateway, args);
+	if (code !== 0) throw new Error(stderr || stdout);
+	return stdout.trim();
+}
+
+/** The API through the next gateway. */
+async function api(
+	method: string,
+	path: string,
+	body?: object,
+	gateway = gateways[turn++ % gateways.length] as Arpanet,
+	// biome-ignore lint/suspicious/noExplicitAny: whatever Docker answers
+): Promise<{ status: number; body: any }> {
+	const answer = await fetch(gateway.docker.replace("tcp:", "http:") + path, {
+		method,
+		...(body && {
+			body: JSON.stringify(body),
+			headers: { "content-type": "application/json" },
+		}),
+	});
+	const text = await answer.text();
+	return { status: answer.status, body: text ? JSON.parse(text) : undefined };
+}
+
+function filters(by: object): string {
+	return `filters=${encodeURIComponent(JSON.stringify(by))}`;
+}
+
+/** What the list says, by name. */
+async function names(query: string): Promise<string[]> {
+	const { status, body } = await api("GET", `/containers/json?${query}`);
+	if (status !== 200) throw new Error(body.message);
+	return body.map(({ Names }: { Names: string[] }) => Names[0]?.slice(1));
+}
+
+/** A container on a host that is not its gateway's choice: straight to the engine. */
+async function put(host: Host, name: string, ...args: string[]): Promise<void> {
+	const run = ["run", "-d", "--name", name, "--stop-timeout", "0"];
+	const { code, stderr } = await docker(host, [
+		...run,
+		...args,
+		"busybox",
+		"sleep",
+		"1000",
+	]);
+	if (code !== 0) throw new Error(stderr);
+}
+
+test.serial(
+	"one list of all hosts, with Docker's order and filters over the whole",
+	async (t) => {
+		const [h1, h2, h3] = hosts;
+		await put(h1, "a1", "-l", "team=a", "-p", "8001:80");
+		await put(h2, "b2", "-l", "team=b", "-p", "127.0.0.1:8002:80");
+		await put(h3, "a3", "-l", "team=a", "-P", "--expose", "80");
+		await put(h1, "b4", "-l", "team=b");
+		await cli("stop", "b2");
+		for (const _ of gateways) {
+			t.deepEqual(await names(""), ["b4", "a3", "a1"]);
+			t.deepEqual(await names("all=1"), ["b4", "a3", "b2", "a1"]);
+			t.deepEqual(await names("limit=3"), ["b4", "a3", "b2"]);
+			t.deepEqual(await names(`all=1&${filters({ label: ["team=a"] })}`), [
+				"a3",
+				"a1",
+			]);
+			t.deepEqual(await names(filters({ status: ["exited"] })), ["b2"]);
+			t.deepEqual(await names(`all=1&${filters({ since: ["b2"] })}`), [
+				"b4",
+				"a3",
+			]);
+			t.deepEqual(await names(`all=1&${filters({ before: ["a3"] })}`), [
+				"b2",
+				"a1",
+			]);
+			t.deepEqual(
+				await names(`all=1&${filters({ before: ["a3"], name: ["a"] })}`),
+				["a1"],
+			);
+			t.deepEqual(
+				await names(`all=1&size=1&limit=1&${filters({ name: ["2", "3"] })}`),
+				["a3"],
+			);
+		}
+		for (const query of [
+			filters({ nonsense: ["x"] }),
+			filters({ since: ["nobody"] }),
+			"limit=x",
+		]) {
+			const path = `/containers/json?${query}`;
+			const engine = await docker(h1, ["ps", "--filter", "nonsense=x"]);
+			t.not(engine.code, 0);
+			const own = await fetchEngine(h1, path);
+			t.deepEqual(await api("GET", path), own);
+		}
+	},
+);
+
+/** The engine's own answer. */
+async function fetchEngine(host: Host, path: string): Promise<unknown> {
+	const { stdout } = await host.exec("curl", [
+		...["-s", "-w", "\n%{http_code}", "--unix-socket", host.socketPath],
+		`http://docker${path}`,
+	]);
+	const [text = "", status] = stdout.split(/\n(?=\d+$)/);
+	return { status: Number(status), body: JSON.parse(text) };
+}
+
+test.serial(
+	"whoever writes through one gateway reads it through another",
+	async (t) => {
+		for (let i = 0; i < 12; i++) {
+			await api("POST", "/containers/a3/rename?name=renamed");
+			t.deepEqual(await names("limit=2"), ["b4", "renamed"]);
+			await api("POST", "/containers/renamed/rename?name=a3");
+			t.deepEqual(await names("limit=2"), ["b4", "a3"]);
+			await api("POST", "/containers/a3/pause");
+			t.deepEqual(await names(filters({ status: ["paused"] })), ["a3"]);
+			await api("POST", "/containers/a3/unpause");
+			t.deepEqual(await names(filters({ status: ["paused"] })), []);
+		}
+	},
+);
+
+test.serial("published ports and inspect tell of the host", async (t) => {
+	const [h1, h2, h3] = hosts;
+	t.is(await cli("port", "a1", "80"), `${h1.address}:8001`);
+	t.regex(
+		await cli("ps", "--filter", "name=a1", "--format", "{{.Ports}}"),
+		new RegExp(`^${h1.address}:8001->80/tcp$`),
+	);
+	t.regex(await cli("port", "a3", "80"), new RegExp(`^${h3.address}:\\d+$`));
+	await cli("start", "b2");
+	t.is(await cli("port", "b2", "80"), "127.0.0.1:8002");
+	const { body } = await api("GET", "/containers/b2/json");
+	t.like(body.Node, {
+		ID: "h2",
+		Name: "h2",
+		IP: h2.address,
+		Addr: `${h2.address}:2377`,
+	});
+	t.true(body.Node.Cpus > 0 && body.Node.Memory > 0);
+	const id = await cli("ps", "-q", "--no-trunc", "--filter", "name=b2");
+	t.is(await cli("inspect", "-f", "{{.Id}}", id.slice(0, 10)), id);
+});
+
+test.serial(
+	"a name is one container's in the whole cluster, also of creates at once",
+	async (t) => {
+		const create = { Image: "busybox", Cmd: ["sleep", "1000"] };
+		const taken = await api("POST", "/containers/create?name=a3", create);
+		const id = await cli("ps", "-q", "--no-trunc", "--filter", "name=a3");
+		const conflict = (name: string, by: string) =>
+			`Conflict. The container name "/${name}" is already in use by container "${by}". You have to remove (or rename) that container to be able to reuse that name.`;
+		t.deepEqual(taken, { status: 409, body: { message: conflict("a3", id) } });
+		const many = await Promise.all(
+			Array.from({ length: 9 }, () =>
+				api("POST", "/containers/create?name=only", create),
+			),
+		);
+		const made = many.filter(({ status }) => status === 201);
+		t.is(made.length, 1);
+		for (const { status, body } of many) {
+			if (status === 201) continue;
+			t.deepEqual(
+				{ status, body },
+				{ status: 409, body: { message: conflict("only", made[0]?.body.Id) } },
+			);
+		}
+		t.deepEqual(await names(`all=1&${filters({ name: ["only"] })}`), ["only"]);
+		const renamed = await api("POST", "/containers/only/rename?name=a3");
+		t.deepEqual(renamed, {
+			status: 409,
+			body: {
+				message: `Error when allocating new name: ${conflict("a3", id)}`,
+			},
+		});
+		t.is((await api("POST", "/containers/only/rename?name=other")).status, 204);
+		t.is((await api("DELETE", "/containers/other")).status, 204);
+		const keys = await eventually(
+			async () =>
+				(await fetch(`${hosts[0].consul}/v1/kv/arpanet/names/?keys`)).status,
+			(status) => status === 404,
+		);
+		t.is(keys, 404);
+	},
+);
+
+test.serial(
+	"an exec is made at one gateway, started at another and inspected at a third",
+	async (t) => {
+		const { body } = await api("POST", "/containers/b2/exec", {
+			Cmd: ["sh", "-c", "exit 7"],
+			AttachStdout: true,
+		});
+		const started = await fetch(
+			`${gateways[turn++ % 3]?.docker.replace("tcp:", "http:")}/exec/${body.Id}/start`,
+			{
+				method: "POST",
+				headers: { "content-type": "application/json" },
+				body: JSON.stringify({ Detach: true }),
+			},
+		);
+		t.is(started.status, 200);
+		const inspected = await eventually(
+			() => api("GET", `/exec/${body.Id}/json`),
+			({ body }) => body.Running === false,
+		);
+		t.is(inspected.body.ExitCode, 7);
+		t.is(
+			await cli("exec", "b2", "hostname"),
+			await cli("inspect", "-f", "{{.Config.Hostname}}", "b2"),
+		);
+	},
+);
+
+test.serial(
+	"events end when until has passed, in the order of their times",
+	async (t) => {
+		const since = Date.now() / 1000 - 600;
+		const query = `since=${since}&until=${Math.ceil(Date.now() / 1000)}&${filters({ type: ["container"], event: ["create", "start"] })}`;
+		const gateway = gateways[1] as Arpanet;
+		const answer = await fetch(
+			`${gateway.docker.replace("tcp:", "http:")}/events?${query}`,
+		);
+		const events = (await answer.text())
+			.trim()
+			.split("\n")
+			.map((line) => JSON.parse(line));
+		const seen = events.map(({ Actor }) => Actor.Attributes.name);
+		for (const name of ["a1", "b2", "a3", "b4"])
+			t.true(seen.includes(name), name);
+		t.true(
+			events.every(({ time }, i) => i === 0 || time >= events[i - 1].time),
+		);
+	},
+);
+
+test.serial(
+	"an image is one everywhere: made of a container, run elsewhere, removed from all hosts or none",
+	async (t) => {
+		const [h1, h2, h3] = hosts;
+		await cli("exec", "b2", "touch", "/made");
+		await cli("commit", "b2", "made:1");
+		t.is(await cli("run", "--rm", "made:1", "ls", "/made"), "/made");
+		await cli("tag", "made:1", "made:2");
+		t.regex(
+			await cli("images", "--format", "{{.Tag}}", "made"),
+			/^[12]\n[12]$/,
+		);
+		await cli("exec", "b2", "touch", "/again");
+		await cli("commit", "b2", "made:1");
+		t.is(await cli("run", "--rm", "made:1", "ls", "/again"), "/again");
+		const saved = await docker(gateways[0] as Arpanet, [
+			"save",
+			"made:1",
+			"made:2",
+			"-o",
+			`${h1.dataDir}/made.tar`,
+		]);
+		t.is(saved.code, 0, saved.stderr);
+		await docker(h3, ["tag", "busybox", "made:3"]);
+		await docker(h1, ["tag", "busybox", "made:3"]);
+		await docker(h3, [
+			"run",
+			"-d",
+			"--name",
+			"user",
+			"made:3",
+			"sleep",
+			"1000",
+		]);
+		for (const host of hosts) await docker(host, ["rmi", "busybox"]);
+		const refused = await api("DELETE", "/images/made:3");
+		t.is(refused.status, 409);
+		t.regex(
+			refused.body.message,
+			/conflict: unable to remove repository reference "made:3"/,
+		);
+		t.is(
+			(await docker(h1, ["images", "-q", "made:3"])).stdout.trim().length,
+			12,
+		);
+		await cli("rm", "-f", "user");
+		await cli("rmi", "made:1", "made:2");
+		for (const host of hosts) {
+			t.is((await docker(host, ["images", "-q", "made:1"])).stdout, "");
+		}
+		await docker(h1, ["tag", "made:3", "busybox"]);
+		t.is((await docker(h2, ["images", "-q", "made"])).stdout, "");
+	},
+);
+
+test.serial("system df and prune are of all hosts", async (t) => {
+	await cli("stop", "a1", "b2", "a3");
+	const usage = await api("GET", "/system/df");
+	t.is(usage.body.Containers.length, 4);
+	t.true(usage.body.LayersSize > 0);
+	const info = await api("GET", "/info");
+	t.is(info.body.ContainersStopped, 3);
+	const pruned = await api("POST", "/containers/prune");
+	t.is(pruned.body.ContainersDeleted.length, 3);
+	t.is(typeof pruned.body.SpaceReclaimed, "number");
+	t.deepEqual(await names("all=1"), ["b4"]);
+	t.is((await api("POST", "/build/prune")).status, 200);
+	t.is((await api("POST", "/images/prune")).status, 200);
+	t.is(
+		(await api("POST", `/images/prune?${filters({ nonsense: ["x"] })}`)).status,
+		400,
+	);
+	t.regex((await api("GET", "/services")).body.message, /not a swarm manager/);
+});
+
+test.serial(
+	"a host that does not answer delays nobody, and its containers stay listed",
+	async (t) => {
+		const [, h2] = hosts;
+		await put(h2, "away");
+		const create = {
+			Image: "busybox",
+			Labels: { "arpanet.deployment": "lost" },
+			Cmd: ["sleep", "1000"],
+		};
+		const spread = [];
+		for (const number of [1, 2, 3]) {
+			const made = await api(
+				"POST",
+				`/containers/create?name=lost-${number}`,
+				create,
+			);
+			t.is(made.status, 201, made.body.message);
+			const { body } = await api("GET", `/containers/lost-${number}/json`);
+			spread.push([`lost-${number}`, body.Node.Name]);
+		}
+		const [there = ""] = spread.find(([, host]) => host === "h2") ?? [];
+		t.not(there, "");
+		for (const _ of gateways) t.true((await names("")).includes("away"));
+		await h2.unplug();
+		const first = performance.now();
+		const { body: rows } = await api(
+			"GET",
+			"/containers/json",
+			undefined,
+			gateways[0],
+		);
+		t.true(performance.now() - first < 8_000); // a second, on a machine with nothing else to do
+		const status = Object.fromEntries(
+			rows.map((row: { Names: string[]; Status: string }) => [
+				row.Names[0],
+				row.Status,
+			]),
+		);
+		t.is(status["/away"], "Lost: host h2 does not answer");
+		t.regex(status["/b4"], /^Up/);
+		t.is(status[`/${there}`], "Lost: host h2 does not answer");
+		const second = performance.now();
+		const inspected = await api(
+			"GET",
+			"/containers/b4/json",
+			undefined,
+			gateways[0],
+		);
+		t.is(inspected.status, 200);
+		await api("GET", "/images/json", undefined, gateways[0]);
+		t.true(performance.now() - second < 8_000);
+
+		await gateways[0]?.stop();
+		gateways[0] = await start(hosts[0], "again");
+		const again = await eventually(
+			() => api("GET", "/containers/json?all=1", undefined, gateways[0]),
+			({ body }) => JSON.stringify(body).includes(there),
+			60,
+		);
+		const known = again.body.find(
+			({ Names }: { Names: string[] }) => Names[0] === `/${there}`,
+		);
+		t.is(known.Status, "Lost: host h2 does not answer");
+		const removed = await api(
+			"DELETE",
+			`/containers/${there}`,
+			undefined,
+			gateways[0],
+		);
+		t.is(removed.status, 502);
+		t.regex(removed.body.message, new RegExp(`${there} is on host h2`));
+	},
+);
