@@ -103,6 +103,11 @@ export class Cluster {
 		}
 	}
 
+	/** Whether a host's engine has not answered when last asked for a sign of life. */
+	isSilent(host: string): boolean {
+		return this.#silent.has(host);
+	}
+
 	/** @throws HttpError once the host does not answer a ping */
 	async #fallSilent(
 		host: string,

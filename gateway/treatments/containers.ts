@@ -96,7 +96,9 @@ export function containers(
 			remember(found.container.Id, found.host);
 			return found.host;
 		}
-		const lost = (await cluster.all()).filter(({ state }) => !state);
+		const lost = (await cluster.all()).filter(
+			({ name, state }) => !state || cluster.isSilent(name),
+		);
 		if (lost.length === 0) return undefined;
 		const record = await records.get(ref.replace(/^\//, ""));
 		const host = record?.value.facts.host;
