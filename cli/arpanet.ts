@@ -72,6 +72,16 @@ program
 	});
 
 program
+	.command("explain")
+	.description("show why a container has its host and its address")
+	.argument("<container>", "its name")
+	.addHelpText("after", example("arpanet explain abc_web_1"))
+	.action(async (container: string) => {
+		const { explain } = await import("./explain.ts");
+		print(await explain(await config(), container));
+	});
+
+program
 	.command("leader")
 	.description("show whose agent leads, since when, and what was repaired")
 	.addHelpText("after", example("arpanet leader"))

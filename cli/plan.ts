@@ -91,6 +91,7 @@ async function planOne(
 	const context: CreateContext = {
 		...{ name, body, record: name },
 		...{ facts: {}, verdicts: [], networks: [], headers: {}, lost: [] },
+		explain: () => {},
 		...{ onlyHost: undefined, previous: undefined, replaced: undefined },
 		...{ commit: () => {}, hold: () => {} },
 	};

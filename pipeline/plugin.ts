@@ -87,6 +87,11 @@ export interface CreateContext extends Committing {
 	facts: Facts;
 	/** Set by placement: each host, and why it is not possible or how good it is. */
 	verdicts: Verdict[];
+	/**
+	 * Says why this plugin decided as it did, for whoever asks later (`arpanet explain`): it goes on record with the
+	 * container. What is said last counts.
+	 */
+	explain(plugin: string, why: string): void;
 	/** Set by dhcp; the container's own network stands first. */
 	networks: Attachment[];
 	headers: HookHeaders;

@@ -71,13 +71,12 @@ export default definePlugin<Config>({
 				if (!facts.deployment || !facts.host) return; // not ours
 
 				learn(lost, leases, services);
+				const given: string[] = [];
 				for (const joined of await joins(context.body, facts.deployment)) {
 					const wanted = requested(body, joined);
 					const network = await joined.network();
-					const address =
-						wanted ??
-						heldAddress(context.previous?.holds ?? [], network) ??
-						(await leases.pick(network.value));
+					const held = heldAddress(context.previous?.holds ?? [], network);
+					const address = wanted ?? held ?? (await leases.pick(network.value));
 					if (wanted) await mustBeFree(wanted, network, context);
 					context.commit(networks.check(network));
 					context.hold(
@@ -85,8 +84,16 @@ export default definePlugin<Config>({
 						leaseOf(context),
 					);
 					context.networks.push({ network, address } satisfies Attachment);
+					const why = wanted
+						? "the client asked for it"
+						: held
+							? "an earlier create of that name had leased it"
+							: `free in ${network.value.subnet}`;
+					const after = lost.length > 0 ? `, try ${lost.length + 1}` : "";
+					given.push(`${address} in ${network.value.scope}: ${why}${after}`);
 				}
 				const [own] = context.networks;
+				context.explain("dhcp", given.join("; "));
 				if (!own) return; // shares a network that is not ours to number
 				facts.network = own.network.value.scope;
 				facts.address = own.address;

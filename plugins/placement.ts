@@ -117,6 +117,7 @@ export default definePlugin<PlacementConfig>({
 				taken.set(facts, slot);
 				facts.host = host.name;
 				facts.slot = slot.number;
+				context.explain("placement", reasons(context, host.name));
 
 				if (host.index !== undefined) {
 					context.commit(cluster.hosts.check(host.name, host.index));
@@ -254,6 +255,25 @@ function goesFreely({ verdicts, lost }: CreateContext): boolean {
 		(each) => "key" in each && (isSlot(each.key) || isCopy(each.key)),
 	);
 	return possible.length === 1 || meetings.length > MAX_MEETINGS;
+}
+
+/** Why a host was chosen, and each of the others not. */
+function reasons(
+	{ verdicts, previous }: CreateContext,
+	chosen: string,
+): string {
+	if (verdicts.length === 1) return "there is no other host";
+	const own = verdicts.find(({ host }) => host === chosen);
+	const others = verdicts
+		.filter(({ host }) => host !== chosen)
+		.map(({ host, refused, score = 0 }) =>
+			refused ? `${host}: ${refused}` : `${host} scores ${score.toFixed(2)}`,
+		);
+	const why =
+		previous?.facts.host === chosen
+			? "an earlier try was placed here"
+			: `scores ${(own?.score ?? 0).toFixed(2)}, the lowest is chosen`;
+	return [why, ...others].join("; ");
 }
 
 /** `h1, h2: it is lost; h3: port 80/tcp is taken by abc_web_1` */

@@ -21,6 +21,7 @@ const HELD = {
 	alias: "arpanet/aliases/",
 	slot: "arpanet/slots/",
 	copy: "arpanet/copies/",
+	reason: "arpanet/reasons/",
 	port: "arpanet/ports/",
 	"host to itself": "arpanet/exclusive/",
 };

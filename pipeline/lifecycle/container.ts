@@ -17,6 +17,8 @@ import {
 	type ContainerRecord,
 	type Holding,
 	namesContainer,
+	type Reasons,
+	reasonsKey,
 } from "../state/containers.ts";
 import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
 import { Removals } from "../state/removals.ts";
@@ -24,6 +26,9 @@ import { withoutId } from "../state/slots.ts";
 import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
+
+/** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
+const MAX_REASON = 400;
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
@@ -71,11 +76,15 @@ export class ContainerLifecycle {
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const operations: Operation[] = [];
 			const holds = new Holds(operations, previous?.value.holds, replaced);
+			const because: Record<string, string> = {};
 			const context: CreateContext = {
 				name: request.name,
 				body: structuredClone(stripped),
 				facts: {},
 				verdicts: [],
+				explain: (plugin, why) => {
+					because[plugin] = why.slice(0, MAX_REASON);
+				},
 				networks: [],
 				headers: request.headers,
 				onlyHost: request.onlyHost,
@@ -93,6 +102,10 @@ export class ContainerLifecycle {
 				if (Object.keys(context.facts).length === 0) {
 					return untouched();
 				}
+				const at = new Date().toISOString();
+				const by = this.#services.host.name;
+				const reasons: Reasons = { at, by, because };
+				holds.set(reasonsKey(record), reasons);
 				const value: ContainerRecord = {
 					facts: context.facts,
 					holds: holds.keys,

@@ -25,6 +25,12 @@ export class Holds {
 		this.#operations.push({ verb: taken ? "set" : "create", key, value });
 	}
 
+	/** As `add`, for a key that nobody else can have. */
+	set(key: string, value: unknown): void {
+		this.keys.push(key);
+		this.#operations.push({ verb: "set", key, value });
+	}
+
 	get tookOver(): boolean {
 		return this.handOver().length > 0;
 	}

@@ -39,6 +39,31 @@ export interface ContainerRecord {
 	tookOver?: true;
 }
 
+/**
+ * Why a container got what it has, under `arpanet/reasons/<name>`: apart from its record, which every look at all
+ * containers reads.
+ */
+export interface Reasons {
+	/** When it was made, for people. */
+	at: string;
+	/** Host whose adapter decided. */
+	by: string;
+	/** By plugin. */
+	because: Record<string, string>;
+}
+
+const REASONS = "arpanet/reasons/";
+
+/** Key of a container's reasons. */
+export function reasonsKey(name: string): string {
+	return REASONS + name;
+}
+
+/** Whether a key is that of a container's reasons. */
+export function isReasons(key: string): boolean {
+	return key.startsWith(REASONS);
+}
+
 /** The records of containers in Consul. */
 export class Containers {
 	readonly #store: Store;

@@ -246,6 +246,14 @@ test.serial(
 		const subnet = await value<{ subnet: string }>("arpanet/networks/abc");
 		const key = `arpanet/subnets/${subnet?.subnet.replace("/", "-")}`;
 		t.is(await eventually(() => value(key), Boolean, 30), "abc");
+		const why = await command(first, "explain", "abc_web_2");
+		t.regex(why.stdout, /^made: +20.* through h1$/m, why.stderr);
+		t.regex(why.stdout, /^placement: +scores .*; h\d scores /m);
+		t.regex(why.stdout, /^dhcp: +10\.32\.0\.\d+ in abc: free in 10\.32/m);
+		const repaired = await command(first, "explain", "abc_web_1");
+		t.regex(repaired.stdout, /put back on record.*it lives and was not/);
+		const gone = await command(first, "explain", "abc_gone_1");
+		t.regex(gone.stdout, /lease given back +no container is on record/);
 		const { stdout } = await command(first, "leader");
 		t.regex(stdout, /^lease given back +2 /m);
 		t.regex(stdout, /^subnet put back +\d /m);

@@ -20,6 +20,7 @@ export function createContext(
 		body,
 		facts: {},
 		verdicts: [],
+		explain: () => {},
 		networks: [],
 		headers: {},
 		onlyHost: undefined,

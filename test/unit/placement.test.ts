@@ -287,7 +287,7 @@ test("what Consul has lost of a container's place is put back", async (t) => {
 	const ours = before.filter(
 		({ key }) => !/hosts|networks|subnets|gateways|leases/.test(key),
 	);
-	t.is(ours.length, 4); // record, slot, copy, port
+	t.is(ours.length, 5); // record, reasons, slot, copy, port
 	for (const { key } of ours) await store.commit([{ verb: "delete", key }]);
 	const id = gateway.docker.create("abc_web_1", body);
 	const container = gateway.docker.containers.get(id);
