@@ -37,6 +37,7 @@ import { fixedPorts, ports } from "./placement/ports.ts";
 import { reserved, resources } from "./placement/resources.ts";
 import { strategy } from "./placement/strategy.ts";
 import { together } from "./placement/together.ts";
+import { namedVolumes } from "./volumes.ts";
 
 /** In the order in which a host is asked: the first reason is the one that the user reads. */
 const PARTS: PartMaker[] = [
@@ -301,6 +302,7 @@ function placedOf({ body, facts }: Wanting, container: string): Placed {
 	const { deployment, service } = facts;
 	const { cpus, memory } = reserved(body);
 	const fixed = fixedPorts(body);
+	const volumes = namedVolumes(body);
 	return {
 		container,
 		...(deployment ? { deployment } : {}),
@@ -308,5 +310,6 @@ function placedOf({ body, facts }: Wanting, container: string): Placed {
 		...(cpus ? { cpus } : {}),
 		...(memory ? { memory } : {}),
 		...(fixed.length > 0 ? { ports: fixed } : {}),
+		...(volumes.length > 0 ? { volumes } : {}),
 	};
 }

@@ -151,13 +151,18 @@ export default definePlugin({
 			}
 			const holders = await holdersOf(name, services);
 			const [first] = holders;
-			if (!first) return { name, record };
+			// of creates that are under way, and in a plan
+			const asked = services.slots.hostOfVolume(name);
+			if (!first) return { name, record, ...(asked && { homes: [asked] }) };
 			const { Driver, Options, Labels } = first.volume;
 			const spec: VolumeCreate = {
 				...{ Name: name, Driver },
 				...{ DriverOpts: Options ?? {}, Labels: Labels ?? {} },
 			};
-			if (record || !isLocal(first.volume)) return { name, record, spec };
+			if (!isLocal(first.volume)) return { name, record, spec };
+			if (record) {
+				return { name, record, spec, ...(asked && { homes: [asked] }) };
+			}
 			return { name, record, homes: holders.map((each) => each.host) };
 		}
 
@@ -183,7 +188,7 @@ export default definePlugin({
 });
 
 /** The volumes that a create asks for by name. */
-function namedVolumes({ HostConfig }: ContainerCreate): string[] {
+export function namedVolumes({ HostConfig }: ContainerCreate): string[] {
 	const { Binds, Mounts, VolumeDriver } = HostConfig ?? {};
 	const names = new Set<string>();
 	const driven = VolumeDriver && VolumeDriver !== "local";

@@ -162,6 +162,14 @@ export class Slots {
 		return [...(this.#names.get(withoutId(name)) ?? [])];
 	}
 
+	/** The host of a container that uses a volume. */
+	hostOfVolume(name: string): string | undefined {
+		for (const { placed, host } of this.#known.values()) {
+			if (placed.volumes?.includes(name)) return host;
+		}
+		return undefined;
+	}
+
 	/** The slot of the container of that very name. */
 	named(name: string): Slot | undefined {
 		return this.of(name).find(({ placed }) => placed.container === name);

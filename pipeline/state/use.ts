@@ -10,6 +10,8 @@ export interface Placed {
 	cpus?: number;
 	/** Bytes that it reserves. */
 	memory?: number;
+	/** Volumes that it uses by their names. */
+	volumes?: string[];
 	/** Ports of the host that it asks for: `80/tcp`, or `10.0.0.1:80/tcp` on one address alone. */
 	ports?: string[];
 }
