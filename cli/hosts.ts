@@ -41,6 +41,7 @@ export async function listHosts(config: Config): Promise<string> {
 				...[state?.load, state?.memory, state?.network].map(percent),
 				...[String(cpus), engine ?? "(its own gateway only)"],
 				Object.entries(labels ?? {})
+					.filter(([label]) => !OF_ENGINES.has(label))
 					.map(([label, value]) => `${label}=${value}`)
 					.join(" "),
 			];
@@ -116,6 +117,14 @@ export async function removeHost(
 		return `${name} is forgotten${given}`;
 	});
 }
+
+/** Labels that every host has, too long for a table. */
+const OF_ENGINES = new Set([
+	"storagedriver",
+	"kernelversion",
+	"operatingsystem",
+	"architecture",
+]);
 
 function percent(share: number | undefined): string {
 	return share === undefined ? "-" : `${Math.round(share * 100)}%`;

@@ -91,30 +91,22 @@ export default definePlugin<PlacementConfig>({
 		},
 	},
 	setup(config, services, all) {
-		const { cluster, slots, store } = services;
+		const { cluster, slots, volumes, store } = services;
 		const parts = PARTS.map((part) => part(config, services));
 		/** Slots of creates that are under way, by their facts. */
 		const taken = new WeakMap<Facts, Slot>();
 
 		return {
 			async create(context) {
-				const { facts, body, record, onlyHost, previous } = context;
+				const { facts, body, record, onlyHost } = context;
 				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
 
 				await learn(context, services);
 				await slots.ready();
-				const judge = await everyone(context, all);
-				const hosts = onlyHost
-					? [await cluster.hosts.get(onlyHost)]
-					: await cluster.all();
-
-				// from here to the slot in one breath: the next create counts this one
-				const replaced = slots.of(record);
-				const candidates = hosts.map((host) => candidate(host, replaced));
-				const host = choose(candidates, judge, context);
-				const slot =
-					heldSlot(previous?.holds, host.name, slots.of(record)) ??
-					slots.take(host.name, placedOf(context, record), goesFreely(context));
+				const settled =
+					(await settle(context)) ?? (await settleAfresh(context));
+				if (!settled) throw impossible(context);
+				const { host, slot } = settled;
 				taken.set(facts, slot);
 				facts.host = host.name;
 				facts.slot = slot.number;
@@ -171,6 +163,38 @@ export default definePlugin<PlacementConfig>({
 			},
 		};
 
+		/** Takes a place on the best host; undefined if there is none. */
+		async function settle(
+			context: CreateContext,
+		): Promise<{ host: Candidate; slot: Slot } | undefined> {
+			const { record, onlyHost, previous } = context;
+			const judge = await everyone(context, all);
+			const hosts = onlyHost
+				? [await cluster.hosts.get(onlyHost)]
+				: await cluster.all();
+
+			// from here to the slot in one breath: the next create counts this one
+			const replaced = slots.of(record);
+			const candidates = hosts.map((each) => candidate(each, replaced));
+			const host = choose(candidates, judge, context);
+			if (!host) return undefined;
+			const slot =
+				heldSlot(previous?.holds, host.name, replaced) ??
+				slots.take(host.name, placedOf(context, record), goesFreely(context));
+			return { host, slot };
+		}
+
+		/** The views may be a moment behind: nothing is refused for what has just gone. */
+		async function settleAfresh(context: CreateContext) {
+			await Promise.all([
+				slots.refresh(),
+				volumes.refresh(),
+				cluster.hosts.refresh(),
+			]);
+			context.verdicts.length = 0;
+			return settle(context);
+		}
+
 		function candidate(
 			host: Awaited<ReturnType<typeof cluster.all>>[number],
 			replaced: Slot[],
@@ -218,13 +242,12 @@ async function everyone(
 /**
  * The best host that nobody refuses. One on which an earlier create of the same name may be under way comes first, so
  * that there are never two of that name.
- * @throws HttpError 409 with every host and the reason of its refusal
  */
 function choose(
 	hosts: Candidate[],
 	judge: Judge,
-	{ name, previous, verdicts }: CreateContext,
-): Candidate {
+	{ previous, verdicts }: CreateContext,
+): Candidate | undefined {
 	let best: Candidate | undefined;
 	let lowest = Number.POSITIVE_INFINITY;
 	for (const host of hosts) {
@@ -239,8 +262,12 @@ function choose(
 		if (!best || sticks || score < lowest) best = host;
 		lowest = sticks ? Number.NEGATIVE_INFINITY : Math.min(lowest, score);
 	}
-	if (best) return best;
-	throw new HttpError(
+	return best;
+}
+
+/** What the client reads: every host, and the reason of its refusal. */
+function impossible({ name, verdicts }: CreateContext): HttpError {
+	return new HttpError(
 		409,
 		`placement: no host can run ${name ?? "the container"}: ${refusals(verdicts)}`,
 	);

@@ -3,6 +3,9 @@ import { PORTS } from "../../pipeline/state/containers.ts";
 import { withoutAddress } from "../../pipeline/state/use.ts";
 import { isTaken, type PartMaker } from "./part.ts";
 
+/** A create is one transaction of at most 64 operations: of a long row of ports the first stand for all. */
+const MAX_KEYS = 30;
+
 /** A fixed port of the host is one container's at a time, stopped ones too. A single host is left to its engine. */
 export const ports: PartMaker = (_, { cluster }) => ({
 	place(context) {
@@ -27,7 +30,11 @@ export const ports: PartMaker = (_, { cluster }) => ({
 		};
 	},
 	keys: ({ body }, host) =>
-		cluster.alone ? [] : fixedPorts(body).map((port) => keyOf(host, port)),
+		cluster.alone
+			? []
+			: fixedPorts(body)
+					.slice(0, MAX_KEYS)
+					.map((port) => keyOf(host, port)),
 });
 
 /** The ports of the host that a container asks for: `80/tcp`, or `10.0.0.1:80/tcp` on one address alone. */

@@ -107,9 +107,17 @@ async function perContainer(prefix: string): Promise<string[]> {
 	return found.flat();
 }
 
+/** What Consul has under a prefix. */
+async function keys(prefix: string): Promise<string[]> {
+	const [{ consul }] = lab.hosts as [Host];
+	const answer = await fetch(`${consul}/v1/kv/${prefix}?keys`);
+	return answer.ok ? ((await answer.json()) as string[]) : [];
+}
+
 async function removeAll(t: ExecutionContext, prefix: string): Promise<void> {
 	const { stdout } = await at(1, "ps", "-aq", "-f", `name=${prefix}`);
 	const ids = stdout.split("\n").filter(Boolean);
+	if (ids.length === 0) return;
 	const { code, stderr } = await at(1, "rm", "-fv", ...ids);
 	t.is(code, 0, stderr);
 }
@@ -339,6 +347,13 @@ test.serial(
 		const { stdout: name } = await at(2, "inspect", "-f", "{{.Name}}", id);
 		t.is(await hostOf(name.trim().slice(1)), "h3");
 		t.is((await at(2, "exec", id, "echo", "hello")).stdout, "hello\n");
+		// the name that Docker made up is on record instead of the request
+		const onRecord = await eventually(
+			() => keys("arpanet/containers/"),
+			(all) => all.includes(`arpanet/containers${name.trim()}`),
+			30,
+		);
+		t.deepEqual(onRecord, [`arpanet/containers${name.trim()}`]);
 		const all = await Promise.all(
 			Array.from({ length: 6 }, (_, i) => placeAt((i % 3) + 1, `plain${i}`)),
 		);
@@ -646,5 +661,22 @@ test.serial(
 		for (let i = 0; i < 30 && seen.size < 3; i++)
 			seen.add(await placeAt(3, `ran${i}`));
 		t.is(seen.size, 3);
+	},
+);
+
+test.serial(
+	"all of it goes again, and nothing is left on record",
+	async (t) => {
+		await removeAll(t, "");
+		const left = await eventually(
+			async () =>
+				(await keys("arpanet/")).filter(
+					(key) =>
+						!/^arpanet\/(hosts|beats|leader|repairs|subnets-serial)/.test(key),
+				),
+			(all) => all.length === 0,
+			60,
+		);
+		t.deepEqual(left, []);
 	},
 );
