@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from "ava";
 import { HttpClient } from "../../pipeline/http-client.ts";
-import { Stage } from "./stage.ts";
+import { random, Stage } from "./stage.ts";
 
 let stage: Stage;
 let engine: HttpClient;
@@ -42,15 +42,6 @@ async function ask(
 		at % 2 === 0 ? [[name.toLowerCase(), headers[at + 1]]] : [],
 	);
 	return { status, headers: Object.fromEntries(pairs), text };
-}
-
-/** Numbers below what is asked for, the same ones for the same seed: a linear congruential generator. */
-function random(seed: number): (below: number) => number {
-	let state = BigInt(seed);
-	return (below) => {
-		state = (state * 6364136223846793005n + 1442695040888963407n) % (1n << 64n);
-		return Number(state >> 33n) % below;
-	};
 }
 
 const QUERIES = [
@@ -166,9 +157,8 @@ const DEEDS: ((name: string, number: number) => Parameters<typeof ask>[])[] = [
 ];
 
 test("the list is the engine's to the byte, whatever happens to containers by whatever way", async (t) => {
-	const seed = Number(process.env.SEED ?? Date.now() % 100_000);
-	t.log(`SEED=${seed}`);
-	const below = random(seed);
+	t.log(`SEED=${stage.seed}`);
+	const below = random(stage.seed);
 	await ask(engine, "POST", "/networks/create", { Name: "more" });
 	await ask(engine, "POST", "/images/busybox/tag?repo=moving&tag=1");
 	const [create, ...deeds] = DEEDS as [

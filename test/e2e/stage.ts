@@ -15,33 +15,73 @@ import type { HostOptions } from "../lab/host.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
 
-/** One host with `arpanet up` on it, and what a test asks of it from outside. */
+/**
+ * One host with `arpanet up` on it, and what a test asks of it from outside. With `STAGE_HOSTS=3` in the environment, three:
+ * then each command goes through any of their gateways, the same ones for the same `SEED`.
+ */
 export class Stage {
 	readonly lab: Lab;
 	readonly host: Host;
-	readonly arpanet: Arpanet;
-	/** The engine itself, to see what is true. */
+	/** The engine itself, to see what is true; of several hosts, what the first one's gateway says of them. */
 	readonly engine: Engine;
+	/** `SEED` of the environment, else another each time. */
+	readonly seed = Number(process.env.SEED ?? Date.now() % 100_000);
+	readonly #gateways: Arpanet[];
+	readonly #below = random(this.seed);
 	readonly #resolver = new Resolver({ timeout: 2_000, tries: 3 });
 
-	private constructor(lab: Lab, host: Host, arpanet: Arpanet) {
+	private constructor(lab: Lab, gateways: Arpanet[]) {
+		const [host] = lab.hosts as [Host];
 		this.lab = lab;
 		this.host = host;
-		this.arpanet = arpanet;
-		this.engine = new Engine(host.docker);
+		this.#gateways = gateways;
+		const [first] = gateways as [Arpanet];
+		this.engine = new Engine(gateways.length > 1 ? first.docker : host.docker);
 		this.#resolver.setServers([host.address]);
 	}
 
+	/** arpanet on the host; on several, on any. */
+	get arpanet(): Arpanet {
+		return this.#gateways[this.#below(this.#gateways.length)] as Arpanet;
+	}
+
 	static async start(options: HostOptions = {}): Promise<Stage> {
-		const lab = await startLab(options);
+		const hosts = Number(process.env.STAGE_HOSTS ?? 1);
+		const lab = await startLab({ ...options, hosts });
 		try {
-			const [host] = lab.hosts as [Host];
-			await loadImages(host);
-			return new Stage(lab, host, await startArpanet(host));
+			const [first] = lab.hosts as [Host];
+			await loadImages(first);
+			const gateways = await Promise.all(
+				lab.hosts.map((host) =>
+					startArpanet(host, {
+						configure: ({ arpanet }) => {
+							if (hosts === 1) return;
+							arpanet.host.engine = `tcp://${host.address}:2377`;
+						},
+					}),
+				),
+			);
+			for (const gateway of hosts > 1 ? gateways : []) {
+				await eventually(
+					() => docker(gateway, ["info"]),
+					({ stdout }) => stdout.includes(`Hosts: ${hosts}`),
+					60,
+				);
+			}
+			return new Stage(lab, gateways);
 		} catch (error) {
 			await lab.stop();
 			throw error;
 		}
+	}
+
+	/** The host that a container is on. */
+	async hostOf(container: string): Promise<Host> {
+		for (const host of this.lab.hosts) {
+			const { code } = await docker(host, ["inspect", container]);
+			if (code === 0) return host;
+		}
+		throw new Error(`no host has ${container}`);
 	}
 
 	async stop(): Promise<void> {
@@ -51,8 +91,9 @@ export class Stage {
 
 	/** The last warnings and errors that arpanet has logged. */
 	complaints(): string {
-		const lines = this.arpanet.log().split("\n");
+		const lines = this.#gateways.map((each) => each.log()).join("\n");
 		return lines
+			.split("\n")
 			.filter((line) => !line.includes('"level":30'))
 			.slice(-30)
 			.join("\n");
@@ -185,6 +226,15 @@ export class Stage {
 			}))
 			.sort((a, b) => a.id.localeCompare(b.id));
 	}
+}
+
+/** Numbers below what is asked for, the same ones for the same seed: a linear congruential generator. */
+export function random(seed: number): (below: number) => number {
+	let state = BigInt(seed);
+	return (below) => {
+		state = (state * 6364136223846793005n + 1442695040888963407n) % (1n << 64n);
+		return Number(state >> 33n) % below;
+	};
 }
 
 /** Calls until it does not throw, for as long as a slow machine may need. */
