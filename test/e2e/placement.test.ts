@@ -460,6 +460,7 @@ for (const [client, project, file] of [
 			);
 			t.deepEqual(places.sort(), ["h1", "h2", "h3"]);
 			await removeAll(t, project);
+			await at(1, "network", "rm", `${project}_default`); // what v2 makes stays
 		},
 	);
 }
