@@ -109,7 +109,7 @@ test("100 creates at once through three gateways: hosts are within one container
 	t.true(spreadOf(places, 3) <= 1, JSON.stringify(counts(places)));
 });
 
-test("creates of several services at once: each of them is even, and all of them together", async (t) => {
+test("creates of several services at once: each of them is even", async (t) => {
 	const { gateways } = await stage(t, [{}, {}, {}]);
 	const names = Array.from(
 		{ length: 100 },
@@ -122,6 +122,16 @@ test("creates of several services at once: each of them is even, and all of them
 		const own = places.filter((_, i) => names[i]?.includes(service));
 		t.true(spreadOf(own, 3) <= 1, `${service}: ${JSON.stringify(counts(own))}`);
 	}
+});
+
+test("creates of what is no copy of a service at once: all of them together are even", async (t) => {
+	const { gateways } = await stage(t, [{}, {}, {}]);
+	const Labels = { "com.docker.compose.oneoff": "True" };
+	const places = await Promise.all(
+		Array.from({ length: 60 }, (_, i) =>
+			place(gateways[i % 3], `abc_run${i}_1`, { Labels }),
+		),
+	);
 	t.true(spreadOf(places, 3) <= 1, JSON.stringify(counts(places)));
 });
 
