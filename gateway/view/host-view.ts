@@ -27,6 +27,8 @@ export interface Listed {
 
 /** Milliseconds after which the engine is asked for its own list once more: not everything that changes is an event. */
 const TRUST_MS = 5_000;
+/** It is asked for it while the last is still trusted, so that nobody waits for it. */
+const RENEW_MS = 2_500;
 /** Inspections at once. */
 const AT_ONCE = 4;
 /** More containers than this are cheaper to read in one list. */
@@ -62,6 +64,8 @@ export class HostView {
 	readonly #born = new Map<string, string>();
 	/** Containers to read again. */
 	#doubtful = new Set<string>();
+	/** Those of them that are being read. */
+	#reading = new Set<string>();
 	/** When the whole list was asked for; 0: it is to be asked for. */
 	#looked = 0;
 	#mistrusts = 0;
@@ -88,9 +92,9 @@ export class HostView {
 		const { answer } = await this.#journal.read(version);
 		if (this.#headers.length === 0) this.#headers = answer.headers;
 		if (!this.#speaks(version)) return undefined;
-		if (this.#certain) return this.#rows;
-		void this.#refresh();
-		return undefined;
+		const rows = this.#certain ? this.#rows : undefined;
+		if (!rows || this.#age > RENEW_MS) void this.#refresh();
+		return rows;
 	}
 
 	get #rows(): readonly Listed[] {
@@ -121,11 +125,18 @@ export class HostView {
 
 	get #certain(): boolean {
 		return (
-			!this.#refreshing &&
 			this.#writes === 0 &&
 			this.#doubtful.size === 0 &&
-			this.#trusted
+			this.#reading.size === 0 &&
+			this.#age < TRUST_MS
 		);
+	}
+
+	/** Milliseconds since the whole list was asked for. */
+	get #age(): number {
+		return this.#looked === 0
+			? Number.POSITIVE_INFINITY
+			: performance.now() - this.#looked;
 	}
 
 	/** Rows are the same in every version of the API up to 1.46; from then on they are known in the engine's own. */
@@ -173,9 +184,10 @@ export class HostView {
 		if (this.#refreshing || this.#writes > 0) return;
 		this.#refreshing = true;
 		try {
-			if (!this.#trusted) await this.#look();
+			if (this.#age > RENEW_MS) await this.#look();
 			for (let i = 0; this.#doubtful.size > 0 && i < 2; i++) {
 				await this.#readDoubtful();
+				this.#reading = new Set();
 			}
 			this.#failures = this.#doubtful.size > 0 ? this.#failures + 1 : 0;
 			if (this.#failures > MAX_FAILURES) {
@@ -185,6 +197,7 @@ export class HostView {
 		} catch {
 			this.#doubtAll(); // the engine does not answer: whoever asks will hear of it
 		} finally {
+			this.#reading = new Set();
 			this.#refreshing = false;
 		}
 	}
@@ -198,10 +211,6 @@ export class HostView {
 	#mistrust(): void {
 		this.#looked = 0;
 		this.#mistrusts++;
-	}
-
-	get #trusted(): boolean {
-		return this.#looked > 0 && performance.now() - this.#looked < TRUST_MS;
 	}
 
 	/** Compares the engine's whole list with what is known: what differs is in doubt. */
@@ -225,9 +234,9 @@ export class HostView {
 	}
 
 	async #readDoubtful(): Promise<void> {
-		const ids = [...this.#doubtful];
+		this.#reading = this.#doubtful;
 		this.#doubtful = new Set();
-		const left = [...ids];
+		const left = [...this.#reading];
 		const found = new Map<string, ContainerInspect>();
 		const inspect = async () => {
 			for (let id = left.pop(); id !== undefined; id = left.pop()) {
@@ -280,9 +289,19 @@ function idIn({ head }: Row): string {
 }
 
 function same({ head, tail }: Listed, row: Row): boolean {
-	return (
-		head.equals(Buffer.from(row.head)) && tail.equals(Buffer.from(row.tail))
-	);
+	const known = head.toString();
+	const rest = tail.toString();
+	if (known === row.head && rest === row.tail) return true;
+	return inOrder(known + rest) === inOrder(row.head + row.tail);
+}
+
+/** A row with its ports and mounts in an order: the engine writes them as Go's maps have them, each time in another. */
+function inOrder(text: string): string {
+	const row = JSON.parse(text) as Record<"Ports" | "Mounts", object[] | null>;
+	for (const key of ["Ports", "Mounts"] as const) {
+		row[key]?.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+	}
+	return JSON.stringify(row);
 }
 
 function agrees(status: Wording, row: Row, from: number, to: number): boolean {
