@@ -3,9 +3,10 @@ import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { leaseKey } from "../state/leases.ts";
+import { isLease, leaseKey } from "../state/leases.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
+import { isSlot, slotKey } from "../state/slots.ts";
 import type { Entry, Operation } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 
@@ -44,18 +45,23 @@ export class Reconcile {
 		await this.#chain.release("sweep", { containers });
 	}
 
-	/** Writes down again what a living container holds, if it is not on record under its name. */
-	async adopt(container: ContainerInspect): Promise<void> {
+	/**
+	 * Writes down again what a living container holds, if it is not on record under its name.
+	 * @param lost keys that Consul does not have although they are on record
+	 */
+	async adopt(
+		container: ContainerInspect,
+		lost: ReadonlySet<string> = new Set(),
+	): Promise<void> {
 		const { containers, store } = this.#services;
 		const facts = readLabels(container.Config.Labels);
 		const name = container.Name.slice(1);
 		const entry = await containers.find(name, facts);
-		if (entry) {
-			if (entry.key !== containers.key(name)) {
-				await this.#containers.renamed(container.Id);
-			}
+		if (entry && entry.key !== containers.key(name)) {
+			await this.#containers.renamed(container.Id);
 			return;
 		}
+		if (entry?.value.holds.every((held) => !lost.has(held))) return;
 		const operations: Operation[] = [];
 		const holds: string[] = [];
 		await this.#chain.acquire("adopt", {
@@ -68,12 +74,21 @@ export class Reconcile {
 				operations.push({ verb: "create", key, value });
 			},
 		});
-		const value: ContainerRecord = { facts, holds, attempts: 1 };
+		const value: ContainerRecord = {
+			attempts: 1,
+			...entry?.value,
+			facts,
+			holds: [...new Set([...(entry?.value.holds ?? []), ...holds])],
+		};
 		const key = containers.key(name);
-		const why = "it lives and was not on record";
+		const why = entry
+			? "it lives and what it holds was gone"
+			: "it lives and was not on record";
 		const repair = { what: "container put back on record", to: key, why };
 		await store.commit([
-			{ verb: "set", key, value },
+			entry
+				? { verb: "update", key, value, index: entry.index }
+				: { verb: "set", key, value },
 			...operations,
 			this.#repairs.note({ ...repair, container: name }),
 		]);
@@ -86,17 +101,35 @@ export class Reconcile {
 	): Promise<void> {
 		const leased = new Set(records.map(({ value }) => leaseOf(value.facts)));
 		const keys = new Set(records.map(({ key }) => key));
+		const lost = await this.#lost(records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
-			const lease = leaseOf(readLabels(Labels));
-			if (keys.has(key) && (!lease || leased.has(lease))) continue;
+			const facts = readLabels(Labels);
+			const lease = leaseOf(facts);
+			const whole = !lost.has(lease ?? "") && !lost.has(slotOf(facts) ?? "");
+			if (keys.has(key) && (!lease || leased.has(lease)) && whole) continue;
 			const container = await this.#services.engine().inspectContainer(Id);
 			if (!container) continue;
 			await this.#pastErrors(key, async () => {
-				await this.adopt(container);
+				await this.adopt(container, lost);
 				await this.#containers.observe(Id);
 			});
 		}
+	}
+
+	/** Leases and slots that are on record here, and that Consul does not have. */
+	async #lost(records: Entry<ContainerRecord>[]): Promise<Set<string>> {
+		const { store, host } = this.#services;
+		const own = records
+			.filter(({ value }) => value.facts.host === host.name)
+			.flatMap(({ value }) => value.holds)
+			.filter((key) => isLease(key) || isSlot(key));
+		if (own.length === 0) return new Set();
+		const there = new Set([
+			...(await store.keys("arpanet/leases/")),
+			...(await store.keys(`arpanet/slots/${host.name}/`)),
+		]);
+		return new Set(own.filter((key) => !there.has(key)));
 	}
 
 	async #giveBackOrphans(
@@ -136,6 +169,11 @@ export class Reconcile {
 			this.#services.log.warn({ key, err }, "cannot be put right yet");
 		}
 	}
+}
+
+/** Key of the slot that a container's facts tell of. */
+function slotOf({ host, slot }: Facts): string | undefined {
+	return host && slot ? slotKey(host, slot) : undefined;
 }
 
 /** Key of the lease that a container's facts tell of. */

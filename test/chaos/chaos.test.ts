@@ -1,0 +1,185 @@
+import test from "ava";
+import type { Result } from "../../examples/images/tools.ts";
+import { docker } from "../lab/clients.ts";
+import type { Host } from "../lab/lab.ts";
+import { judge } from "./checker/judge.ts";
+import { type Container, look, type Picture } from "./checker/look.ts";
+import { packets } from "./checker/packets.ts";
+import { round } from "./rounds.ts";
+import { Stage } from "./stage.ts";
+
+const SERVICES = ["web.abc", "web.xyz"];
+let stage: Stage;
+
+test.before(async () => {
+	stage = await Stage.start();
+});
+test.after.always(() => stage?.lab.stop());
+
+test.serial("a round of faults leaves nothing wrong", async (t) => {
+	const { violations, faults, answered } = await round(stage, 2);
+	t.log(faults.join(", "));
+	t.true(answered > 0);
+	t.deepEqual(violations, [], "npm run chaos -- --seed 2 --rounds 1");
+});
+
+/** Ways to break what must hold, with nobody there to put it right, and what the checker has to say. */
+const MUTATIONS: [
+	title: string,
+	breaks: (picture: Picture) => Promise<unknown>,
+	says: RegExp,
+][] = [
+	[
+		"hosts do not reach each other's containers",
+		async () => {
+			for (const host of stage.hosts) {
+				const { stdout } = await host.exec("ip", [
+					..."-br link show type vxlan".split(" "),
+				]);
+				for (const line of stdout.split("\n").filter(Boolean)) {
+					const [link = ""] = line.split(/[\s@]/);
+					await host.exec("ip", ["link", "del", link]);
+				}
+			}
+		},
+		/^4: abc_web_\d \(h\d\) cannot reach abc_web_/m,
+	],
+	[
+		"a lease is lost",
+		(picture) => remove(`kv/arpanet/leases/abc/${of(picture, "abc").address}`),
+		/^2: abc_web_\d lives, its lease is undefined$/m,
+	],
+	[
+		"a lease is left over",
+		() => put("kv/arpanet/leases/abc/10.32.0.222", { container: "abc_gone_1" }),
+		/^2: arpanet\/leases\/abc\/10.32.0.222 belongs to abc_gone_1/m,
+	],
+	[
+		"a record is lost",
+		(picture) => remove(`kv/arpanet/containers/${of(picture, "abc").name}`),
+		/^2: abc_web_\d lives and is not on record$/m,
+	],
+	[
+		"a record is left over",
+		() => put("kv/arpanet/containers/abc_gone_1", { facts: {}, holds: [] }),
+		/^2: abc_gone_1 is on record and not there$/m,
+	],
+	[
+		"a subnet's grant is lost",
+		() => remove("kv/arpanet/subnets/?recurse"),
+		/^2: xyz has no arpanet\/subnets\//m,
+	],
+	[
+		"a subnet is left over",
+		() => put("kv/arpanet/subnets/10.47.0.0-24", "nowhere"),
+		/^2: arpanet\/subnets\/10.47.0.0-24 belongs to nowhere/m,
+	],
+	[
+		"a copy is in DNS and does not run",
+		(picture) => {
+			const { id } = of(picture, "abc");
+			return docker(hostOf(of(picture, "abc")), ["kill", id]);
+		},
+		/^3: web.abc is .* on h1, and should be /m,
+	],
+	[
+		"a copy runs and is not in DNS",
+		(picture) =>
+			put("catalog/deregister", {
+				Node: `arpanet-${of(picture, "xyz").host}`,
+			}),
+		/^3: the catalog has .* for web.xyz, not /m,
+	],
+	[
+		"a name leads to another deployment",
+		(picture) =>
+			put("catalog/register", {
+				Node: "arpanet-h9",
+				Address: "10.0.0.9",
+				Service: {
+					ID: "stranger",
+					Service: "xyz",
+					Tags: ["web"],
+					Address: of(picture, "abc").address,
+				},
+			}),
+		/^4: web.xyz leads to abc_web_\d$/m,
+	],
+	[
+		"two containers have one name, and one address",
+		(picture) => double(of(picture, "abc")),
+		/^1: abc_web_\d on h\d and abc_web_\d on h\d both have abc 10.*^5: there are two abc_web_\d/ms,
+	],
+];
+
+test.serial("the checker catches what is broken on purpose", async (t) => {
+	for (const deployment of ["abc", "xyz"]) {
+		for (let i = 1; i <= 3; i++) {
+			const name = `${deployment}_web_${i}`;
+			const gateway = `tcp://${stage.hosts[i % 3]?.address}:2375`;
+			await docker(gateway, ["rm", "-f", name]);
+			const { code, stderr } = await docker(gateway, [
+				...["run", "-d", "--init", "--name", name],
+				...["-l", `arpanet.deployment=${deployment}`],
+				...["-l", "arpanet.service=web", "busybox", "sleep", "9999"],
+			]);
+			t.is(code, 0, stderr);
+		}
+	}
+	t.deepEqual((await stage.settle()).violations, []);
+	const all = [...stage.arpanets.values()];
+	await Promise.all(all.map((arpanet) => arpanet.stop("SIGKILL")));
+	for (const [title, breaks, says] of MUTATIONS) {
+		const picture = await look(stage.hosts, SERVICES);
+		const before = await said(picture);
+		t.notRegex(before, says, title);
+		await breaks(picture);
+		t.regex(await said(await look(stage.hosts, SERVICES)), says, title);
+	}
+});
+
+async function said(picture: Picture): Promise<string> {
+	const found = judge(picture);
+	const more = found.length > 0 ? [] : await packets(stage.hosts, picture);
+	return [...found, ...more].join("\n");
+}
+
+/** A container of a deployment that runs. */
+function of({ containers }: Picture, deployment: string): Container {
+	return containers.find(
+		(each) => each.deployment === deployment && each.running,
+	) as Container;
+}
+
+function hostOf({ host }: Container): Host {
+	return stage.hosts.find(({ name }) => name === host) as Host;
+}
+
+/** A second container like one that there is, on another host. */
+function double({
+	name,
+	host,
+	address,
+	deployment,
+}: Container): Promise<Result> {
+	const other = stage.hosts.find((each) => each.name !== host) as Host;
+	return docker(other, [
+		...["run", "-d", "--name", name, "--network", `${deployment}_default`],
+		...["--ip", address, "-l", `arpanet.address=${address}`],
+		...["-l", `arpanet.deployment=${deployment}`, "-l", "arpanet.service=web"],
+		...["busybox", "sleep", "9999"],
+	]);
+}
+
+async function put(path: string, body: unknown): Promise<void> {
+	const [host] = stage.hosts as [Host];
+	await fetch(`${host.consul}/v1/${path}`, {
+		method: "PUT",
+		body: JSON.stringify(body),
+	});
+}
+
+async function remove(path: string): Promise<void> {
+	const [host] = stage.hosts as [Host];
+	await fetch(`${host.consul}/v1/${path}`, { method: "DELETE" });
+}

@@ -1,0 +1,168 @@
+import type { Container, Picture } from "./look.ts";
+
+/** An invariant of the design, by its number, that does not hold, and what is wrong. */
+export type Violation = string;
+
+/**
+ * What a picture shows to be wrong. Packets are not in a picture; see packets.ts.
+ * @param hosts how many there are: every name must be right on all of them
+ */
+export function judge(picture: Picture): Violation[] {
+	return [
+		...addresses(picture),
+		...subnets(picture),
+		...leases(picture),
+		...registrations(picture),
+		...strangers(picture),
+		...doubles(picture),
+	];
+}
+
+/** 1: no two live containers hold the same address, and each has the one that it was given. */
+function addresses({ containers }: Picture): Violation[] {
+	const running = containers.filter((each) => each.running && each.address);
+	return [
+		...twice(
+			running,
+			({ deployment, address }) => `${deployment} ${address}`,
+		).map(([key, names]) => `1: ${names} both have ${key}`),
+		...running
+			.filter(({ address, actual }) => !actual.includes(address))
+			.map((each) => `1: ${each.name} has ${each.actual}, not ${each.address}`),
+	];
+}
+
+/** 1: no two networks overlap, and a network is the same on every host. */
+function subnets({ networks }: Picture): Violation[] {
+	const found: Violation[] = [];
+	for (const [i, a] of networks.entries()) {
+		for (const b of networks.slice(i + 1)) {
+			if (a.scope === b.scope && a.subnet !== b.subnet) {
+				found.push(`1: ${a.scope} is ${a.subnet} and ${b.subnet}`);
+			}
+			if (a.scope !== b.scope && overlap(a.subnet, b.subnet)) {
+				found.push(`1: ${a.scope} and ${b.scope} overlap`);
+			}
+		}
+	}
+	return found;
+}
+
+/** 2: a lease has its container, a container its lease and its record, a network its grant. */
+function leases({ containers, keys }: Picture): Violation[] {
+	const found: Violation[] = [];
+	const held = new Map(
+		containers
+			.filter(({ address }) => address)
+			.map((each) => [
+				`arpanet/leases/${each.deployment}/${each.address}`,
+				each,
+			]),
+	);
+	for (const [key, each] of held) {
+		const lease = keys.get(key) as { container?: string } | undefined;
+		if (lease?.container !== each.name) {
+			found.push(`2: ${each.name} lives, its lease is ${lease?.container}`);
+		}
+		if (!keys.has(`arpanet/containers/${each.name}`)) {
+			found.push(`2: ${each.name} lives and is not on record`);
+		}
+	}
+	for (const [key, value] of keys) {
+		const { container } = (value ?? {}) as { container?: string };
+		if (key.startsWith("arpanet/leases/") && container && !held.has(key)) {
+			found.push(`2: ${key} belongs to ${container}, which is not there`);
+		}
+		const name = /^arpanet\/containers\/(.+)/.exec(key)?.[1];
+		if (name && !containers.some((each) => each.name === name)) {
+			found.push(`2: ${name} is on record and not there`);
+		}
+		if (key.startsWith("arpanet/networks/")) {
+			const { subnet, scope } = value as { subnet: string; scope: string };
+			const grant = `arpanet/subnets/${subnet.replace("/", "-")}`;
+			if (keys.get(grant) !== scope) found.push(`2: ${scope} has no ${grant}`);
+		}
+		if (key.startsWith("arpanet/subnets/")) {
+			if (!keys.has(`arpanet/networks/${value}`)) {
+				found.push(`2: ${key} belongs to ${value}, which is not there`);
+			}
+		}
+	}
+	return found;
+}
+
+/** 3: a name answers with exactly the running copies, on every host. */
+function registrations({ containers, names, catalog }: Picture): Violation[] {
+	const found: Violation[] = [];
+	for (const [service, answers] of names) {
+		const wanted = containers
+			.filter((each) => `${each.service}.${each.deployment}` === service)
+			.filter(({ running }) => running)
+			.map(({ address }) => address)
+			.sort()
+			.join();
+		for (const [host, seen] of answers) {
+			if (seen.join() === wanted) continue;
+			found.push(
+				`3: ${service} is ${seen} on ${host}, and should be ${wanted}`,
+			);
+		}
+		const listed = catalog.get(service)?.join() ?? "";
+		if (listed !== wanted) {
+			found.push(`3: the catalog has ${listed} for ${service}, not ${wanted}`);
+		}
+	}
+	return found;
+}
+
+/** 4: no name answers with a container of another deployment. */
+function strangers({ containers, names }: Picture): Violation[] {
+	const found: Violation[] = [];
+	for (const [service, answers] of names) {
+		const deployment = service.slice(service.indexOf(".") + 1);
+		const others = containers.filter((each) => each.deployment !== deployment);
+		for (const seen of answers.values()) {
+			for (const { name, address } of others) {
+				if (seen.includes(address))
+					found.push(`4: ${service} leads to ${name}`);
+			}
+		}
+	}
+	return found;
+}
+
+/** 5: a name is one container's in the whole cluster. */
+function doubles({ containers }: Picture): Violation[] {
+	return twice(containers, ({ name }) => name).map(
+		([name, all]) => `5: there are two ${name} (${all})`,
+	);
+}
+
+/** Those that share a key with another, by key. */
+function twice(
+	containers: Container[],
+	keyOf: (container: Container) => string,
+): [string, string][] {
+	const groups = new Map<string, Container[]>();
+	for (const each of containers) {
+		const key = keyOf(each);
+		groups.set(key, [...(groups.get(key) ?? []), each]);
+	}
+	return [...groups]
+		.filter(([, all]) => all.length > 1)
+		.map(([key, all]) => [
+			key,
+			all.map(({ name, host }) => `${name} on ${host}`).join(" and "),
+		]);
+}
+
+function overlap(a: string, b: string): boolean {
+	const [[fromA, toA], [fromB, toB]] = [range(a), range(b)];
+	return fromA <= toB && fromB <= toA;
+}
+
+function range(subnet: string): [number, number] {
+	const [address = "", bits = "32"] = subnet.split("/");
+	const from = address.split(".").reduce((sum, part) => sum * 256 + +part, 0);
+	return [from, from + 2 ** (32 - Number(bits)) - 1];
+}

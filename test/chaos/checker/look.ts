@@ -1,0 +1,206 @@
+import { Resolver } from "node:dns/promises";
+import { request } from "node:http";
+
+// Nothing here is the product's: what it reads and believes, the checker must not share.
+
+/** A host as the checker reaches it. */
+export interface Seen {
+	name: string;
+	address: string;
+	/** The engine's socket. */
+	socketPath: string;
+	/** `http://10.0.0.1:8500` */
+	consul: string;
+}
+
+/** A container as an engine tells of it. */
+export interface Container {
+	host: string;
+	id: string;
+	name: string;
+	running: boolean;
+	deployment: string;
+	service: string;
+	/** Label `arpanet.address`. */
+	address: string;
+	/** Addresses that Docker itself has for it while it runs. */
+	actual: string[];
+}
+
+export interface Network {
+	host: string;
+	scope: string;
+	subnet: string;
+}
+
+/** All that is true at one moment, as far as engines and Consul tell. */
+export interface Picture {
+	containers: Container[];
+	networks: Network[];
+	/** Consul's keys under `arpanet/`, and their values. */
+	keys: Map<string, unknown>;
+	/** By service and deployment (`web.abc`) and host: what that host's DNS answers, sorted. */
+	names: Map<string, Map<string, string[]>>;
+	/** By service and deployment: addresses in the catalog under the name `web.abc`, sorted. */
+	catalog: Map<string, string[]>;
+}
+
+/** Reads everything. @param services names to ask DNS for, `web.abc` */
+export async function look(
+	hosts: readonly Seen[],
+	services: readonly string[],
+): Promise<Picture> {
+	const [first] = hosts as [Seen];
+	const [containers, networks, keys, names, catalog] = await Promise.all([
+		Promise.all(hosts.map(containersOf)),
+		Promise.all(hosts.map(networksOf)),
+		keysOf(first),
+		Promise.all(
+			services.map(async (service) => {
+				const answers = hosts.map(
+					async (host) => [host.name, await resolve(host, service)] as const,
+				);
+				return [service, new Map(await Promise.all(answers))] as const;
+			}),
+		),
+		Promise.all(
+			services.map(
+				async (service) => [service, await listed(first, service)] as const,
+			),
+		),
+	]);
+	return {
+		containers: containers.flat(),
+		networks: networks.flat(),
+		keys,
+		names: new Map(names),
+		catalog: new Map(catalog),
+	};
+}
+
+async function containersOf(host: Seen): Promise<Container[]> {
+	const rows = await docker<
+		{
+			Id: string;
+			Names: string[];
+			State: string;
+			Labels: Record<string, string>;
+			NetworkSettings: { Networks: Record<string, { IPAddress: string }> };
+		}[]
+	>(host, "/containers/json?all=1");
+	return rows
+		.filter(({ Labels }) => Labels["arpanet.deployment"])
+		.map(({ Id, Names, State, Labels, NetworkSettings }) => ({
+			host: host.name,
+			id: Id,
+			name: (Names[0] ?? "").slice(1),
+			running: State === "running",
+			deployment: Labels["arpanet.deployment"] ?? "",
+			service: Labels["arpanet.service"] ?? "",
+			address: Labels["arpanet.address"] ?? "",
+			actual: Object.values(NetworkSettings.Networks)
+				.map(({ IPAddress }) => IPAddress)
+				.filter(Boolean),
+		}));
+}
+
+async function networksOf(host: Seen): Promise<Network[]> {
+	const rows = await docker<
+		{
+			Labels: Record<string, string>;
+			IPAM: { Config: { Subnet: string }[] | null };
+		}[]
+	>(host, "/networks");
+	return rows
+		.filter(({ Labels }) => Labels["arpanet.network"])
+		.map(({ Labels, IPAM }) => ({
+			host: host.name,
+			scope: Labels["arpanet.network"] ?? "",
+			subnet: IPAM.Config?.[0]?.Subnet ?? "",
+		}));
+}
+
+async function keysOf({ consul }: Seen): Promise<Map<string, unknown>> {
+	const answer = await fetch(`${consul}/v1/kv/arpanet/?recurse&consistent`);
+	if (answer.status === 404) return new Map();
+	const rows = (await answer.json()) as { Key: string; Value: string | null }[];
+	return new Map(
+		rows.map(({ Key, Value }) => [
+			Key,
+			JSON.parse(Buffer.from(Value ?? "bnVsbA==", "base64").toString()),
+		]),
+	);
+}
+
+async function resolve(host: Seen, service: string): Promise<string[]> {
+	const resolver = new Resolver({ timeout: 2_000, tries: 2 });
+	resolver.setServers([host.address]);
+	try {
+		return (await resolver.resolve4(`${service}.service.consul`)).sort();
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === "ENOTFOUND" || code === "ENODATA") return [];
+		throw error;
+	}
+}
+
+async function listed({ consul }: Seen, service: string): Promise<string[]> {
+	const answer = await fetch(
+		`${consul}/v1/health/service/${service}?passing&consistent`,
+	);
+	const rows = (await answer.json()) as { Service: { Address: string } }[];
+	return rows.map(({ Service }) => Service.Address).sort();
+}
+
+/** Runs a command in a container by the engine's own API. @returns its exit code */
+export async function run(
+	host: Seen,
+	container: string,
+	command: string[],
+): Promise<number> {
+	const { Id } = await docker<{ Id: string }>(
+		host,
+		`/containers/${container}/exec`,
+		{ Cmd: command, AttachStdout: true },
+	);
+	await docker(host, `/exec/${Id}/start`, { Detach: false });
+	const { ExitCode } = await docker<{ ExitCode: number }>(
+		host,
+		`/exec/${Id}/json`,
+	);
+	return ExitCode;
+}
+
+function docker<T>(
+	{ socketPath }: Seen,
+	path: string,
+	body?: unknown,
+): Promise<T> {
+	return new Promise((resolve, reject) => {
+		const asked = request(
+			{
+				socketPath,
+				path,
+				method: body ? "POST" : "GET",
+				headers: { "content-type": "application/json" },
+				agent: false,
+				timeout: 20_000,
+			},
+			(response) => {
+				let text = "";
+				response.setEncoding("utf8");
+				response.on("data", (chunk) => (text += chunk));
+				response.on("end", () => {
+					const status = response.statusCode ?? 0;
+					if (status >= 300) reject(new Error(`${path}: ${status} ${text}`));
+					else if (response.headers["content-type"]?.includes("json")) {
+						resolve(JSON.parse(text) as T);
+					} else resolve(text as T);
+				});
+			},
+		);
+		asked.on("timeout", () => asked.destroy(new Error(`${path}: late`)));
+		asked.on("error", reject);
+		asked.end(body ? JSON.stringify(body) : undefined);
+	});
+}

@@ -1,0 +1,39 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Violation } from "./checker/judge.ts";
+import { FAULTS, strike } from "./nemesis.ts";
+import { Random } from "./random.ts";
+import type { Stage } from "./stage.ts";
+import { work } from "./workload.ts";
+
+/** What came of one round. */
+export interface Round {
+	seed: number;
+	faults: string[];
+	/** Requests that had an answer. */
+	answered: number;
+	/** Until all was right again. */
+	seconds: number;
+	violations: Violation[];
+}
+
+/** One round: clients at work, a fault or two, then all must be right again within the time that the design gives. */
+export async function round(
+	stage: Stage,
+	seed: number,
+	faults = 2,
+): Promise<Round> {
+	const clients = new Random(seed);
+	const nemesis = new Random(seed + 1_000_003);
+	const done = new AbortController();
+	const working = work(stage, clients, done.signal);
+	await sleep(3_000);
+	const struck: string[] = [];
+	for (let i = 0; i < faults; i++) {
+		const name = nemesis.pick(Object.keys(FAULTS));
+		struck.push(await strike(stage, nemesis, name));
+	}
+	done.abort();
+	const answered = await working;
+	await stage.isWhole();
+	return { seed, faults: struck, answered, ...(await stage.settle()) };
+}
