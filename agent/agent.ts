@@ -6,12 +6,15 @@ import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
+import { EXPOSED } from "../pipeline/state/exposed.ts";
 import type { FencedStore } from "../pipeline/state/leader.ts";
+import { GATEWAYS } from "../pipeline/state/networks.ts";
+import { Alarm } from "./alarm.ts";
 import { announce } from "./announce.ts";
+import { guard } from "./guard.ts";
 import { type LeaderParts, leads } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
-import { guardNames } from "./name-guard.ts";
-import { weave } from "./overlay.ts";
+import { type Underlay, weave } from "./overlay.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
 const SWEEP_MS = 10_000;
@@ -23,6 +26,9 @@ const TICK_MS = 200;
 /** Changes after which a container may run, or not, or be somewhere else. */
 const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
 
+/** What the overlay and the firewall follow. */
+const WATCHED = ["arpanet/networks/", GATEWAYS, EXPOSED];
+
 /** What an agent works with. */
 export interface AgentParts {
 	services: Services;
@@ -31,6 +37,8 @@ export interface AgentParts {
 	reconcile: Reconcile;
 	/** The same over the store that is written to while this agent leads. */
 	leader: LeaderParts & { store: FencedStore };
+	/** What carries containers' packets to other hosts. */
+	underlay: Underlay;
 }
 
 /**
@@ -45,7 +53,10 @@ export class Agent {
 	/** Work under way for each container or network: one thing after the other. */
 	readonly #queues = new Map<string, Promise<void>>();
 	#running: Promise<unknown> | undefined;
+	#watches: (() => void)[] = [];
 	#mustLook = true;
+	/** Networks, or who is in them, have changed. */
+	readonly #alarms = { overlay: new Alarm(), guard: new Alarm() };
 
 	constructor(parts: AgentParts) {
 		this.#parts = parts;
@@ -55,18 +66,22 @@ export class Agent {
 	/** Begins to watch; returns at once and goes on until `stop`. */
 	start(): void {
 		const { signal } = this.#abort;
+		this.#watches = WATCHED.map((prefix) =>
+			this.#services.store.watch(prefix, () => this.#ring()),
+		);
 		this.#running = Promise.all([
 			this.#watch(),
 			this.#sweep(),
 			announce(this.#services, signal),
-			weave(this.#services, signal),
-			guardNames(this.#services, signal),
+			weave(this.#services, this.#parts.underlay, this.#alarms.overlay, signal),
+			guard(this.#services, this.#alarms.guard, signal),
 			this.#lead(signal),
 		]);
 	}
 
 	async stop(): Promise<void> {
 		this.#abort.abort();
+		for (const stop of this.#watches) stop();
 		await this.#running;
 		await Promise.all(this.#queues.values());
 	}
@@ -77,6 +92,10 @@ export class Agent {
 		const { store, host, log } = this.#services;
 		const leadership = new Leadership(store, leader.store, host.name, log);
 		return leadership.run(signal, leads(leader));
+	}
+
+	#ring(): void {
+		for (const alarm of Object.values(this.#alarms)) alarm.ring();
 	}
 
 	async #watch(): Promise<void> {
@@ -147,6 +166,7 @@ export class Agent {
 		const attributes = Actor.Attributes;
 		if (Type === "network") {
 			const container = attributes.container ?? "";
+			if (/^(create|destroy)$/.test(Action)) this.#ring();
 			if (Action === "destroy") {
 				void this.#queue(Actor.ID, () =>
 					this.#parts.networks.removed(attributes.name ?? ""),

@@ -1,15 +1,42 @@
-import { execFile } from "node:child_process";
-import { setTimeout } from "node:timers/promises";
-import { promisify } from "node:util";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
+import type { KnownHost } from "../pipeline/state/hosts.ts";
+import { GATEWAYS } from "../pipeline/state/networks.ts";
+import type { Alarm } from "./alarm.ts";
+import { bridge, ip, type Link, linksOf } from "./links.ts";
 
-const run = promisify(execFile);
-
-/** How often the host's devices are compared with what Consul says. */
-const LOOK_MS = 1_000;
+/** How soon is repaired what someone has deleted; a change in Consul or of the engine's networks is seen at once. */
+const LOOK_MS = 3_000;
 /** Names of our VXLAN devices: `arpa7`. */
 const DEVICE = /^arpa\d+$/;
+/** Bytes of a packet on a Docker network that says nothing else. */
+const USUAL_MTU = 1500;
+const MTU = "com.docker.network.driver.mtu";
+
+/** What carries the overlay's packets from host to host. */
+export interface Underlay {
+	/** This host's address in it. */
+	address: string;
+	/** Makes it what it is to be with these other hosts. @returns what keeps some of them out @throws Error with the remedy */
+	look(others: KnownHost[]): Promise<string | undefined>;
+	/** A host's address in it; undefined for one to which nothing must be sent. */
+	addressOf(host: KnownHost): string | undefined;
+}
+
+/** The hosts' own network, as it is. */
+export function plainUnderlay(address: string): Underlay {
+	return {
+		address,
+		look: async (others) => {
+			const encrypting = others.filter(({ wireguard }) => wireguard);
+			if (encrypting.length === 0) return undefined;
+			const names = encrypting.map(({ name }) => name).join(", ");
+			return `${names} takes nothing that is not encrypted; set encrypt: true here, too`;
+		},
+		// one that encrypts listens to nothing else
+		addressOf: (host) => (host.wireguard ? undefined : host.address),
+	};
+}
 
 /**
  * Weaves each deployment network over exactly the hosts that have a bridge in it: one VXLAN device
@@ -18,13 +45,17 @@ const DEVICE = /^arpa\d+$/;
  */
 export async function weave(
 	services: Services,
+	underlay: Underlay,
+	alarm: Alarm,
 	signal: AbortSignal,
 ): Promise<void> {
 	let complained = "";
 	let woven = true; // by an earlier run, for all that is known
 	while (!signal.aborted) {
 		try {
-			if (woven || !services.cluster.alone) woven = await look(services);
+			if (woven || !services.cluster.alone) {
+				woven = await look(services, underlay);
+			}
 			complained = "";
 		} catch (error) {
 			const message = messageOf(error);
@@ -32,7 +63,7 @@ export async function weave(
 				services.log.warn({ err: message }, "overlay");
 			complained = message;
 		}
-		await setTimeout(LOOK_MS, undefined, { signal }).catch(() => {});
+		await alarm.rest(LOOK_MS, signal);
 	}
 }
 
@@ -40,112 +71,109 @@ interface Wanted {
 	device: string;
 	vni: number;
 	bridge: string;
+	mtu: number;
 	peers: string[];
 }
 
 /** @returns whether anything is woven now */
-async function look(services: Services): Promise<boolean> {
-	const wanted = await wantedHere(services);
-	const links = (await ip(["-d", "link", "show", "type", "vxlan"])) as Link[];
-	const present = new Map(
-		links
-			.filter(({ ifname }) => DEVICE.test(ifname))
-			.map((link) => [link.ifname, link]),
+async function look(services: Services, underlay: Underlay): Promise<boolean> {
+	const { cluster } = services;
+	const [, ...others] = await cluster.all();
+	const kept = others.length > 0 ? await underlay.look(others) : undefined;
+	const wanted = await wantedHere(services, underlay, others);
+	const links = (await linksOf("vxlan")).filter((link) =>
+		DEVICE.test(link.ifname),
 	);
-	for (const { device, vni, bridge, peers } of wanted) {
-		let link = present.get(device);
-		present.delete(device);
-		if (link && link.master !== bridge) {
-			await ip(["link", "del", device]);
-			link = undefined;
-		}
-		if (!link) {
-			await ip([
-				...["link", "add", device, "type", "vxlan", "id", String(vni)],
-				...["dstport", "4789", "local", services.host.address],
-			]);
-			await ip(["link", "set", device, "mtu", "1450", "master", bridge, "up"]);
-		}
-		await setPeers(device, peers);
+	const present = new Map(links.map((link) => [link.ifname, link]));
+	const bridges = new Set((await linksOf("bridge")).map((link) => link.ifname));
+	for (const each of wanted) {
+		if (!bridges.has(each.bridge)) continue; // Docker is making it, or has just taken it down
+		const link = present.get(each.device);
+		present.delete(each.device);
+		await setDevice(each, link, underlay.address);
+		await setPeers(each.device, each.peers);
 	}
-	for (const device of present.keys()) await ip(["link", "del", device]);
+	for (const device of present.keys()) await ip("link", "del", device);
+	if (kept && wanted.length > 0) throw new Error(kept);
 	return wanted.length > 0;
 }
 
 /** The networks with containers here that other hosts have too. */
-async function wantedHere({
-	engine,
-	networks,
-	cluster,
-	host,
-	store,
-}: Services): Promise<Wanted[]> {
-	const gateways = await store.keys("arpanet/gateways/");
+async function wantedHere(
+	{ engine, networks, host, store }: Services,
+	underlay: Underlay,
+	others: KnownHost[],
+): Promise<Wanted[]> {
 	const hostsOf = new Map<string, string[]>();
-	for (const key of gateways) {
-		const [scope = "", name = ""] = key
-			.slice("arpanet/gateways/".length)
-			.split("/");
+	for (const key of await store.keys(GATEWAYS)) {
+		const [scope = "", name = ""] = key.slice(GATEWAYS.length).split("/");
 		hostsOf.set(scope, [...(hostsOf.get(scope) ?? []), name]);
 	}
 	const wanted: Wanted[] = [];
 	for (const network of await engine().listNetworks("arpanet.network")) {
 		const scope = network.Labels?.["arpanet.network"] ?? "";
-		const others = (hostsOf.get(scope) ?? []).filter(
-			(name) => name !== host.name,
-		);
+		const hosts = hostsOf.get(scope) ?? [];
 		const record = (await networks.get(scope))?.value;
-		if (!record || others.length === 0) continue;
-		const peers = await Promise.all(
-			others.map(async (name) => (await cluster.hosts.get(name)).address),
-		);
+		if (!record || !hosts.some((name) => name !== host.name)) continue;
+		const peers = others
+			.filter(({ name }) => hosts.includes(name))
+			.map((other) => underlay.addressOf(other))
+			.filter((address) => address !== undefined);
 		wanted.push({
 			device: `arpa${record.vni}`,
 			vni: record.vni,
-			bridge: `br-${network.Id.slice(0, 12)}`,
+			bridge:
+				network.Options?.["com.docker.network.bridge.name"] ??
+				`br-${network.Id.slice(0, 12)}`,
+			mtu: Number(network.Options?.[MTU]) || USUAL_MTU,
 			peers,
 		});
 	}
 	return wanted;
 }
 
+/** A device that is not as it should be is made anew. */
+async function setDevice(
+	{ device, vni, bridge, mtu }: Wanted,
+	link: Link | undefined,
+	local: string,
+): Promise<void> {
+	const data = link?.linkinfo?.info_data;
+	const same =
+		link?.master === bridge &&
+		link.mtu === mtu &&
+		link.flags.includes("UP") &&
+		data?.id === vni &&
+		(data.local ?? data.local6) === local;
+	if (same) return;
+	if (link) await ip("link", "del", device);
+	await ip(
+		...["link", "add", device, "type", "vxlan", "id", String(vni)],
+		...["dstport", "4789", "local", local],
+	);
+	// containers may send as much as their network says; what is more than a packet of the hosts holds goes in pieces
+	await ip("link", "set", device, "mtu", String(mtu), "master", bridge, "up");
+}
+
 async function setPeers(device: string, peers: string[]): Promise<void> {
-	const entries = (await bridge(["fdb", "show", "dev", device])) as Fdb[];
+	const entries = (await bridge("fdb", "show", "dev", device)) as Fdb[];
 	const present = new Set(
 		entries.flatMap(({ mac, dst }) => (mac === FLOOD && dst ? [dst] : [])),
 	);
 	for (const peer of peers) {
 		if (!present.delete(peer)) {
-			await bridge(["fdb", "append", FLOOD, "dev", device, "dst", peer]);
+			await bridge("fdb", "append", FLOOD, "dev", device, "dst", peer);
 		}
 	}
 	for (const gone of present) {
-		await bridge(["fdb", "del", FLOOD, "dev", device, "dst", gone]);
+		await bridge("fdb", "del", FLOOD, "dev", device, "dst", gone);
 	}
 }
 
 /** Where frames go whose receiver is not known, and broadcasts. */
 const FLOOD = "00:00:00:00:00:00";
 
-interface Link {
-	ifname: string;
-	master?: string;
-}
-
 interface Fdb {
 	mac: string;
 	dst?: string;
-}
-
-function ip(args: string[]): Promise<unknown[]> {
-	return json("ip", args);
-}
-
-function bridge(args: string[]): Promise<unknown[]> {
-	return json("bridge", args);
-}
-
-async function json(program: string, args: string[]): Promise<unknown[]> {
-	const { stdout } = await run(program, ["-j", ...args], { timeout: 10_000 });
-	return stdout.trim() ? (JSON.parse(stdout) as unknown[]) : [];
 }

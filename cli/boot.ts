@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { availableParallelism, networkInterfaces, totalmem } from "node:os";
 import type { Logger } from "pino";
+import { OVERHEAD } from "../agent/wireguard.ts";
 import { Chain } from "../pipeline/chain.ts";
 import { Cluster } from "../pipeline/cluster.ts";
 import type { Config } from "../pipeline/config.ts";
@@ -95,6 +97,7 @@ export async function boot(
 		},
 		close: async () => {
 			services.slots.close();
+			services.networks.ids.close();
 			services.volumes.close();
 			for (const each of stores) each.close();
 			await cluster.close();
@@ -148,9 +151,27 @@ export function hostOf(config: Config): HostRecord {
 		address,
 		cpus: availableParallelism(),
 		memory: totalmem(),
+		mtu: linkMtu(address) - overhead(config),
 		...(engine ? { engine } : {}),
 		...(labels ? { labels } : {}),
 	};
+}
+
+/** Bytes that the overlay adds to a packet: VXLAN over IPv4, or within WireGuard. */
+function overhead({ arpanet }: Config): number {
+	return arpanet.encrypt ? OVERHEAD : 50;
+}
+
+/** Bytes of a packet on the network that an address of this machine is in; those of Ethernet if none is. */
+export function linkMtu(address: string): number {
+	const found = Object.entries(networkInterfaces()).find(([, addresses]) =>
+		addresses?.some((each) => each.address === address),
+	);
+	try {
+		return Number(readFileSync(`/sys/class/net/${found?.[0]}/mtu`, "utf8"));
+	} catch {
+		return 1500;
+	}
 }
 
 /** Interfaces that engines and other overlays make: their addresses are not the host's. */

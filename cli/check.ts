@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { type Config, loadConfig } from "../pipeline/config.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { type Found, findPlugins } from "../pipeline/load.ts";
-import type { Pool } from "../pipeline/state/networks.ts";
+import type { Pool } from "../pipeline/state/subnets.ts";
 import { builtins } from "../plugins/index.ts";
 import { boot, hostOf } from "./boot.ts";
 import { checkConsul } from "./checks/consul.ts";

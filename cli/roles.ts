@@ -2,12 +2,14 @@ import type { Logger } from "pino";
 import { adapterApp, listen } from "../adapters/server.ts";
 import { Agent } from "../agent/agent.ts";
 import { openEnginePort } from "../agent/engine-port.ts";
+import { plainUnderlay, type Underlay } from "../agent/overlay.ts";
+import { WireGuard, wireguardKeys } from "../agent/wireguard.ts";
 import { createGateway, HttpAdapter } from "../gateway/gateway.ts";
 import type { Config } from "../pipeline/config.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
 import { mustBeSafe } from "../pipeline/tls.ts";
-import type { Booted } from "./boot.ts";
+import { type Booted, linkMtu } from "./boot.ts";
 
 /** A part of arpanet that runs until it is told to stop. */
 export interface Role {
@@ -88,7 +90,11 @@ export async function runAgent(
 	const port =
 		host.engine &&
 		(await openEnginePort(host.engine, engine, log, services.cluster.tls));
-	const agent = new Agent({ ...booted, leader: booted.fenced() });
+	const agent = new Agent({
+		...booted,
+		leader: booted.fenced(),
+		underlay: underlayOf(config, booted),
+	});
 	agent.start();
 	return {
 		stop: async () => {
@@ -96,4 +102,13 @@ export async function runAgent(
 			if (port) port.close();
 		},
 	};
+}
+
+/** The hosts' own network, or WireGuard over it; then this host is announced with its public key. */
+function underlayOf({ arpanet }: Config, { services }: Booted): Underlay {
+	const { host } = services;
+	if (!arpanet.encrypt) return plainUnderlay(host.address);
+	const keys = wireguardKeys(arpanet.stateDir);
+	host.wireguard = keys.public;
+	return new WireGuard(keys, host, linkMtu(host.address));
 }

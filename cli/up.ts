@@ -32,6 +32,7 @@ export async function runRoles(
 		}
 		booted.services.cluster.hosts.follow();
 		booted.services.volumes.follow();
+		booted.services.networks.ids.follow();
 		if (roles.includes("adapter")) booted.services.slots.follow();
 		for (const role of roles) {
 			stop.throwIfAborted();

@@ -183,7 +183,8 @@ export class ClientConnection {
 			this.socket.write(bytes);
 			this.socket.uncork();
 		} else {
-			const text = `${JSON.stringify(merged.body)}\n`;
+			const { body } = merged;
+			const text = body === undefined ? "" : `${JSON.stringify(body)}\n`;
 			this.socket.write(
 				jsonAnswer(merged.status, text, keepAlive, head.method),
 			);

@@ -2,6 +2,7 @@ import type { Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
+import type { NetworkIds } from "../pipeline/state/network-ids.ts";
 import type { Store } from "../pipeline/state/store.ts";
 import { EnginePool } from "./upstream.ts";
 
@@ -15,7 +16,7 @@ export interface Answer {
 /** What the gateway knows beyond this host's engine. */
 export type GatewayServices = Pick<
 	Services,
-	"cluster" | "containers" | "store"
+	"cluster" | "containers" | "networks" | "store"
 >;
 
 /** The engines of all hosts, as the treatments of requests use them. */
@@ -26,13 +27,16 @@ export class Engines {
 	readonly store: Store;
 	/** The engine of this host. */
 	readonly local: EnginePool;
+	/** What the engines call the networks of deployments. */
+	readonly networkIds: NetworkIds;
 	readonly #pools = new Map<string, EnginePool>();
 
 	/** @param local the engine of this host */
 	constructor(
-		{ cluster, containers, store }: GatewayServices,
+		{ cluster, containers, networks, store }: GatewayServices,
 		local: EnginePool,
 	) {
+		this.networkIds = networks.ids;
 		this.cluster = cluster;
 		this.records = containers;
 		this.store = store;

@@ -127,6 +127,7 @@ export class HookedExchange implements Exchange {
 			return;
 		}
 		if (!(pool instanceof EnginePool)) {
+			if ("body" in pool) await this.#tell(asked, pool);
 			this.#connection.answerMerged(pool, this.#incoming);
 			return;
 		}
@@ -147,6 +148,27 @@ export class HookedExchange implements Exchange {
 		});
 		if (answer instanceof HttpError) await this.#failed(asked, answer);
 		else await this.#answered(asked, answer);
+	}
+
+	/** Tells post-hooks of an answer that the gateway gives itself. */
+	async #tell(
+		asked: ClientRequest,
+		{ status, body }: Extract<Merged, { body: unknown }>,
+	): Promise<void> {
+		const { post } = this.#chains;
+		if (post.length === 0) return;
+		this.#hold();
+		const response: ServerResponse = {
+			ContentType: "application/json",
+			Body: body === undefined ? null : JSON.stringify(body),
+			Code: status,
+		};
+		await this.#connection.context.hooks.post(
+			post,
+			asked,
+			response,
+			this.#headers,
+		);
 	}
 
 	/** Docker was not asked, or did not answer: post-hooks can give back what was acquired. */

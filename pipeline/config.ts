@@ -49,6 +49,8 @@ export interface ArpanetConfig {
 	tls?: TlsConfig;
 	/** Listen beyond loopback without certificates. */
 	insecure: boolean;
+	/** Containers' packets go from host to host through WireGuard; all hosts have to say so. */
+	encrypt: boolean;
 	/** Milliseconds that one plugin may take over one hook. */
 	pluginTimeout: number;
 	gateway: { listen: string[]; hookTimeout: number; maxBody: number };
@@ -115,6 +117,7 @@ const ARPANET = {
 			},
 		},
 		insecure: { type: "boolean", default: false },
+		encrypt: { type: "boolean", default: false },
 		pluginTimeout: { type: "integer", minimum: 1, default: 10_000 },
 		gateway: {
 			type: "object",
@@ -162,6 +165,7 @@ export const DEFAULT_PLUGINS = [
 	"volumes",
 	"dhcp",
 	"links",
+	"expose",
 	"network",
 	"dns-search",
 	"consul-register",

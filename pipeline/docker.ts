@@ -66,6 +66,17 @@ export interface ContainerSummary {
 	State: string;
 	Status: string;
 	Labels: Record<string, string>;
+	NetworkSettings?: { Networks: Record<string, EndpointSettings> };
+}
+
+/** A range of addresses of a network. */
+export interface IpamRange {
+	Subnet?: string;
+	Gateway?: string;
+	/** The part of the subnet that addresses are given from. */
+	IPRange?: string;
+	/** By names that mean nothing to Docker. */
+	AuxiliaryAddresses?: Record<string, string> | null;
 }
 
 /** Body of `POST /networks/create`. */
@@ -73,10 +84,11 @@ export interface NetworkCreate {
 	Name: string;
 	Driver?: string;
 	Internal?: boolean;
+	Attachable?: boolean;
 	CheckDuplicate?: boolean;
 	IPAM?: {
 		Driver?: string;
-		Config?: { Subnet?: string; Gateway?: string; IPRange?: string }[] | null;
+		Config?: IpamRange[] | null;
 		[key: string]: unknown;
 	} | null;
 	Options?: Record<string, string> | null;
@@ -189,14 +201,21 @@ export const isNetworkCreate = ajv.compile<NetworkCreate>({
 		Name: string,
 		Driver: text,
 		Labels: labels,
+		Options: labels,
 		IPAM: {
 			type: ["object", "null"],
 			properties: {
+				Driver: text,
 				Config: {
 					type: ["array", "null"],
 					items: {
 						type: "object",
-						properties: { Subnet: text, Gateway: text, IPRange: text },
+						properties: {
+							Subnet: text,
+							Gateway: text,
+							IPRange: text,
+							AuxiliaryAddresses: labels,
+						},
 					},
 				},
 			},

@@ -15,6 +15,7 @@ const USER_LABELS = new Set([
 	"size",
 	"enabled",
 	"exclusive",
+	"expose",
 ]);
 
 /** Whether the user says that a container or network is none of arpanet's. */

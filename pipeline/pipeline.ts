@@ -117,7 +117,7 @@ export class Pipeline implements Adapter {
 			case "connect": {
 				const body = parseBody(request, isNetworkConnect);
 				return isNetworkConnect(body)
-					? this.#lifecycles.containers.connect(ref, body)
+					? this.#lifecycles.containers.connections.connect(ref, body)
 					: undefined;
 			}
 			case "volumeCreate": {
@@ -197,8 +197,8 @@ export class Pipeline implements Adapter {
 			case "disconnect": {
 				const { Container } = parseBody(request) as { Container?: string };
 				if (!Container) return;
-				if (verb === "connect" && !done) {
-					await this.#lifecycles.containers.connectFailed(ref, Container);
+				if (done === (verb === "disconnect")) {
+					await this.#lifecycles.containers.connections.ended(ref, Container);
 				}
 				await this.#lifecycles.containers.observe(Container);
 				return;

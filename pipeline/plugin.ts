@@ -142,8 +142,8 @@ export interface RemovedContext {
 
 export interface NetworkCreateContext {
 	body: NetworkCreate;
-	/** Deployment and Compose's name of the network; deployment-id sets them. */
-	facts: { deployment?: string; network?: string };
+	/** Deployment and Compose's name of the network, and whether others may join it; deployment-id sets them. */
+	facts: { deployment?: string; network?: string; shared?: true };
 	headers: HookHeaders;
 }
 

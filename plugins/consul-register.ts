@@ -10,6 +10,7 @@ import {
 } from "../pipeline/plugin.ts";
 import { nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
+import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import {
 	type CatalogService,
 	Conflict,
@@ -59,8 +60,18 @@ export default definePlugin({
 				]);
 				if (leaving) return;
 				// Hook and event both tell of a start: the second finds nothing to write.
-				if (!container.State.Health && isRegistered(wanted, registered)) return;
-				await services.store.commit(wanted);
+				const left = leftNetworks(wanted, registered);
+				if (
+					!container.State.Health &&
+					left.length === 0 &&
+					isRegistered(wanted, registered)
+				)
+					return;
+				const node = nodeFor(facts, services);
+				await services.store.commit([
+					...wanted,
+					...left.map((each) => deletion(node, each)),
+				]);
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;
@@ -199,24 +210,29 @@ async function deregister(
 		try {
 			await services.store.commit([
 				mark,
-				...registered.map(
-					({ ID, Service, ModifyIndex }): Operation => ({
-						verb: "catalog",
-						operation: {
-							Service: {
-								Verb: "delete-cas",
-								Node: node,
-								Service: { ID, Service, ModifyIndex },
-							},
-						},
-					}),
-				),
+				...registered.map((each) => deletion(node, each)),
 			]);
 			return;
 		} catch (error) {
 			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
 		}
 	}
+}
+
+function deletion(
+	node: string,
+	{ ID, Service, ModifyIndex }: CatalogService,
+): Operation {
+	return {
+		verb: "catalog",
+		operation: {
+			Service: {
+				Verb: "delete-cas",
+				Node: node,
+				Service: { ID, Service, ModifyIndex },
+			},
+		},
+	};
 }
 
 async function isLeaving(
@@ -236,17 +252,29 @@ function nodeFor(facts: Facts, { host }: Services): string {
 	return nodeOf(facts.host ?? host.name);
 }
 
+function servicesIn(wanted: Operation[]): Partial<CatalogService>[] {
+	return wanted.flatMap((each) =>
+		each.verb === "catalog" && "Service" in each.operation
+			? [each.operation.Service.Service as Partial<CatalogService>]
+			: [],
+	);
+}
+
+/** What is registered for networks that the container is in no longer. */
+function leftNetworks(
+	wanted: Operation[],
+	registered: CatalogService[],
+): CatalogService[] {
+	const ids = new Set(servicesIn(wanted).map(({ ID }) => ID));
+	return registered.filter(({ ID }) => !ids.has(ID));
+}
+
 /** Whether the catalog says already what a registration would write. */
 function isRegistered(
 	wanted: Operation[],
 	registered: CatalogService[],
 ): boolean {
-	const services = wanted.flatMap((each) =>
-		each.verb === "catalog" && "Service" in each.operation
-			? [each.operation.Service.Service as Partial<CatalogService>]
-			: [],
-	);
-	return services.every((service) =>
+	return servicesIn(wanted).every((service) =>
 		registered.some(
 			({ ID, Address, Tags }) =>
 				ID === service.ID &&
@@ -266,7 +294,7 @@ async function registration(
 	const named = await aliases(facts.deployment ?? "", services);
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];
-	for (const { scope, address, subnet } of await places(
+	for (const { scope, address, subnet, shared } of await places(
 		container,
 		facts,
 		services,
@@ -287,7 +315,8 @@ async function registration(
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{
-				ID: `${index}.${facts.service}.${scope}`,
+				// in a shared network services of two deployments may have one name
+				ID: `${index}.${facts.service}.${shared ? `${facts.deployment}.` : ""}${scope}`,
 				Service: `${facts.service}.${scope}`,
 				Tags: [],
 				...common,
@@ -341,21 +370,26 @@ function ownNames(container: ContainerInspect, facts: Facts): string[] {
 	return names.filter((name) => /^[a-z0-9_-]{1,63}$/i.test(name));
 }
 
-/** The networks of its own deployment in which a container has an address. */
+interface Place extends Pick<NetworkRecord, "scope" | "subnet" | "shared"> {
+	address: string;
+}
+
+/** The networks of its own deployment, and those for all, in which a container has an address. */
 async function places(
 	container: ContainerInspect,
 	facts: Facts,
 	{ networks }: Services,
-): Promise<{ scope: string; address: string; subnet: string }[]> {
-	const found = [];
+): Promise<Place[]> {
+	const found: Place[] = [];
 	for (const [name, endpoint] of Object.entries(
 		container.NetworkSettings.Networks,
 	)) {
 		const network = (await networks.byName(name))?.value;
 		const address = endpoint.IPAddress || endpoint.IPAMConfig?.IPv4Address;
-		if (!network || !address || network.deployment !== facts.deployment)
-			continue;
-		found.push({ scope: network.scope, subnet: network.subnet, address });
+		if (!network || !address) continue;
+		const { scope, subnet, deployment, shared } = network;
+		if (deployment !== facts.deployment && !shared) continue;
+		found.push({ scope, subnet, address, ...(shared ? { shared } : {}) });
 	}
 	if (found.length > 0 || !facts.network || !facts.address) return found;
 	// weave gives the address, Docker does not know of it

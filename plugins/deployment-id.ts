@@ -1,6 +1,7 @@
-import type { ContainerCreate } from "../pipeline/docker.ts";
+import type { ContainerCreate, NetworkCreate } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
-import { definePlugin } from "../pipeline/plugin.ts";
+import { definePlugin, type Services } from "../pipeline/plugin.ts";
+import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
 
 const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 /** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
@@ -15,16 +16,19 @@ const COPY_NUMBER = /[_-](\d+)$/;
  *     label com.docker.compose.project
  *     fig's name <id>_<service>_<n>
  *     HTTP header X-Arpanet-Deployment
+ *     the deployment whose network it asks to join
  *
  *     plugins:
  *       - deployment-id
  *
- * Without an id the container is none of arpanet's and passes through untouched.
+ * Without an id the container is none of arpanet's and passes through untouched. So does a network with one host; with
+ * several, a bridge that a user makes (`docker network create x`) spans them all as network of a deployment `shared-x`, which
+ * containers of any other may join too.
  */
 export default definePlugin({
 	name: "deployment-id",
-	setup: () => ({
-		create({ body, name, facts, headers }) {
+	setup: (_, services) => ({
+		async create({ body, name, facts, headers }) {
 			const labels = body.Labels ?? {};
 			const env = environment(body);
 			const fig = FIG_NAME.exec(name ?? "");
@@ -33,7 +37,8 @@ export default definePlugin({
 				env.ARPANET_DEPLOYMENT ??
 				labels["com.docker.compose.project"] ??
 				fig?.[1]?.toLowerCase() ??
-				headers["x-arpanet-deployment"];
+				headers["x-arpanet-deployment"] ??
+				(await joined(body, services));
 			if (id === undefined) return; // not ours
 
 			facts.deployment = checked(id);
@@ -56,13 +61,56 @@ export default definePlugin({
 				labels["arpanet.deployment"] ??
 				labels["com.docker.compose.project"] ??
 				headers["x-arpanet-deployment"];
-			if (id === undefined) return; // not ours
+			if (id === undefined) {
+				if (services.cluster.alone || !isBridge(body)) return; // not ours
 
+				facts.deployment = scopeOf("shared", body.Name);
+				facts.network = "default";
+				facts.shared = true;
+				return;
+			}
 			facts.deployment = checked(id);
 			facts.network = labels["com.docker.compose.network"] ?? body.Name;
 		},
 	}),
 });
+
+/** The deployment of the first network that a container asks for by name, if it is one's. */
+async function joined(
+	{ HostConfig, NetworkingConfig }: ContainerCreate,
+	{ networks }: Services,
+): Promise<string | undefined> {
+	const names = [
+		HostConfig?.NetworkMode ?? "",
+		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
+	].filter((name) => !UNASKED.has(name) && !NOT_OURS.test(name));
+	for (const name of names) {
+		const network = await networks.find(name);
+		if (network) return network.value.deployment;
+	}
+	return undefined;
+}
+
+/** Whether a network is an ordinary bridge, which can be woven over hosts; any other driver has its own ways. */
+function isBridge({
+	Driver,
+	IPAM,
+	Scope,
+	Ingress,
+	ConfigOnly,
+	ConfigFrom,
+}: NetworkCreate): boolean {
+	const ordinary = !Driver || Driver === "bridge";
+	const ownAddresses = !IPAM?.Driver || IPAM.Driver === "default";
+	return (
+		ordinary &&
+		ownAddresses &&
+		Scope !== "swarm" &&
+		!Ingress &&
+		!ConfigOnly &&
+		!(ConfigFrom as { Network?: string } | null | undefined)?.Network
+	);
+}
 
 /** The id becomes a part of a DNS name. */
 function checked(id: string): string {

@@ -3,6 +3,7 @@ import consulRegister from "./consul-register.ts";
 import deploymentId from "./deployment-id.ts";
 import dhcp from "./dhcp.ts";
 import dnsSearch from "./dns-search.ts";
+import expose from "./expose.ts";
 import links from "./links.ts";
 import network from "./network.ts";
 import placement from "./placement.ts";
@@ -16,6 +17,7 @@ export const builtins: Record<string, Plugin> = Object.fromEntries(
 		volumes,
 		dhcp,
 		links,
+		expose,
 		network,
 		dnsSearch,
 		consulRegister,

@@ -287,7 +287,7 @@ async function tag(
 		.map((copy) => retagged(copy, [...copy.ServiceTags, alias]));
 }
 
-/** The DNS forms of a service's copies, in all networks of the deployment. */
+/** The DNS forms of a service's copies, in all networks of the deployment and those for all. */
 async function copiesOf(
 	deployment: string,
 	service: string,
@@ -295,7 +295,7 @@ async function copiesOf(
 ): Promise<CatalogRow[]> {
 	const rows = await Promise.all(
 		(await networks.list())
-			.filter(({ value }) => value.deployment === deployment)
+			.filter(({ value }) => value.deployment === deployment || value.shared)
 			.map(({ value }) =>
 				store.ask(
 					() =>
@@ -306,7 +306,9 @@ async function copiesOf(
 				),
 			),
 	);
-	return rows.flat();
+	return rows
+		.flat()
+		.filter(({ ServiceMeta }) => ServiceMeta?.deployment === deployment);
 }
 
 /** The operation that gives a registered copy other tags, if it has not changed meanwhile. */

@@ -5,8 +5,10 @@ import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import { Ripening } from "../pipeline/state/ripening.ts";
 import { Conflict, type Entry } from "../pipeline/state/store.ts";
 import { isAlias } from "./links.ts";
+import { tidy } from "./network/tidy.ts";
 
 /** A network is made in a fraction of a second. */
 const MAX_TRIES = 50;
@@ -58,6 +60,7 @@ function bridge(services: Services): Hooks {
 	const { cluster, networks } = services;
 	/** Networks that Docker had a moment ago, and until when that is good enough: a stack's creates come at once. */
 	const seen = new Map<string, number>();
+	const unused = new Ripening<NetworkRecord>();
 
 	async function ensure(
 		network: Entry<NetworkRecord>,
@@ -75,8 +78,8 @@ function bridge(services: Services): Hooks {
 		async create({ body, networks, facts }) {
 			for (const { network, address } of networks) {
 				const { name, implicit } = network.value;
-				const elsewhere = facts.host !== services.host.name;
-				if (implicit || elsewhere) {
+				// with one host, Docker itself says that a network is missing which the client made
+				if (implicit || !cluster.alone) {
 					await ensure(network, facts.host);
 				}
 				body.HostConfig ??= {};
@@ -96,18 +99,41 @@ function bridge(services: Services): Hooks {
 				endpoints[name] = settings;
 			}
 		},
-		connect({ body }) {
+		async connect({ body, network, facts }) {
+			if (!cluster.alone) await ensure(network, facts.host);
 			const settings = body.EndpointConfig;
 			if (settings) settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
 			seen.clear();
-			for (const host of await networks.hosts(network.scope)) {
-				const engine = await cluster.engine(host);
-				await engine.removeNetwork(network.name);
-			}
+			const hosts = await networks.hosts(network.scope);
+			const removals = await Promise.allSettled(
+				hosts.map((host) => removeFrom(host, network, services)),
+			);
+			const failed = removals.find(({ status }) => status === "rejected");
+			if (failed) throw (failed as PromiseRejectedResult).reason;
+		},
+		async sweep() {
+			await tidy(unused, ensure, services);
 		},
 	};
+}
+
+/** @throws HttpError 502 for a host that is lost: it has the network still, so that its subnet cannot be another's */
+async function removeFrom(
+	host: string,
+	{ name }: NetworkRecord,
+	{ cluster }: Services,
+): Promise<void> {
+	const { state } = await cluster.hosts.get(host);
+	if (!state) {
+		throw new HttpError(
+			502,
+			`host ${host}, which has network ${name}, is lost; bring it back, or arpanet host rm ${host}`,
+		);
+	}
+	const engine = await cluster.engine(host);
+	await engine.removeNetwork(name);
 }
 
 /** The aliases that Consul's DNS cannot answer for: they stay Docker's. */
@@ -170,22 +196,26 @@ async function createInDocker(
 	services: Services,
 ): Promise<void> {
 	const leases = new Leases(services.store);
-	const gateway = await services.networks.gateway(
-		{ value, ...entry },
-		host ?? services.host.name,
-		() => leases.pick(value),
+	const at = host ?? services.host.name;
+	const gateway = await services.networks.gateway({ value, ...entry }, at, () =>
+		leases.pick(value),
 	);
 	const body: NetworkCreate = {
 		Name: value.name,
 		CheckDuplicate: true,
 		Driver: "bridge",
+		...value.body,
 		IPAM: { Config: [{ Subnet: value.subnet, Gateway: gateway }] },
 		Labels: {
+			...value.body?.Labels,
 			"arpanet.deployment": value.deployment,
 			"arpanet.network": value.scope,
+			...(services.cluster.alone ? {} : { "arpanet.host": value.host }),
 			...(value.implicit ? { "arpanet.implicit": "true" } : {}),
+			...(value.shared ? { "arpanet.shared": "true" } : {}),
 		},
 	};
 	const engine = await services.cluster.engine(host);
-	await engine.createNetwork(body);
+	const { Id } = await engine.createNetwork(body);
+	await services.networks.ids.set(value, at, Id);
 }

@@ -31,6 +31,9 @@ needs iptables iptables
 needs ip iproute2
 needs nsenter util-linux
 needs openssl openssl
+needs wg wireguard-tools
+needs wireguard-go wireguard-go # where the kernel has no WireGuard
+needs tcpdump tcpdump
 
 [ -x "$bin/busybox" ] || unpack+=(busybox)
 [ -x "$bin/docker-registry" ] || unpack+=(docker-registry)

@@ -1,5 +1,6 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { EXPOSED } from "../../pipeline/state/exposed.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import {
 	isLease,
@@ -24,6 +25,7 @@ const HELD = {
 	reason: "arpanet/reasons/",
 	port: "arpanet/ports/",
 	"host to itself": "arpanet/exclusive/",
+	exposure: EXPOSED,
 };
 /** Repairs in one look: a mistake of ours, or of someone's script, must not take everything at once. */
 const MAX_EACH_LOOK = 60;

@@ -4,7 +4,7 @@ import { Netmask } from "netmask";
 import type { Config } from "../../pipeline/config.ts";
 import { Engine } from "../../pipeline/engine.ts";
 import { toAddress } from "../../pipeline/state/leases.ts";
-import { overlap, type Pool } from "../../pipeline/state/networks.ts";
+import { overlap, type Pool } from "../../pipeline/state/subnets.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 
 /** A route of this machine that is not the default one. */

@@ -14,7 +14,7 @@ export type Firewall = Record<string, Record<string, Table>>;
  * a container reaches its own published port.
  */
 const DOCKERS =
-	/\bDOCKER\b|\bARPANET-DNS|\bdocker0\b|\bbr-[0-9a-f]{12}\b|-s (\S+) -d \1 .*-j MASQUERADE/;
+	/\bDOCKER\b|\bARPANET-|\bdocker0\b|\bbr-[0-9a-f]{12}\b|-s (\S+) -d \1 .*-j MASQUERADE/;
 
 /** Reads the firewall's rules, changing nothing. */
 export async function readFirewall(): Promise<Firewall> {

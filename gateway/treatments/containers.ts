@@ -5,6 +5,7 @@ import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
 import type { BringImage } from "./images.ts";
 import { containerList } from "./list.ts";
+import { withNetworkIds } from "./network-ids.ts";
 import { type PortMap, portsOf } from "./ports.ts";
 import { type Asked, addedUp, type Merged, type Row } from "./treatment.ts";
 
@@ -155,8 +156,12 @@ export function containers(
 		[/^POST$/, /^\/containers\/create$/, create],
 		[/^POST$/, /^\/containers\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/containers\/([^/]+)\/rename$/, rename],
-		[/^GET$/, LIST, containerList(engines, views)],
-		[/^GET$/, /^\/containers\/([^/]+)\/json$/, inspect],
+		[/^GET$/, LIST, withNetworkIds(engines, containerList(engines, views))],
+		[
+			/^GET$/,
+			/^\/containers\/([^/]+)\/json$/,
+			withNetworkIds(engines, inspect),
+		],
 		[/^/, /^\/containers\/([^/]+)(?:\/|$)/, ({ ref }) => container(ref)],
 		[/^/, /^\/exec\/([^/]+)\//, exec],
 	];

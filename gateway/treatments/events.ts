@@ -1,12 +1,14 @@
 import { setTimeout } from "node:timers/promises";
 import type { Engines } from "../engines.ts";
+import { withNetworkNames } from "./query.ts";
 import type { Merged, Row } from "./treatment.ts";
 
 /** `events`: those of all hosts, as they happen. */
 export function events(engines: Engines): Row[] {
-	const { cluster } = engines;
+	const { cluster, networkIds } = engines;
 
-	async function follow(request: string): Promise<Merged> {
+	async function follow(path: string, query: string): Promise<Merged> {
+		const request = path + (await withNetworkNames(query, networkIds));
 		const hosts = await cluster.reachable();
 		const living = await Promise.allSettled(
 			hosts.map(({ name }) =>
@@ -22,11 +24,21 @@ export function events(engines: Engines): Row[] {
 		return {
 			status: 200,
 			stream: (signal) =>
-				mergeEvents(followed.map((engine) => engine.lines(request, signal))),
+				mergeEvents(
+					followed.map((engine) => shown(engine.lines(request, signal))),
+				),
 		};
 	}
 
-	return [[/^GET$/, /^\/events$/, ({ path, query }) => follow(path + query)]];
+	/** Events as clients see them: networks have one id, whatever an engine calls them. */
+	async function* shown(lines: AsyncIterable<string>): AsyncGenerator<string> {
+		for await (const line of lines) {
+			const event = await networkIds.event(line);
+			if (event) yield event;
+		}
+	}
+
+	return [[/^GET$/, /^\/events$/, ({ path, query }) => follow(path, query)]];
 }
 
 /** How long events wait for earlier ones of other hosts. */

@@ -1,34 +1,180 @@
+import { HttpError } from "../../pipeline/errors.ts";
+import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Answer, Engines } from "../engines.ts";
-import { addedUp, mergedList, type Row } from "./treatment.ts";
+import type { EnginePool } from "../upstream.ts";
+import { pruneNetworks } from "./network-prune.ts";
+import { filtersOf, withFilters } from "./query.ts";
+import type { Asked, Merged, Row } from "./treatment.ts";
 
-/** `networks/…`: a deployment's network looks like one, wherever it has been woven to. */
+/** A network in an engine's answer. */
+interface Network {
+	Id: string;
+	Name: string;
+	Containers?: Record<string, unknown> | null;
+}
+
+/** Docker's own, of which every host has one. */
+const PREDEFINED = new Set(["bridge", "host", "none"]);
+
+/**
+ * `networks/…`: a deployment's network looks like one, with one id, wherever it has been woven to. What it is called in the
+ * engine of one host is in `NetworkIds`; its name is the same everywhere.
+ */
 export function networks(engines: Engines): Row[] {
+	const { cluster, networkIds } = engines;
+
+	async function create(body: string | null): Promise<EnginePool> {
+		const asked = parsed(body) as { Labels?: Record<string, string> } | null;
+		const home = asked?.Labels?.["arpanet.host"];
+		return home ? engines.pool(home) : engines.local;
+	}
+
+	async function list({ path, query }: Asked): Promise<Merged> {
+		const { id, ...filters } = filtersOf(query);
+		const answers = await engines.ask(path + withFilters(query, filters));
+		const own = answers[0];
+		if (own?.error instanceof HttpError) throw own.error;
+		const rows = await merge(answers);
+		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;
+		return { status: 200, body };
+	}
+
+	/** Each network of ours once, as its home has it; Docker's own of this host alone. */
+	async function merge(answers: Answer[]): Promise<Network[]> {
+		const all = await networkIds.all();
+		const copies = new Map<string, Map<string, Network>>();
+		const rows: Network[] = [];
+		const lists = answers.map(({ host, answer }) => ({
+			host,
+			list: (answer ?? []) as Network[],
+		}));
+		for (const [position, { host, list }] of lists.entries()) {
+			for (const network of list) {
+				const known = networkIds.known(network.Id);
+				if (!known) {
+					const again = position > 0 && PREDEFINED.has(network.Name);
+					if (!again) rows.push(network);
+					continue;
+				}
+				const copy = copies.get(known.scope) ?? new Map<string, Network>();
+				copy.set(host, { ...network, Id: known.id ?? network.Id });
+				copies.set(known.scope, copy);
+			}
+		}
+		for (const [scope, copy] of copies) {
+			const [any] = copy.values();
+			rows.push(copy.get(all.get(scope)?.home ?? "") ?? (any as Network));
+		}
+		return rows;
+	}
+
+	async function inspect({
+		path,
+		query,
+		ref,
+	}: Asked): Promise<EnginePool | Merged> {
+		const known = await networkIds.find(ref);
+		if (!known) {
+			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
+		}
+		const named = path.replace(/[^/]+$/, encodeURIComponent(known.name));
+		const found = await holders(known, named + query);
+		const [first] = found;
+		if (!first) return engines.local; // none that answers has it: the engine says so
+		const home = found.find(({ host }) => host === known.home) ?? first;
+		const Containers = Object.assign(
+			{},
+			...found.map(({ network }) => network.Containers),
+		);
+		const Id = known.id ?? home.network.Id;
+		return { status: 200, body: { ...home.network, Id, Containers } };
+	}
+
+	async function holders(known: KnownNetwork, request: string) {
+		const answers = await engines.ask(request);
+		return answers.flatMap(({ host, answer }) =>
+			answer !== undefined && known.hosts.includes(host)
+				? [{ host, network: answer as Network }]
+				: [],
+		);
+	}
+
+	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
+	async function remove({ ref }: Asked): Promise<EnginePool> {
+		const known = await networkIds.find(ref);
+		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
+		if (!known?.home) return engines.holderOf(path);
+		const { name, id, home } = known;
+		const found = await holders(known, path);
+		const busy = found.some(
+			({ host, network }) =>
+				host !== home && Object.keys(network.Containers ?? {}).length > 0,
+		);
+		if (busy) {
+			throw new HttpError(
+				403,
+				`error while removing network: network ${name} id ${id} has active endpoints`,
+			);
+		}
+		return engines.pool(await reachableHome(known, home));
+	}
+
+	/** @throws HttpError 503 while it is lost */
+	async function reachableHome({ name }: KnownNetwork, home: string) {
+		const hosts = await cluster.reachable();
+		if (hosts.some((host) => host.name === home)) return home;
+		throw new HttpError(
+			503,
+			`network ${name} was made on host ${home}, which does not answer; bring it back, or arpanet host rm ${home}`,
+		);
+	}
+
+	/** To the host of the container, by the network's name: that engine may call it by another id. */
+	async function attach({
+		path,
+		ref,
+		body,
+	}: Asked): Promise<EnginePool | Merged> {
+		const container = (parsed(body) as { Container?: unknown })?.Container;
+		const found =
+			typeof container === "string" && (await cluster.find(container));
+		const host = found ? found.host : cluster.self;
+		const name = (await networkIds.find(ref))?.name;
+		if (name === undefined || name === ref) return engines.pool(host);
+		const engine = await cluster.engine(host);
+		const named = path.replace(
+			/[^/]+(?=\/(?:dis)?connect$)/,
+			encodeURIComponent(name),
+		);
+		await engine.post(named, parsed(body));
+		return { status: 200, body: undefined };
+	}
+
 	return [
-		[/^GET$/, /^\/networks$/, mergedList(engines, mergeNetworks)],
-		[/^POST$/, /^\/networks\/prune$/, addedUp(engines)],
-		[
-			/^(GET|DELETE)$/,
-			/^\/networks\/([^/]+)$/,
-			({ ref }) => engines.holderOf(`/networks/${encodeURIComponent(ref)}`),
-		],
+		[/^POST$/, /^\/networks\/create$/, ({ body }) => create(body)],
+		[/^GET$/, /^\/networks$/, list],
+		[/^POST$/, /^\/networks\/prune$/, pruneNetworks(engines)],
+		[/^GET$/, /^\/networks\/([^/]+)$/, inspect],
+		[/^DELETE$/, /^\/networks\/([^/]+)$/, remove],
+		[/^POST$/, /^\/networks\/([^/]+)\/(?:dis)?connect$/, attach],
 	];
 }
 
-interface Network {
-	Name: string;
-	Labels: Record<string, string> | null;
+function parsed(body: string | null): unknown {
+	try {
+		return JSON.parse(body ?? "");
+	} catch {
+		return undefined; // the engine says what is wrong with it
+	}
 }
 
-/** `GET /networks` of all hosts: a deployment's network once, Docker's own of this host alone. */
-function mergeNetworks(answers: Answer[]): unknown {
-	const [own, ...others] = answers.map(({ answer }) => answer as Network[]);
-	const rows = [...(own ?? [])];
-	const names = new Set(rows.map(({ Name }) => Name));
-	for (const network of others.flat()) {
-		if (names.has(network.Name) || !network.Labels?.["arpanet.network"])
-			continue;
-		names.add(network.Name);
-		rows.push(network);
-	}
-	return rows;
+/** Docker takes a filter's value for a regular expression, and for a part of the text if it is none. */
+function matches(text: string, values: string[]): boolean {
+	return values.some((value) => {
+		try {
+			return new RegExp(value).test(text);
+		} catch {
+			return text.includes(value);
+		}
+	});
 }

@@ -2,7 +2,7 @@ import { HttpError } from "../../pipeline/errors.ts";
 import type { Answer, Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 
-/** An answer that the gateway gives itself: a JSON body, the bytes of one, or lines as they come. */
+/** An answer that the gateway gives itself: a JSON body or none, the bytes of one, or lines as they come. */
 export type Merged =
 	| { status: number; body: unknown }
 	| {

@@ -1,9 +1,5 @@
 import type { Chain } from "../chain.ts";
-import type {
-	ContainerCreate,
-	ContainerInspect,
-	NetworkConnect,
-} from "../docker.ts";
+import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { isDisabled, readLabels, stripLabels, writeLabels } from "../facts.ts";
 import type {
@@ -20,10 +16,15 @@ import {
 	type Reasons,
 	reasonsKey,
 } from "../state/containers.ts";
-import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
 import { Removals } from "../state/removals.ts";
 import { withoutId } from "../state/slots.ts";
-import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import {
+	Conflict,
+	type Entry,
+	ignoreConflict,
+	type Operation,
+} from "../state/store.ts";
+import { Connections } from "./connections.ts";
 import { Holds } from "./holds.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
@@ -50,12 +51,15 @@ export class ContainerLifecycle {
 	readonly #services: Services;
 	readonly #networks: NetworkLifecycle;
 	readonly #removals: Removals;
+	/** The further networks that containers are connected to. */
+	readonly connections: Connections;
 
 	constructor(chain: Chain, services: Services, networks: NetworkLifecycle) {
 		this.#chain = chain;
 		this.#services = services;
 		this.#networks = networks;
 		this.#removals = new Removals(services.store);
+		this.connections = new Connections(chain, services, this);
 	}
 
 	/**
@@ -135,7 +139,7 @@ export class ContainerLifecycle {
 				if (lostRecord(error, this.#services.containers.key(record))) {
 					previous = await this.#leftBehind(record);
 				}
-				replaced = await this.#replaced(record, lost);
+				replaced = await this.replaced(record, lost);
 			}
 		}
 		throw new HttpError(
@@ -174,13 +178,13 @@ export class ContainerLifecycle {
 	/** Docker is about to start a container. @throws HttpError when a plugin refuses */
 	async starting(ref: string): Promise<void> {
 		if (!this.#chain.has("start")) return;
-		const context = await this.#context(ref);
+		const context = await this.context(ref);
 		if (context) await this.#chain.acquire("start", context);
 	}
 
 	/** Docker is about to stop, kill, pause or remove a container; errors are logged, the stop goes on. */
 	async stopping(ref: string, seconds: number | undefined): Promise<void> {
-		const context = await this.#context(ref);
+		const context = await this.context(ref);
 		if (!context?.container.State.Running) return;
 		const grace = seconds ?? stopTimeout(context.container);
 		await this.#chain.release("stop", { ...context, grace });
@@ -192,7 +196,7 @@ export class ContainerLifecycle {
 	 * @throws HttpError of the first plugin that failed
 	 */
 	async observe(ref: string, settled = false): Promise<void> {
-		const context = await this.#context(ref);
+		const context = await this.context(ref);
 		if (!context) return;
 		const { Running, Paused, Restarting } = context.container.State;
 		if (Running && !Paused && !Restarting) {
@@ -218,7 +222,7 @@ export class ContainerLifecycle {
 
 	/** A container has a new name; its record goes with it. */
 	async renamed(ref: string): Promise<void> {
-		const context = await this.#context(ref);
+		const context = await this.context(ref);
 		if (!context) return;
 		const { containers, store } = this.#services;
 		const name = context.container.Name.slice(1);
@@ -227,93 +231,6 @@ export class ContainerLifecycle {
 		const holder = await this.#holder(entry);
 		if (holder?.Names.includes(`/${containers.name(entry.key)}`)) return; // of an image committed from that one
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
-	}
-
-	/** Docker refused to connect a container to a network: gives back the lease and the names there, if it is not in it anyway. */
-	async connectFailed(ref: string, container: string): Promise<void> {
-		const { containers, networks, store } = this.#services;
-		const docker = await this.#services.engine().inspectNetwork(ref);
-		const scope = docker && (await networks.byName(docker.Name))?.value.scope;
-		const context = await this.#context(container);
-		if (!docker || !scope || !context) return;
-		const { facts } = context;
-		const { Name, NetworkSettings } = context.container;
-		if (docker.Name in NetworkSettings.Networks || facts.network === scope) {
-			return;
-		}
-		const entry = await containers.find(Name.slice(1), facts);
-		const lease = entry?.value.holds.find(
-			(key) => isLease(key) && leasedNetwork(key) === scope,
-		);
-		if (!entry || !lease) return;
-		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address
-		const holds = entry.value.holds.filter((key) => !key.endsWith(names));
-		const gone = entry.value.holds.filter((key) => key.endsWith(names));
-		await ignoreConflict(
-			store.commit([
-				{
-					verb: "update",
-					key: entry.key,
-					value: { ...entry.value, holds },
-					index: entry.index,
-				},
-				...gone.map((key): Operation => ({ verb: "delete", key })),
-			]),
-		);
-	}
-
-	/** Runs the chain before a container is connected to a further network; undefined if it is none of ours. @throws HttpError */
-	async connect(
-		ref: string,
-		body: NetworkConnect,
-	): Promise<NetworkConnect | undefined> {
-		const { containers, networks, store } = this.#services;
-		const docker = await this.#services.engine().inspectNetwork(ref);
-		const context = docker && (await this.#context(body.Container));
-		if (!context) return undefined;
-		const name = context.container.Name.slice(1);
-		const lost: Operation[] = [];
-		let replaced: Entry<ContainerRecord> | undefined;
-		for (let tries = 0; tries < MAX_TRIES; tries++) {
-			const network = await networks.byName(docker.Name);
-			const entry = network && (await containers.find(name, context.facts));
-			if (!entry) return undefined; // none of ours, or none of our networks
-			const operations: Operation[] = [];
-			const holds = new Holds(operations, entry.value.holds, replaced);
-			const changed = structuredClone(body);
-			try {
-				await this.#chain.acquire("connect", {
-					...context,
-					network,
-					body: changed,
-					record: containers.name(entry.key),
-					holds: entry.value.holds,
-					replaced: replaced?.value,
-					lost,
-					commit: (operation) => operations.push(operation),
-					hold: (key, value) => holds.add(key, value),
-				});
-				if (operations.length > 0) {
-					const all = new Set([...entry.value.holds, ...holds.keys]);
-					const value: ContainerRecord = {
-						...entry.value,
-						holds: [...all],
-						...(holds.tookOver ? { tookOver: true } : {}),
-					};
-					await store.commit([
-						{ verb: "update", key: entry.key, value, index: entry.index },
-						...operations,
-						...holds.handOver(),
-					]);
-				}
-				return changed;
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
-				lost.push(error.operation);
-				replaced = await this.#replaced(name, lost);
-			}
-		}
-		throw new HttpError(503, `network ${ref}: too many at once; try again`);
 	}
 
 	/** Notes who a container is that is about to be removed: afterwards nothing tells. */
@@ -355,7 +272,7 @@ export class ContainerLifecycle {
 	 * The record that holds what was asked for in vain, if it is that of the same copy: Compose makes a container
 	 * anew beside the old one, whose id it puts before the name of either.
 	 */
-	async #replaced(
+	async replaced(
 		name: string,
 		lost: readonly Operation[],
 	): Promise<Entry<ContainerRecord> | undefined> {
@@ -419,11 +336,11 @@ export class ContainerLifecycle {
 
 	/** A container of ours by id, prefix or name. */
 	async find(ref: string): Promise<ContainerInspect | undefined> {
-		return (await this.#context(ref))?.container;
+		return (await this.context(ref))?.container;
 	}
 
 	/** A container of ours, as the engine shows it now. */
-	async #context(ref: string): Promise<ContainerContext | undefined> {
+	async context(ref: string): Promise<ContainerContext | undefined> {
 		const container = (await this.#services.cluster.find(ref))?.container;
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
@@ -458,12 +375,4 @@ function lostRecord({ operation }: Conflict, key: string): boolean {
 function stopTimeout(container: ContainerInspect): number {
 	const timeout = container.Config.StopTimeout;
 	return typeof timeout === "number" ? timeout : 10;
-}
-
-async function ignoreConflict(commit: Promise<void>): Promise<void> {
-	try {
-		await commit;
-	} catch (error) {
-		if (!(error instanceof Conflict)) throw error; // another has done it, or is doing it
-	}
 }

@@ -46,24 +46,24 @@ export class NetworkLifecycle {
 	}
 
 	/**
-	 * Docker created a network.
-	 * @param id Docker's id of it, by which a client may remove it
+	 * Docker created a network, on the host where it is at home.
+	 * @param id Docker's id of it, which clients see from now on
 	 */
 	async created(name: string, id: string): Promise<void> {
-		const entry = await this.#services.networks.byName(name);
+		const { networks } = this.#services;
+		const entry = await networks.byName(name);
 		if (!entry) return; // none of ours
-		await this.#services.networks.setId(entry, id);
+		await networks.ids.set(entry.value, entry.value.host, id);
 		await this.#chain.acquire("networkCreated", { network: entry.value });
 	}
 
-	/** Docker no longer has the network of that name or id, or never made it. */
+	/** The Docker of its home no longer has the network of that name or id, or never made it. */
 	async removed(ref: string): Promise<void> {
-		const entry = (await this.#services.networks.list()).find(
-			({ value }) => value.name === ref || value.id?.startsWith(ref),
-		);
-		if (!entry) return; // none of ours
-		const { value } = entry;
-		if (await this.#services.engine().inspectNetwork(value.name)) return;
+		const { networks, cluster } = this.#services;
+		const value = (await networks.find(ref))?.value;
+		if (!value) return; // none of ours
+		const home = await cluster.engine(value.host);
+		if (await home.inspectNetwork(value.name)) return;
 		await this.retire(value);
 	}
 

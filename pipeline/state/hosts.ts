@@ -14,6 +14,10 @@ export interface HostRecord {
 	cpus: number;
 	/** Bytes. */
 	memory: number;
+	/** Bytes that a packet between a container here and one on another host may have; more goes in pieces. */
+	mtu?: number;
+	/** Public key of its WireGuard, if it encrypts what it sends to others. */
+	wireguard?: string;
 	/** What constraints go by: `{disk: "ssd"}`. */
 	labels?: Record<string, string>;
 	/** No new containers, on request. */
@@ -103,6 +107,13 @@ export class Hosts {
 	/** The operation that makes a commit fail if a host was drained, or is another, since it was looked at. */
 	check(name: string, index: number): Operation {
 		return { verb: "check", key: hostKeys(name).record, index };
+	}
+
+	/** The largest packet that gets from any host to any other, in bytes; undefined while no host says. */
+	get mtu(): number | undefined {
+		const known = [...(this.#known?.values() ?? [])].map(({ mtu }) => mtu);
+		const said = known.filter((mtu) => mtu !== undefined);
+		return said.length > 0 ? Math.min(...said) : undefined;
 	}
 
 	/** Reads the hosts now: a view may be a moment behind what an operator has just said. */

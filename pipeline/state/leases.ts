@@ -116,11 +116,15 @@ export class Leases {
 	}
 
 	async #load(network: NetworkRecord): Promise<Range> {
-		const block = new Netmask(network.subnet);
+		const block = new Netmask(network.range ?? network.subnet);
 		const keys = await this.#store.keys(`${PREFIX}${network.scope}/`);
-		const first = toNumber(block.first);
-		const last = toNumber(block.last);
-		const taken = new Set(keys.map((key) => toNumber(leasedAddress(key))));
+		const [first, last] = leasable(block, new Netmask(network.subnet));
+		const leased = keys.map(leasedAddress);
+		const taken = new Set(
+			[...leased, ...(network.reserved ?? [])]
+				.map(toNumber)
+				.filter((address) => address >= first && address <= last),
+		);
 		const gap = largestGap(first, last, taken);
 		const range: Range = {
 			subnet: network.subnet,
@@ -138,6 +142,15 @@ export class Leases {
 		const leases = await this.list(network.scope);
 		return leases.filter(({ lease }) => !lease.container).length;
 	}
+}
+
+/** First and last address of a range that are neither the subnet's own nor its broadcast address. */
+function leasable(range: Netmask, subnet: Netmask): [number, number] {
+	const from = toNumber(range.base);
+	return [
+		Math.max(from, toNumber(subnet.first)),
+		Math.min(from + range.size - 1, toNumber(subnet.last)),
+	];
 }
 
 /** The longest run of addresses that nobody has: who walks upwards from within it meets others last. */

@@ -1,8 +1,11 @@
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
+import type { NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { type Lease, leaseKey, toAddress, toNumber } from "./leases.ts";
+import { type Lease, leaseKey } from "./leases.ts";
+import { NetworkIds } from "./network-ids.ts";
 import { Conflict, type Entry, type Operation, type Store } from "./store.ts";
+import { choose, claim, type Pool } from "./subnets.ts";
 
 const NETWORKS = "arpanet/networks/";
 /** Subnets that were granted, each with the scope of its network. */
@@ -22,8 +25,16 @@ export interface NetworkRecord {
 	deployment: string;
 	/** Docker's name of it: `abc_default`. */
 	name: string;
-	/** Docker's id of it, if the client made it. */
-	id?: string;
+	/** Where it was made, and where it stays as long as it is: the id that its Docker gave it is the one that clients see. */
+	host: string;
+	/** Made by a user for whatever deployment joins it. */
+	shared?: true;
+	/** What the user asked for beside its addresses, for the hosts that it is still to come to. */
+	body?: Pick<NetworkCreate, "Internal" | "Attachable" | "Options" | "Labels">;
+	/** Addresses are leased from this part of the subnet alone, unless one is asked for. */
+	range?: string;
+	/** Addresses that are someone else's: never leased. */
+	reserved?: string[];
 	/** `10.32.1.0/24` */
 	subnet: string;
 	/** Number of its VXLAN: unlike any other network's. */
@@ -38,16 +49,8 @@ export interface NetworkRecord {
 export interface WantedNetwork extends Omit<NetworkRecord, "subnet" | "vni"> {
 	/** The very one that the user asked for. */
 	subnet?: string;
-	/** Address of the first host's bridge, if the user asked for one; the first of the subnet without. */
+	/** Address of the bridge on the host where it is made, if the user asked for one; the first of the subnet without. */
 	gateway?: string;
-}
-
-/** What a deployment's network must be granted from. */
-export interface Pool {
-	/** `10.32.0.0/12` */
-	pool: string;
-	/** Ranges within the pool that are never granted. */
-	reserved: string[];
 }
 
 /** The networks of all deployments and the subnets they were granted. */
@@ -55,9 +58,12 @@ export class Networks {
 	readonly #store: Store;
 	/** Networks that were read or made before. Every commit checks the index of what it relies on. */
 	readonly #known = new Map<string, Entry<NetworkRecord>>();
+	/** What the engines call them. */
+	readonly ids: NetworkIds;
 
 	constructor(store: Store) {
 		this.#store = store;
+		this.ids = new NetworkIds(store);
 	}
 
 	/** A network by scope; from memory where it is known. */
@@ -81,15 +87,30 @@ export class Networks {
 		return entries;
 	}
 
-	/** Writes down Docker's id of a network. */
-	async setId(entry: Entry<NetworkRecord>, id: string): Promise<void> {
-		await this.#update(entry, { ...entry.value, id });
+	/** A network by what a client says: Docker's name of it, its id, or the start of that. */
+	async find(ref: string): Promise<Entry<NetworkRecord> | undefined> {
+		const named = await this.byName(ref);
+		if (named || !/^[0-9a-f]+$/.test(ref)) return named;
+		const known = await this.ids.find(ref);
+		return known && this.get(known.scope);
 	}
 
 	/** The hosts that have a bridge in a network. */
 	async hosts(scope: string): Promise<string[]> {
 		const keys = await this.#store.keys(`${GATEWAYS}${scope}/`);
 		return keys.map((key) => key.slice(key.lastIndexOf("/") + 1));
+	}
+
+	/** A host's bridge in a network is gone: gives back its address, and forgets its id. */
+	async leave(scope: string, host: string): Promise<void> {
+		const key = gatewayKey(scope, host);
+		const gateway = await this.#store.get<string>(key);
+		if (!gateway) return;
+		await this.#store.commit([
+			{ verb: "delete", key, index: gateway.index },
+			{ verb: "delete", key: leaseKey(scope, gateway.value) },
+			this.ids.forget(scope, host),
+		]);
 	}
 
 	/** Forgets a network, because what is known of it was seen to be wrong. */
@@ -107,14 +128,15 @@ export class Networks {
 	 * @param wanted the record to make
 	 * @param size how many addresses are asked for
 	 * @param avoid gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap
+	 * @param found is told of one that was there already, and may refuse it
 	 * @throws HttpError 409 if the scope is another deployment's or the subnet is taken, 503 if the pool is exhausted
 	 */
 	async ensure(
 		wanted: WantedNetwork,
-		host: string,
 		size: number,
 		from: Pool,
 		avoid: () => string[],
+		found?: (network: NetworkRecord) => Promise<void>,
 	): Promise<Entry<NetworkRecord>> {
 		for (;;) {
 			const existing = await this.get(wanted.scope);
@@ -122,9 +144,13 @@ export class Networks {
 				await this.#waitForRetirement(wanted.scope);
 				continue;
 			}
-			if (existing) return sameDeployment(existing, wanted.deployment);
+			if (existing) {
+				const entry = same(existing, wanted);
+				await found?.(entry.value);
+				return entry;
+			}
 			try {
-				return await this.#grant(wanted, host, size, from, avoid);
+				return await this.#grant(wanted, size, from, avoid);
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				this.forget(wanted.scope); // another was faster: look again
@@ -196,6 +222,7 @@ export class Networks {
 		const keys = [
 			...(await this.#store.keys(`arpanet/leases/${scope}/`)),
 			...(await this.#store.keys(`${GATEWAYS}${scope}/`)),
+			...(await this.ids.keys(scope)),
 		];
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
@@ -255,7 +282,6 @@ export class Networks {
 
 	async #grant(
 		wanted: WantedNetwork,
-		host: string,
 		size: number,
 		from: Pool,
 		avoid: () => string[],
@@ -280,8 +306,12 @@ export class Networks {
 				: { verb: "create", key: SERIAL, value: vni },
 			{ verb: "create", key: subnetKey(subnet), value: wanted.scope },
 			{ verb: "create", key: NETWORKS + wanted.scope, value: record },
-			{ verb: "create", key: gatewayKey(wanted.scope, host), value: gateway },
-			gatewayLease(record, host, gateway),
+			{
+				verb: "create",
+				key: gatewayKey(wanted.scope, wanted.host),
+				value: gateway,
+			},
+			gatewayLease(record, wanted.host, gateway),
 		]);
 		const entry = await this.#read(wanted.scope);
 		if (!entry)
@@ -293,14 +323,21 @@ export class Networks {
 	}
 }
 
-function sameDeployment(
+/** @throws HttpError 409 for a network of another deployment, or another one of the same whose name in DNS would be the same */
+function same(
 	entry: Entry<NetworkRecord>,
-	deployment: string,
+	{ deployment, name, implicit }: WantedNetwork,
 ): Entry<NetworkRecord> {
-	if (entry.value.deployment === deployment) return entry;
+	const { value } = entry;
+	const sameName = value.name === name || implicit; // a container that asks for none takes what there is
+	if (value.deployment === deployment && sameName) return entry;
+	const remedy =
+		value.deployment === deployment
+			? `rename network ${name}`
+			: "choose another deployment id";
 	throw new HttpError(
 		409,
-		`dhcp: the name ${entry.value.scope} belongs to network ${entry.value.name} of deployment ${entry.value.deployment}; choose another deployment id`,
+		`dhcp: the name ${value.scope} belongs to network ${value.name} of deployment ${value.deployment}; ${remedy}`,
 	);
 }
 
@@ -324,60 +361,4 @@ function gatewayLease(
 ): Operation {
 	const value: Lease = { host, deployment: network.deployment };
 	return { verb: "create", key: leaseKey(network.scope, address), value };
-}
-
-/** @throws HttpError 409 when the subnet overlaps one that is granted, 400 when it is none */
-function claim(subnet: string, used: string[]): string {
-	let block: Netmask;
-	try {
-		block = new Netmask(subnet);
-	} catch {
-		throw new HttpError(400, `dhcp: "${subnet}" is no subnet`);
-	}
-	const taken = used.find((other) => overlap(block, new Netmask(other)));
-	if (taken) {
-		throw new HttpError(
-			409,
-			`dhcp: subnet ${subnet} overlaps ${taken}, which another network has; ask for another or for none`,
-		);
-	}
-	return block.toString();
-}
-
-/**
- * The lowest subnet of the pool that is big enough and overlaps nothing used.
- * @param size addresses asked for, of which a host's bridge takes one
- * @throws HttpError 503 when the pool has no such subnet left
- */
-export function choose(size: number, { pool }: Pool, used: string[]): string {
-	// network and broadcast address cannot be leased
-	const bits = Math.max(2, Math.ceil(Math.log2(size + 2)));
-	const step = 2 ** bits;
-	const whole = new Netmask(pool);
-	const end = toNumber(whole.base) + whole.size;
-	const blocks = used
-		.map((each) => new Netmask(each))
-		.map((block) => ({
-			from: toNumber(block.base),
-			to: toNumber(block.base) + block.size,
-		}))
-		.sort((a, b) => a.from - b.from);
-	let base = toNumber(whole.base);
-	for (const block of blocks) {
-		if (block.to <= base) continue;
-		if (block.from >= base + step) break;
-		base = Math.ceil(block.to / step) * step;
-	}
-	if (base + step > end) {
-		throw new HttpError(
-			503,
-			`dhcp: no free subnet for ${size} addresses in ${pool} (${used.length} in use); widen "pool", or remove deployments`,
-		);
-	}
-	return `${toAddress(base)}/${32 - bits}`;
-}
-
-/** Whether two subnets share an address. */
-export function overlap(a: Netmask, b: Netmask): boolean {
-	return a.contains(b.base) || b.contains(a.base);
 }

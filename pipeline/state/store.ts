@@ -51,6 +51,15 @@ export class Conflict extends Error {
 	}
 }
 
+/** Waits for a commit; one that lost is as good as done: another has done it, or is doing it. */
+export async function ignoreConflict(commit: Promise<void>): Promise<void> {
+	try {
+		await commit;
+	} catch (error) {
+		if (!(error instanceof Conflict)) throw error;
+	}
+}
+
 /** Consul takes at most so many operations in one transaction. */
 const MAX_OPERATIONS = 64;
 /** Transactions in flight at once: enough to hide a commit's fsync, few enough that waiting requests share. */

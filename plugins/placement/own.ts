@@ -62,7 +62,7 @@ async function foreignNetwork(
 		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
 	]);
 	for (const name of names) {
-		if (EVERYWHERE.test(name) || (await networks.byName(name))) continue;
+		if (EVERYWHERE.test(name) || (await networks.find(name))) continue;
 		return name;
 	}
 	return undefined;

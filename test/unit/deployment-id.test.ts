@@ -1,31 +1,55 @@
 import test from "ava";
 import type { NetworkCreate } from "../../pipeline/docker.ts";
 import type { HttpError } from "../../pipeline/errors.ts";
-import type { Facts, Services } from "../../pipeline/plugin.ts";
+import type { Facts, Hooks, Services } from "../../pipeline/plugin.ts";
 import deploymentId from "../../plugins/deployment-id.ts";
 import { createContext } from "./doubles.ts";
 
-const hooks = deploymentId.setup({}, {} as Services, []);
+const hooks = hooksWith({ alone: true });
+
+/** @param cluster its hosts; there is a network `abc_default` of deployment abc */
+function hooksWith(cluster: { alone: boolean }): Hooks {
+	const networks = {
+		find: async (name: string) =>
+			name === "abc_default" ? { value: { deployment: "abc" } } : undefined,
+	};
+	return deploymentId.setup(
+		{},
+		{ cluster, networks } as unknown as Services,
+		[],
+	);
+}
 
 interface Asked {
 	name?: string;
 	labels?: Record<string, string>;
 	env?: string[];
 	header?: string;
+	network?: string;
 }
 
-function factsOf({ name, labels, env, header }: Asked): Facts {
+async function factsOf({
+	name,
+	labels,
+	env,
+	header,
+	network,
+}: Asked): Promise<Facts> {
 	const context = createContext(
-		{ ...(labels && { Labels: labels }), ...(env && { Env: env }) },
+		{
+			...(labels && { Labels: labels }),
+			...(env && { Env: env }),
+			...(network && { HostConfig: { NetworkMode: network } }),
+		},
 		{ name, headers: header ? { "x-arpanet-deployment": header } : {} },
 	);
-	hooks.create?.(context);
+	await hooks.create?.(context);
 	return JSON.parse(JSON.stringify(context.facts)); // what is undefined is not there
 }
 
 const is = test.macro({
-	exec: (t, _: string, asked: Asked, expected: Facts) =>
-		t.deepEqual(factsOf(asked), expected),
+	exec: async (t, _: string, asked: Asked, expected: Facts) =>
+		t.deepEqual(await factsOf(asked), expected),
 	title: (_, what: string) => what,
 });
 
@@ -101,6 +125,13 @@ test(
 );
 test(
 	is,
+	"who joins a deployment's network belongs to it",
+	{ name: "shell", network: "abc_default" },
+	{ deployment: "abc", service: "shell" },
+);
+test(is, "any other network says nothing", { network: "bridge" }, {});
+test(
+	is,
 	"fig's name stands before the header",
 	{ name: "abc_web_1", header: "head" },
 	{ deployment: "abc", service: "web", index: 1 },
@@ -122,8 +153,8 @@ test(
 );
 
 const refused = test.macro({
-	exec(t, id: string, suggested: string) {
-		const error = t.throws<HttpError>(() =>
+	async exec(t, id: string, suggested: string) {
+		const error = await t.throwsAsync<HttpError>(
 			factsOf({ labels: { "arpanet.deployment": id } }),
 		);
 		t.is(error.status, 400);
@@ -168,4 +199,18 @@ test("a network that nobody says anything of is none of ours", (t) => {
 	const context = { body: { Name: "abc_default" }, facts: {}, headers: {} };
 	hooks.networkCreate?.(context);
 	t.deepEqual(context.facts, {});
+});
+
+test("with several hosts a network that a user makes is for all", (t) => {
+	const shared = { Name: "front_door", Driver: "bridge" };
+	const macvlan = { Name: "lan", Driver: "macvlan" };
+	const facts = [shared, macvlan].map((body) => {
+		const context = { body, facts: {}, headers: {} };
+		hooksWith({ alone: false }).networkCreate?.(context);
+		return context.facts;
+	});
+	t.deepEqual(facts, [
+		{ deployment: "shared-front-door", network: "default", shared: true },
+		{},
+	]);
 });

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Netmask } from "netmask";
 import type { HttpError } from "../../pipeline/errors.ts";
 import { toAddress, toNumber } from "../../pipeline/state/leases.ts";
-import { choose } from "../../pipeline/state/networks.ts";
+import { choose } from "../../pipeline/state/subnets.ts";
 
 const chooses = test.macro({
 	exec: (t, size: number, pool: string, used: string[], expected: string) =>

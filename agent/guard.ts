@@ -1,0 +1,74 @@
+import { messageOf } from "../pipeline/errors.ts";
+import type { Services } from "../pipeline/plugin.ts";
+import { exposures } from "../pipeline/state/exposed.ts";
+import type { Alarm } from "./alarm.ts";
+import { clearChains, writeChains } from "./firewall.ts";
+import { forwarding } from "./guard/forwarding.ts";
+import { names } from "./guard/names.ts";
+import type { Seen } from "./guard/seen.ts";
+
+/** How often the rules are written although nothing changed: someone may have flushed them. */
+const REFRESH_MS = 30_000;
+/** How soon to try again what has failed. */
+const RETRY_MS = 1_000;
+
+/**
+ * Keeps deployments apart in the host's firewall: what Docker and Consul would let through themselves. The rules stay
+ * in the kernel while this does not run, and go with the last network.
+ */
+export async function guard(
+	services: Services,
+	alarm: Alarm,
+	signal: AbortSignal,
+): Promise<void> {
+	let written: string | undefined;
+	let complained = "";
+	while (!signal.aborted) {
+		try {
+			written = await look(services, written);
+			complained = "";
+		} catch (error) {
+			const message = messageOf(error);
+			if (message !== complained) {
+				services.log.warn({ err: message }, "deployments are not guarded");
+			}
+			complained = message;
+		}
+		await alarm.rest(complained ? RETRY_MS : REFRESH_MS, signal);
+	}
+	if (written) await look(services, written).catch(() => {});
+}
+
+/** @param written rules that stood there before; undefined: whatever */
+async function look(
+	services: Services,
+	written: string | undefined,
+): Promise<string> {
+	const seen = await see(services);
+	const chains = [...names(seen), ...forwarding(seen)];
+	const rules = JSON.stringify(chains.map((chain) => chain.rules));
+	if (seen.here.length > 0) await writeChains(chains);
+	else if (written !== rules) await clearChains(chains);
+	return rules;
+}
+
+async function see(services: Services): Promise<Seen> {
+	const { engine, networks, cluster, store } = services;
+	const docker = await engine().listNetworks("arpanet.network");
+	const scopes = new Set(
+		docker.map(({ Labels }) => Labels?.["arpanet.network"]),
+	);
+	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
+	const [, ...others] = await cluster.all();
+	return {
+		all,
+		here: all.filter(({ scope }) => scopes.has(scope)),
+		exposed: await exposures(store),
+		peers: others.map(({ address }) => address),
+	};
+}
+
+/** Whether it may stand in a rule: it comes from Consul and goes to root's firewall. */
+function isSafe({ scope, subnet }: { scope: string; subnet: string }): boolean {
+	return /^[a-z0-9-]{1,100}$/.test(scope) && /^[\d./]+$/.test(subnet);
+}

@@ -1,0 +1,41 @@
+import { isIPv4 } from "node:net";
+import type { Chain } from "../firewall.ts";
+import { admitted, type Seen } from "./seen.ts";
+
+/** The port at which hosts take the overlay's packets. */
+const VXLAN = ["-p", "udp", "--dport", "4789"];
+
+/**
+ * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
+ * speaking to hosts as though they were the overlay, by which they would be in any network.
+ */
+export function forwarding(seen: Seen): Chain[] {
+	const peers = seen.peers.filter(isIPv4);
+	const opened = seen.exposed
+		.filter(({ address }) => isIPv4(address))
+		.flatMap((exposure) => {
+			const { address } = exposure;
+			const subnets = admitted(exposure, seen.all)?.map(
+				(subnet) => `-s ${subnet} `,
+			) ?? [""];
+			return [
+				...subnets.map((from) => `${from}-d ${address} -j ACCEPT`),
+				`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
+			];
+		});
+	return [
+		{
+			name: "ARPANET-FORWARD",
+			from: [{ chain: "DOCKER-USER", match: [] }],
+			rules: [
+				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
+				...opened,
+			],
+		},
+		{
+			name: "ARPANET-VXLAN",
+			from: [{ chain: "INPUT", match: VXLAN }],
+			rules: seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+		},
+	];
+}

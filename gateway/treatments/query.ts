@@ -1,0 +1,55 @@
+import type { NetworkIds } from "../../pipeline/state/network-ids.ts";
+
+/** A request's `filters`, by key. */
+export type Filters = Record<string, string[]>;
+
+/**
+ * Reads both forms that clients send: `{"label": ["a"]}` and `{"label": {"a": true}}`.
+ * @param query with its question mark, or empty
+ * @returns nothing for filters that are no JSON: the engine says what is wrong with them
+ */
+export function filtersOf(query: string): Filters {
+	try {
+		const text = new URLSearchParams(query).get("filters") || "{}";
+		return Object.fromEntries(
+			Object.entries(JSON.parse(text) as Record<string, unknown>).map(
+				([key, values]) => [key, Array.isArray(values) ? values : held(values)],
+			),
+		);
+	} catch {
+		return {};
+	}
+}
+
+function held(values: unknown): string[] {
+	return Object.entries(values as object)
+		.filter(([, wanted]) => wanted === true)
+		.map(([value]) => value);
+}
+
+/** A query with other filters; as the client sent it where it has none. */
+export function withFilters(query: string, filters: Filters): string {
+	const asked = new URLSearchParams(query);
+	if (!asked.has("filters") && Object.keys(filters).length === 0) return query;
+	try {
+		JSON.parse(asked.get("filters") || "{}");
+	} catch {
+		return query;
+	}
+	asked.set("filters", JSON.stringify(filters));
+	return `?${asked}`;
+}
+
+/** A query whose filter `network` names networks of ours as every engine does. */
+export async function withNetworkNames(
+	query: string,
+	ids: NetworkIds,
+): Promise<string> {
+	const filters = filtersOf(query);
+	const { network } = filters;
+	if (!network) return query;
+	const names = await Promise.all(
+		network.map(async (ref) => (await ids.find(ref))?.name ?? ref),
+	);
+	return withFilters(query, { ...filters, network: names });
+}

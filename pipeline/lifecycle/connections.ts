@@ -1,0 +1,127 @@
+import type { Chain } from "../chain.ts";
+import type { NetworkConnect } from "../docker.ts";
+import { HttpError } from "../errors.ts";
+import type { Services } from "../plugin.ts";
+import type { ContainerRecord } from "../state/containers.ts";
+import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
+import {
+	Conflict,
+	type Entry,
+	ignoreConflict,
+	type Operation,
+} from "../state/store.ts";
+import type { ContainerLifecycle } from "./container.ts";
+import { Holds } from "./holds.ts";
+
+/** Tries before a connect gives up against others that want the same. */
+const MAX_TRIES = 50;
+
+/** What happens when containers are connected to further networks, told to the plugins and written to Consul. */
+export class Connections {
+	readonly #chain: Chain;
+	readonly #services: Services;
+	readonly #containers: ContainerLifecycle;
+
+	constructor(
+		chain: Chain,
+		services: Services,
+		containers: ContainerLifecycle,
+	) {
+		this.#chain = chain;
+		this.#services = services;
+		this.#containers = containers;
+	}
+
+	/**
+	 * Runs the chain before a container is connected to a network.
+	 * @param ref name, id or start of the id of the network
+	 * @returns the body to connect with; undefined if container or network is none of ours
+	 * @throws HttpError
+	 */
+	async connect(
+		ref: string,
+		body: NetworkConnect,
+	): Promise<NetworkConnect | undefined> {
+		const { containers, networks, store } = this.#services;
+		const known = await networks.find(ref);
+		const context = known && (await this.#containers.context(body.Container));
+		if (!context) return undefined;
+		const name = context.container.Name.slice(1);
+		const lost: Operation[] = [];
+		let replaced: Entry<ContainerRecord> | undefined;
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			const network = await networks.get(known.value.scope);
+			const entry = network && (await containers.find(name, context.facts));
+			if (!entry) return undefined; // went meanwhile
+			const operations: Operation[] = [];
+			const holds = new Holds(operations, entry.value.holds, replaced);
+			const changed = structuredClone(body);
+			try {
+				await this.#chain.acquire("connect", {
+					...context,
+					network,
+					body: changed,
+					record: containers.name(entry.key),
+					holds: entry.value.holds,
+					replaced: replaced?.value,
+					lost,
+					commit: (operation) => operations.push(operation),
+					hold: (key, value) => holds.add(key, value),
+				});
+				if (operations.length > 0) {
+					const all = new Set([...entry.value.holds, ...holds.keys]);
+					const value: ContainerRecord = {
+						...entry.value,
+						holds: [...all],
+						...(holds.tookOver ? { tookOver: true } : {}),
+					};
+					await store.commit([
+						{ verb: "update", key: entry.key, value, index: entry.index },
+						...operations,
+						...holds.handOver(),
+					]);
+				}
+				return changed;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				lost.push(error.operation);
+				replaced = await this.#containers.replaced(name, lost);
+			}
+		}
+		throw new HttpError(503, `network ${ref}: too many at once; try again`);
+	}
+
+	/**
+	 * A container is in a network no longer, or Docker refused to connect it: gives back the lease and the names there. While it is in it
+	 * after all nothing is given back, nor is the address that the container was made with.
+	 */
+	async ended(ref: string, container: string): Promise<void> {
+		const { containers, networks, store } = this.#services;
+		const network = (await networks.find(ref))?.value;
+		const context = network && (await this.#containers.context(container));
+		if (!context) return;
+		const { facts } = context;
+		const { Name, NetworkSettings } = context.container;
+		const inIt = network.name in NetworkSettings.Networks;
+		if (inIt || facts.network === network.scope) return;
+		const entry = await containers.find(Name.slice(1), facts);
+		const lease = entry?.value.holds.find(
+			(key) => isLease(key) && leasedNetwork(key) === network.scope,
+		);
+		if (!entry || !lease) return;
+		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address
+		const holds = entry.value.holds.filter((key) => !key.endsWith(names));
+		const gone = entry.value.holds.filter((key) => key.endsWith(names));
+		await ignoreConflict(
+			store.commit([
+				{
+					verb: "update",
+					key: entry.key,
+					value: { ...entry.value, holds },
+					index: entry.index,
+				},
+				...gone.map((key): Operation => ({ verb: "delete", key })),
+			]),
+		);
+	}
+}

@@ -1,0 +1,67 @@
+import { Netmask } from "netmask";
+import { HttpError } from "../errors.ts";
+import { toAddress, toNumber } from "./leases.ts";
+
+/** What a deployment's network must be granted from. */
+export interface Pool {
+	/** `10.32.0.0/12` */
+	pool: string;
+	/** Ranges within the pool that are never granted. */
+	reserved: string[];
+}
+
+/** @throws HttpError 409 when the subnet overlaps one that is granted, 400 when it is none */
+export function claim(subnet: string, used: string[]): string {
+	let block: Netmask;
+	try {
+		block = new Netmask(subnet);
+	} catch {
+		throw new HttpError(400, `dhcp: "${subnet}" is no subnet`);
+	}
+	const taken = used.find((other) => overlap(block, new Netmask(other)));
+	if (taken) {
+		throw new HttpError(
+			409,
+			`dhcp: subnet ${subnet} overlaps ${taken}, which another network has; ask for another or for none`,
+		);
+	}
+	return block.toString();
+}
+
+/**
+ * The lowest subnet of the pool that is big enough and overlaps nothing used.
+ * @param size addresses asked for, of which a host's bridge takes one
+ * @throws HttpError 503 when the pool has no such subnet left
+ */
+export function choose(size: number, { pool }: Pool, used: string[]): string {
+	// network and broadcast address cannot be leased
+	const bits = Math.max(2, Math.ceil(Math.log2(size + 2)));
+	const step = 2 ** bits;
+	const whole = new Netmask(pool);
+	const end = toNumber(whole.base) + whole.size;
+	const blocks = used
+		.map((each) => new Netmask(each))
+		.map((block) => ({
+			from: toNumber(block.base),
+			to: toNumber(block.base) + block.size,
+		}))
+		.sort((a, b) => a.from - b.from);
+	let base = toNumber(whole.base);
+	for (const block of blocks) {
+		if (block.to <= base) continue;
+		if (block.from >= base + step) break;
+		base = Math.ceil(block.to / step) * step;
+	}
+	if (base + step > end) {
+		throw new HttpError(
+			503,
+			`dhcp: no free subnet for ${size} addresses in ${pool} (${used.length} in use); widen "pool", or remove deployments`,
+		);
+	}
+	return `${toAddress(base)}/${32 - bits}`;
+}
+
+/** Whether two subnets share an address. */
+export function overlap(a: Netmask, b: Netmask): boolean {
+	return a.contains(b.base) || b.contains(a.base);
+}

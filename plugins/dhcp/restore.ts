@@ -1,0 +1,122 @@
+import type {
+	ContainerInspect,
+	NetworkInspect,
+} from "../../pipeline/docker.ts";
+import type { AdoptContext, Services } from "../../pipeline/plugin.ts";
+import { type Lease, leaseKey } from "../../pipeline/state/leases.ts";
+import type {
+	NetworkRecord,
+	WantedNetwork,
+} from "../../pipeline/state/networks.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
+import type { Pool } from "../../pipeline/state/subnets.ts";
+import { askedOf, implicitNetwork, rangeOf, weaveCidr } from "./asked.ts";
+
+type Network = Entry<NetworkRecord>;
+
+/** Puts back into Consul what it has lost and Docker still has. */
+export class Restore {
+	readonly #services: Services;
+	readonly #config: Pool & { size: number };
+
+	constructor(services: Services, config: Pool & { size: number }) {
+		this.#services = services;
+		this.#config = config;
+	}
+
+	/** Writes down again the addresses that a living container has. */
+	async addresses(
+		context: AdoptContext,
+		deployment: string,
+		lease: Lease,
+	): Promise<void> {
+		const { networks } = this.#services;
+		const { container, facts } = context;
+		const held = new Map<string, { network: Network; address: string }>();
+		for (const [name, endpoint] of Object.entries(
+			container.NetworkSettings.Networks,
+		)) {
+			const network = (await networks.byName(name)) ?? (await this.named(name));
+			const address = endpoint.IPAMConfig?.IPv4Address;
+			if (!network || !address) continue;
+			held.set(network.key, { network, address });
+		}
+		// no network of Docker's: weave carries the address
+		const own =
+			facts.network &&
+			((await networks.get(facts.network)) ??
+				(await this.#woven(container, deployment)));
+		if (own && facts.address) {
+			held.set(own.key, { network: own, address: facts.address });
+		}
+		for (const { network, address } of held.values()) {
+			await this.#address(network, address, context, lease);
+		}
+	}
+
+	/** A network that Docker has and Consul has lost; undefined for one that is none of ours. */
+	async named(name: string): Promise<Network | undefined> {
+		const { engine, host } = this.#services;
+		const docker = await engine().inspectNetwork(name);
+		const scope = docker?.Labels?.["arpanet.network"];
+		if (!docker || !scope) return undefined;
+		const { wanted } = rangeOf(docker);
+		if (!wanted.subnet) return undefined;
+		return this.#put({
+			scope,
+			deployment: deploymentOf(docker, scope),
+			name,
+			implicit: docker.Labels?.["arpanet.implicit"] === "true",
+			...(docker.Labels?.["arpanet.shared"] === "true" ? { shared: true } : {}),
+			host: host.name,
+			...askedOf(docker),
+			...wanted,
+		});
+	}
+
+	/** As `named`, for a network that Docker never had. */
+	async #woven(
+		{ Config: { Env } }: ContainerInspect,
+		deployment: string,
+	): Promise<Network | undefined> {
+		const cidr = weaveCidr({ Env });
+		const { host } = this.#services;
+		return cidr
+			? this.#put(implicitNetwork(deployment, host.name, cidr))
+			: undefined;
+	}
+
+	#put(wanted: WantedNetwork): Promise<Network> {
+		const { networks } = this.#services;
+		return networks.ensure(wanted, this.#config.size, this.#config, () => []);
+	}
+
+	async #address(
+		network: Network,
+		address: string,
+		context: AdoptContext,
+		lease: Lease,
+	): Promise<void> {
+		const { store, log, networks } = this.#services;
+		const key = leaseKey(network.value.scope, address);
+		const known = await store.get<Lease>(key);
+		if (known && known.value.container !== context.record) {
+			log.error(
+				{ address, holder: known.value, container: context.record },
+				"two containers hold one address; remove one of them",
+			);
+			return;
+		}
+		context.commit(networks.check(network));
+		if (known) context.commit({ verb: "delete", key, index: known.index });
+		context.hold(key, lease);
+	}
+}
+
+function deploymentOf(docker: NetworkInspect, scope: string): string {
+	return (
+		docker.Labels?.["arpanet.deployment"] ??
+		docker.Labels?.["com.docker.compose.project"] ??
+		scope
+	);
+}

@@ -1,0 +1,117 @@
+import type { NetworkInspect } from "../../pipeline/docker.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import { exposures } from "../../pipeline/state/exposed.ts";
+import { type Lease, Leases } from "../../pipeline/state/leases.ts";
+import type { NetworkRecord } from "../../pipeline/state/networks.ts";
+import type { Ripening } from "../../pipeline/state/ripening.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
+
+/**
+ * Makes this host's networks and what Consul knows of them agree: the id and the bridge's address are what Docker says,
+ * a network in which something is exposed to a deployment here comes here, and one that no container here is in goes,
+ * unless it was made here.
+ */
+export async function tidy(
+	unused: Ripening<NetworkRecord>,
+	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
+	services: Services,
+): Promise<void> {
+	const { engine, networks, host } = services;
+	const used = await namesInUse(services);
+	const docker = await engine().listNetworks("arpanet.network");
+	for (const network of await exposedTo(docker, services)) {
+		used.add(network.value.name);
+		const here = docker.some(({ Name }) => Name === network.value.name);
+		if (!here) await ensure(network, host.name);
+	}
+	const idle: { entry: Entry<NetworkRecord>; docker: NetworkInspect }[] = [];
+	for (const network of docker) {
+		const scope = network.Labels?.["arpanet.network"] ?? "";
+		const entry = await networks.get(scope);
+		if (!entry || entry.value.name !== network.Name) continue; // dhcp puts back what Consul has lost
+		if (entry.value.retiring) continue;
+		if (entry.value.host !== host.name && !used.has(network.Name)) {
+			idle.push({ entry, docker: network });
+			continue;
+		}
+		await networks.ids.set(entry.value, host.name, network.Id);
+		await bridgeOnRecord(entry, network, services);
+	}
+	const ripe = unused.ripe(idle.map(({ entry }) => entry));
+	for (const { entry, docker } of idle) {
+		if (ripe.includes(entry)) await withdraw(entry, docker, services);
+	}
+}
+
+/** The networks that containers of ours are in, whether they run or not. */
+async function namesInUse({ engine }: Services): Promise<Set<string>> {
+	const containers = await engine().listContainers("arpanet.host");
+	return new Set(
+		containers.flatMap(({ NetworkSettings }) =>
+			Object.keys(NetworkSettings?.Networks ?? {}),
+		),
+	);
+}
+
+/** The networks in which something is exposed to a deployment that this host has a network of: the way there is by a bridge. */
+async function exposedTo(
+	docker: NetworkInspect[],
+	{ networks, store }: Services,
+): Promise<Entry<NetworkRecord>[]> {
+	const exposed = await exposures(store);
+	if (exposed.length === 0) return [];
+	const scopes = docker.map(({ Labels }) => Labels?.["arpanet.network"] ?? "");
+	const here = await Promise.all(scopes.map((scope) => networks.get(scope)));
+	const found = new Map<string, Entry<NetworkRecord>>();
+	for (const { scope, to } of exposed) {
+		const network = await networks.get(scope);
+		if (!network || network.value.retiring) continue;
+		const asked = here.some((each) => {
+			const deployment = each?.value.deployment;
+			if (!deployment || deployment === network.value.deployment) return false;
+			return to === "all" || to.includes(deployment);
+		});
+		if (asked) found.set(scope, network);
+	}
+	return [...found.values()];
+}
+
+/** Takes the bridge of a network from this host. */
+async function withdraw(
+	{ value: { scope, name } }: Entry<NetworkRecord>,
+	docker: NetworkInspect,
+	services: Services,
+): Promise<void> {
+	const { engine, networks, store, host, log } = services;
+	const leases = await store.list<Lease>(`arpanet/leases/${scope}/`);
+	const awaited = leases.some(
+		({ value }) => value.container && value.host === host.name,
+	);
+	if (awaited) return; // its container is being made
+	await engine().removeNetwork(docker.Id);
+	await networks.leave(scope, host.name);
+	log.info({ network: name }, "no container here is in it; taken down here");
+}
+
+/** A bridge whose address is not on record, because Consul has lost it, gets it again. */
+async function bridgeOnRecord(
+	entry: Entry<NetworkRecord>,
+	docker: NetworkInspect,
+	{ networks, store, host, log }: Services,
+): Promise<void> {
+	const { scope, subnet } = entry.value;
+	const address = docker.IPAM?.Config?.find(
+		({ Subnet }) => Subnet === subnet,
+	)?.Gateway;
+	if (!address) return;
+	let tries = 0;
+	const known = await networks.gateway(entry, host.name, async () => {
+		if (tries++ === 0) return address;
+		return new Leases(store).pick(entry.value);
+	});
+	if (known === address) return;
+	log.error(
+		{ network: scope, bridge: address, lease: known },
+		"the bridge's address is not the one on record; remove the network and its containers from this host",
+	);
+}
