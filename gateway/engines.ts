@@ -6,6 +6,9 @@ import type { NetworkIds } from "../pipeline/state/network-ids.ts";
 import type { Store } from "../pipeline/state/store.ts";
 import { EnginePool } from "./upstream.ts";
 
+/** As long as a client waits for a create. */
+const PATIENCE_MS = 30_000;
+
 /** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
 export interface Answer {
 	host: string;
@@ -55,17 +58,28 @@ export class Engines {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path with its query */
-	async ask(path: string): Promise<Answer[]> {
+	ask(path: string): Promise<Answer[]> {
+		return this.#askAll((host) =>
+			this.cluster.ask(host, (engine) => engine.get(path)),
+		);
+	}
+
+	/** The same for what is worth waiting for: a host that seems silent may only have much to do. */
+	askPatiently(path: string): Promise<Answer[]> {
+		return this.#askAll(async (host) => {
+			const engine = await this.cluster.engine(host);
+			return engine.get(path, PATIENCE_MS);
+		});
+	}
+
+	async #askAll(question: (host: string) => Promise<unknown>) {
 		const hosts = await this.cluster.reachable();
 		return Promise.all(
-			hosts.map(async ({ name }): Promise<Answer> => {
+			hosts.map(async ({ name: host }): Promise<Answer> => {
 				try {
-					return {
-						host: name,
-						answer: await this.cluster.ask(name, (engine) => engine.get(path)),
-					};
+					return { host, answer: await question(host) };
 				} catch (error) {
-					return { host: name, answer: undefined, error };
+					return { host, answer: undefined, error };
 				}
 			}),
 		);

@@ -121,9 +121,13 @@ export class Engine {
 		}
 	}
 
-	/** The answer to any `GET` of the API that is JSON; undefined for a 404. @throws HttpError */
-	get<T>(path: string): Promise<T | undefined> {
-		return this.#find<T>(path);
+	/**
+	 * The answer to any `GET` of the API that is JSON; undefined for a 404.
+	 * @param timeout milliseconds without a byte
+	 * @throws HttpError
+	 */
+	get<T>(path: string, timeout?: number): Promise<T | undefined> {
+		return this.#find<T>(path, timeout);
 	}
 
 	/** The answer to any `GET`, whatever its status. @throws HttpError 502 when the engine does not answer */
@@ -219,17 +223,22 @@ export class Engine {
 		this.#client.close();
 	}
 
-	async #find<T>(path: string): Promise<T | undefined> {
+	async #find<T>(path: string, timeout?: number): Promise<T | undefined> {
 		try {
-			return (await this.#call("GET", path)) as T;
+			return (await this.#call("GET", path, undefined, timeout)) as T;
 		} catch (error) {
 			if (error instanceof HttpError && error.status === 404) return undefined;
 			throw error;
 		}
 	}
 
-	async #call(method: Method, path: string, body?: unknown): Promise<unknown> {
-		const { status, text } = await this.#ask(method, path, body);
+	async #call(
+		method: Method,
+		path: string,
+		body?: unknown,
+		timeout?: number,
+	): Promise<unknown> {
+		const { status, text } = await this.#ask(method, path, body, timeout);
 		if (status >= 400) {
 			throw new HttpError(status, messageIn({ status, text }));
 		}
@@ -247,12 +256,13 @@ export class Engine {
 		method: Method,
 		path: string,
 		body?: unknown,
+		timeout = TIMEOUT,
 	): Promise<EngineAnswer> {
 		try {
 			return await this.#client.ask({
 				method,
 				path,
-				timeout: TIMEOUT,
+				timeout,
 				...(body === undefined
 					? {}
 					: {

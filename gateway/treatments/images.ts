@@ -127,7 +127,13 @@ export function imageCarrier(engines: Engines): BringImage {
 	const { cluster } = engines;
 
 	return async (image, host) => {
-		const answers = await holders(engines, image);
+		const path = `/images/${image}/json`;
+		let told = await engines.ask(path);
+		const none = told.every(({ answer }) => answer === undefined);
+		if (none && told.some(({ error }) => error)) {
+			told = await engines.askPatiently(path); // before it is said that there is none
+		}
+		const answers = byName(told);
 		const [source] = answers;
 		const target = answers.find((each) => each.host === host);
 		if (!source || idOf(source) === (target && idOf(target))) return;
@@ -164,7 +170,11 @@ interface Inspected {
  * @param ref a name, or an id
  */
 async function holders(engines: Engines, ref: string): Promise<Answer[]> {
-	const answers = await engines.ask(`/images/${ref}/json`);
+	return byName(await engines.ask(`/images/${ref}/json`));
+}
+
+/** The answers of those that have an image, the one that was given its name last before others. */
+function byName(answers: Answer[]): Answer[] {
 	const named = ({ answer }: Answer) => {
 		const { Created, Metadata } = answer as Inspected;
 		const times = [Created, Metadata.LastTagTime].map((time) =>
