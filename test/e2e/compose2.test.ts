@@ -456,7 +456,9 @@ volumes:
 	await gone(t, "shop");
 	const keys = await eventually(
 		async () =>
-			(await stage.keys()).filter((key) => !key.startsWith("arpanet/hosts/")),
+			(await stage.keys()).filter(
+				(key) => !/^arpanet\/(hosts|beats|repairs|leader)/.test(key),
+			),
 		(found) => found.length === 1,
 	);
 	t.deepEqual(keys, ["arpanet/subnets-serial"]);

@@ -203,7 +203,9 @@ export class Stage {
 			...containers.map(({ Name }) => Name),
 			...networks.map(({ Name }) => Name),
 			...registered.map(({ id, name }) => `${id} ${name}`),
-			...Object.entries(await this.kv()).map((entry) => entry.join(" ")),
+			...Object.entries(await this.kv())
+				.filter(([key]) => !key.startsWith("arpanet/repairs/"))
+				.map((entry) => entry.join(" ")),
 		].filter((trace) => named.test(trace));
 	}
 
