@@ -14,6 +14,9 @@ export interface Located {
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
 
+/** How long a host that seems silent is waited for where the answer would be that there is no such container. */
+const PATIENCE_MS = 5_000;
+
 /** The engines of all hosts. */
 export class Cluster {
 	readonly hosts: Hosts;
@@ -145,16 +148,34 @@ export class Cluster {
 		if (own && isExactly(here, ref)) return own;
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
-		const asked = others.map(async ({ name: host }) => {
-			const container = await this.ask(host, (engine) =>
-				engine.inspectContainer(ref),
+		let silent: string[] = [];
+		const question = (engine: Engine) => engine.inspectContainer(ref);
+		const search = async (
+			hosts: string[],
+			ask: (host: string) => Promise<ContainerInspect | undefined>,
+		): Promise<Located | undefined> => {
+			const asked = hosts.map(async (host) => {
+				const container = await ask(host).catch((error) => {
+					silent.push(host);
+					throw error;
+				});
+				if (!container) throw undefined;
+				found.push({ container, host });
+				if (!isExactly(container, ref)) throw undefined;
+				return { container, host };
+			});
+			return Promise.any(asked).catch(() => undefined); // others need not be waited for
+		};
+		const names = others.map(({ name }) => name);
+		let exact = await search(names, (host) => this.ask(host, question));
+		if (!exact && found.length === 0 && silent.length > 0) {
+			// they may only have much to do: that is to be known before it is said that there is none
+			const again = silent;
+			silent = [];
+			exact = await search(again, async (host) =>
+				(await this.engine(host)).inspectContainer(ref, PATIENCE_MS),
 			);
-			if (!container) throw undefined;
-			found.push({ container, host });
-			if (!isExactly(container, ref)) throw undefined;
-			return { container, host };
-		});
-		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
+		}
 		if (exact) return exact;
 		if (found.length > 1) {
 			throw new HttpError(

@@ -74,9 +74,15 @@ export class Engine {
 		this.#client = new HttpClient(parseEngineUrl(url, tls));
 	}
 
-	/** A container by id, unique id prefix or name; undefined if there is none. */
-	inspectContainer(ref: string): Promise<ContainerInspect | undefined> {
-		return this.#find(`/containers/${encodeURIComponent(ref)}/json`);
+	/**
+	 * A container by id, unique id prefix or name; undefined if there is none.
+	 * @param timeout milliseconds without a byte
+	 */
+	inspectContainer(
+		ref: string,
+		timeout?: number,
+	): Promise<ContainerInspect | undefined> {
+		return this.#find(`/containers/${encodeURIComponent(ref)}/json`, timeout);
 	}
 
 	/** All containers, stopped ones too, whose labels match (`key` or `key=value`). */

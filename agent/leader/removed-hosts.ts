@@ -3,7 +3,12 @@ import type { Services } from "../../pipeline/plugin.ts";
 import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
 import { leaseKey } from "../../pipeline/state/leases.ts";
-import { GATEWAYS } from "../../pipeline/state/networks.ts";
+import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
+import {
+	GATEWAYS,
+	NETWORKS,
+	type NetworkRecord,
+} from "../../pipeline/state/networks.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import {
 	Conflict,
@@ -66,7 +71,7 @@ export class RemovedHosts {
 	}
 
 	async #forget({ key, value: { name }, index }: Entry<HostRecord>) {
-		const { store, log } = this.#services;
+		const { store, networks, log } = this.#services;
 		const deletions: Operation[] = [];
 		for (const gateway of await store.list<string>(GATEWAYS)) {
 			const [scope = "", host] = gateway.key.slice(GATEWAYS.length).split("/");
@@ -81,8 +86,22 @@ export class RemovedHosts {
 				if (value.host === name) deletions.push({ verb: "delete", key });
 			}
 		}
+		const homeless: string[] = [];
+		for (const network of await store.list<NetworkRecord>(NETWORKS)) {
+			const { scope, host } = network.value;
+			const all = await networks.ids.list(scope);
+			const own = all.find((each) => each.host === name);
+			if (own) deletions.push({ verb: "delete", key: own.key });
+			if (host !== name) continue;
+			const next = all.find((each) => each.host !== name);
+			if (next) deletions.push(...moveHome(network, next));
+			else homeless.push(scope);
+		}
 		const repair = { what: "host forgotten", to: name, why: "it was removed" };
 		try {
+			for (const scope of homeless) {
+				await networks.retire(scope, async () => {}); // no other host has it
+			}
 			while (deletions.length > MAX_TOGETHER) {
 				await store.commit(deletions.splice(-MAX_TOGETHER));
 			}
@@ -99,4 +118,15 @@ export class RemovedHosts {
 			if (!(error instanceof Conflict)) throw error;
 		}
 	}
+}
+
+/** A network is at home on another host from now on: its id there is the one that clients see. */
+function moveHome(
+	{ key, value, index }: Entry<NetworkRecord>,
+	{ key: id, host, value: known }: HostNetworkId,
+): Operation[] {
+	return [
+		{ verb: "update", key, value: { ...value, host }, index },
+		{ verb: "set", key: id, value: { ...known, home: true } },
+	];
 }

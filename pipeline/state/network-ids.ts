@@ -15,6 +15,13 @@ interface NetworkId {
 	home?: true;
 }
 
+/** What a host's Docker calls a network, and where that is written. */
+export interface HostNetworkId {
+	key: string;
+	host: string;
+	value: NetworkId;
+}
+
 /** A network of ours as all hosts together have it. */
 export interface KnownNetwork {
 	scope: string;
@@ -74,6 +81,17 @@ export class NetworkIds {
 			...(home === host ? { home: true } : {}),
 		};
 		await this.#store.commit([{ verb: "set", key, value }]);
+	}
+
+	/** A network's ids on all hosts. */
+	async list(scope: string): Promise<HostNetworkId[]> {
+		const prefix = `${PREFIX}${scope}/`;
+		const entries = await this.#store.list<NetworkId>(prefix);
+		return entries.map(({ key, value }) => ({
+			key,
+			value,
+			host: key.slice(prefix.length),
+		}));
 	}
 
 	/** The keys of a network's ids, on one host or on all. */

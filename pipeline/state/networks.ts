@@ -7,7 +7,8 @@ import { NetworkIds } from "./network-ids.ts";
 import { Conflict, type Entry, type Operation, type Store } from "./store.ts";
 import { choose, claim, type Pool } from "./subnets.ts";
 
-const NETWORKS = "arpanet/networks/";
+/** Networks of deployments, by scope. */
+export const NETWORKS = "arpanet/networks/";
 /** Subnets that were granted, each with the scope of its network. */
 export const SUBNETS = "arpanet/subnets/";
 /** Addresses of bridges, by network and host. */

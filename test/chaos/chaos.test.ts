@@ -42,7 +42,7 @@ const MUTATIONS: [
 				}
 			}
 		},
-		/^4: abc_web_\d \(h\d\) cannot reach abc_web_/m,
+		/^4: (\w+)_web_\d \(h\d\) cannot reach \1_web_/m,
 	],
 	[
 		"a lease is lost",

@@ -88,8 +88,9 @@ async function same(t: ExecutionContext, path: string): Promise<boolean> {
 		const ticked = [before, after].some(
 			({ text }) => timeless(text) === timeless(seen.text),
 		);
-		const moving =
-			before.text !== after.text ? tries < 20 : ticked && tries < 3;
+		const restless = // it may have run in between
+			before.text !== after.text || after.text.includes('"State":"restarting"');
+		const moving = restless ? tries < 20 : ticked && tries < 3;
 		if (seen.text !== after.text && seen.text !== before.text && moving) {
 			continue;
 		}
