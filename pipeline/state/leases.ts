@@ -132,7 +132,10 @@ export class Leases {
 			last,
 			taken,
 			picked: new Set(),
-			cursor: gap.from + Math.floor(Math.random() * gap.size),
+			// as Docker does: whoever fixes some addresses of his subnet finds that the others begin at its lower end
+			cursor: network.asked
+				? first
+				: gap.from + Math.floor(Math.random() * gap.size),
 		};
 		this.#ranges.set(network.scope, range);
 		return range;

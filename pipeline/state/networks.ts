@@ -32,6 +32,8 @@ export interface NetworkRecord {
 	shared?: true;
 	/** What the user asked for beside its addresses, for the hosts that it is still to come to. */
 	body?: Pick<NetworkCreate, "Internal" | "Attachable" | "Options" | "Labels">;
+	/** The user asked for this very subnet, and may ask for addresses in it. */
+	asked?: true;
 	/** Addresses are leased from this part of the subnet alone, unless one is asked for. */
 	range?: string;
 	/** Addresses that are someone else's: never leased. */
@@ -295,7 +297,8 @@ export class Networks {
 			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
 		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
 		const vni = (serial?.value ?? 0) + 1;
-		const record: NetworkRecord = { ...rest, subnet, vni };
+		const asked = wanted.subnet ? { asked: true as const } : {};
+		const record: NetworkRecord = { ...rest, ...asked, subnet, vni };
 		await this.#store.commit([
 			serial
 				? {
