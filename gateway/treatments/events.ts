@@ -10,24 +10,19 @@ export function events(engines: Engines): Row[] {
 	async function follow(path: string, query: string): Promise<Merged> {
 		const request = path + (await withNetworkNames(query, networkIds));
 		const hosts = await cluster.reachable();
-		const living = await Promise.allSettled(
-			hosts.map(({ name }) =>
-				cluster.ask(name, async (engine) => {
-					await engine.answer("/_ping"); // a host that is silent must not hold the others up
-					return engine;
-				}),
-			),
-		);
-		const followed = living.flatMap((each) =>
-			each.status === "fulfilled" ? [each.value] : [],
-		);
 		return {
 			status: 200,
 			stream: (signal) =>
 				mergeEvents(
-					followed.map((engine) => shown(engine.lines(request, signal))),
+					hosts.map(({ name }) => shown(lines(name, request, signal))),
 				),
 		};
+	}
+
+	/** A host's events; none of one that stays silent, which must not hold the stream's end up. */
+	async function* lines(host: string, request: string, signal: AbortSignal) {
+		const engine = await cluster.engine(host);
+		if (await engine.ping(PATIENCE_MS)) yield* engine.lines(request, signal);
 	}
 
 	/** Events as clients see them: networks have one id, whatever an engine calls them. */
@@ -41,6 +36,8 @@ export function events(engines: Engines): Row[] {
 	return [[/^GET$/, /^\/events$/, ({ path, query }) => follow(path, query)]];
 }
 
+/** A host that has much to do may take so long to answer. */
+const PATIENCE_MS = 10_000;
 /** How long events wait for earlier ones of other hosts. */
 const WINDOW_MS = 100;
 
