@@ -14,9 +14,6 @@ export interface Located {
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
 
-/** How long a host that seems silent is waited for where the answer would be that there is no such container. */
-const PATIENCE_MS = 5_000;
-
 /** The engines of all hosts. */
 export class Cluster {
 	readonly hosts: Hosts;
@@ -140,42 +137,25 @@ export class Cluster {
 
 	/**
 	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
+	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */
-	async find(ref: string): Promise<Located | undefined> {
+	async find(ref: string, patience = 0): Promise<Located | undefined> {
 		const here = await this.#local.inspectContainer(ref);
 		const own = here && { container: here, host: this.self };
 		if (own && isExactly(here, ref)) return own;
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
-		let silent: string[] = [];
-		const question = (engine: Engine) => engine.inspectContainer(ref);
-		const search = async (
-			hosts: string[],
-			ask: (host: string) => Promise<ContainerInspect | undefined>,
-		): Promise<Located | undefined> => {
-			const asked = hosts.map(async (host) => {
-				const container = await ask(host).catch((error) => {
-					silent.push(host);
-					throw error;
-				});
-				if (!container) throw undefined;
-				found.push({ container, host });
-				if (!isExactly(container, ref)) throw undefined;
-				return { container, host };
-			});
-			return Promise.any(asked).catch(() => undefined); // others need not be waited for
-		};
-		const names = others.map(({ name }) => name);
-		let exact = await search(names, (host) => this.ask(host, question));
-		if (!exact && found.length === 0 && silent.length > 0) {
-			// they may only have much to do: that is to be known before it is said that there is none
-			const again = silent;
-			silent = [];
-			exact = await search(again, async (host) =>
-				(await this.engine(host)).inspectContainer(ref, PATIENCE_MS),
-			);
-		}
+		const asked = others.map(async ({ name: host }) => {
+			const container = patience
+				? await (await this.engine(host)).inspectContainer(ref, patience)
+				: await this.ask(host, (engine) => engine.inspectContainer(ref));
+			if (!container) throw undefined;
+			found.push({ container, host });
+			if (!isExactly(container, ref)) throw undefined;
+			return { container, host };
+		});
+		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
 		if (exact) return exact;
 		if (found.length > 1) {
 			throw new HttpError(

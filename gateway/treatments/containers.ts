@@ -12,6 +12,8 @@ import { type Asked, addedUp, type Merged, type Row } from "./treatment.ts";
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
 const ID = /^[0-9a-f]{64}$/;
+/** How long hosts that seem silent are waited for where the answer would be that there is no such container. */
+const PATIENCE_MS = 5_000;
 
 /** Of all requests the one that the gateway answers itself with one host, too. */
 export const LIST = /^\/containers\/json$/;
@@ -29,9 +31,10 @@ export function containers(
 	/** Where containers and execs are, by full id: that never changes. */
 	const hosts = new Map<string, string>();
 
-	function remember(id: string, host: string): void {
+	function remember(id: string, host: string): string {
 		if (hosts.size >= MAX_KNOWN) hosts.clear();
 		hosts.set(id, host);
+		return host;
 	}
 
 	async function create({
@@ -93,17 +96,18 @@ export function containers(
 		const known = hosts.get(ref);
 		if (known) return known;
 		const found = await cluster.find(ref);
-		if (found) {
-			remember(found.container.Id, found.host);
-			return found.host;
-		}
+		if (found) return remember(found.container.Id, found.host);
 		const lost = (await cluster.all()).filter(
 			({ name, state }) => !state || cluster.isSilent(name),
 		);
 		if (lost.length === 0) return undefined;
 		const record = await records.get(ref.replace(/^\//, ""));
 		const host = record?.value.facts.host;
-		if (!lost.some(({ name }) => name === host)) return undefined;
+		if (!lost.some(({ name }) => name === host)) {
+			// before it is said that there is none
+			const late = await cluster.find(ref, PATIENCE_MS);
+			return late && remember(late.container.Id, late.host);
+		}
 		throw new HttpError(
 			502,
 			`container ${ref} is on host ${host}, which is lost; start arpanet there, or say arpanet host rm ${host} if it will not come back`,

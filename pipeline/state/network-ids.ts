@@ -94,12 +94,6 @@ export class NetworkIds {
 		}));
 	}
 
-	/** The keys of a network's ids, on one host or on all. */
-	async keys(scope: string, host = ""): Promise<string[]> {
-		const keys = await this.#store.keys(`${PREFIX}${scope}/${host}`);
-		return keys.filter((key) => !host || key.endsWith(`/${host}`));
-	}
-
 	/** The operation that forgets a host's id of a network. */
 	forget(scope: string, host: string): Operation {
 		return { verb: "delete", key: `${PREFIX}${scope}/${host}` };

@@ -225,7 +225,7 @@ export class Networks {
 		const keys = [
 			...(await this.#store.keys(`arpanet/leases/${scope}/`)),
 			...(await this.#store.keys(`${GATEWAYS}${scope}/`)),
-			...(await this.ids.keys(scope)),
+			...(await this.ids.list(scope)).map(({ key }) => key),
 		];
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {

@@ -261,9 +261,7 @@ test.serial(
 	},
 );
 
-// with several hosts a network is where its containers are: docs/cluster-differences.md
-const connecting = process.env.STAGE_HOSTS ? test.serial.skip : test.serial;
-connecting(
+test.serial(
 	"a network that Docker does not let a container into holds no lease of it",
 	async (t) => {
 		await cli(
