@@ -12,7 +12,7 @@ import type { HookHeaders } from "../protocol.ts";
 import {
 	type ContainerRecord,
 	type Holding,
-	namesContainer,
+	isHandedOver,
 	type Reasons,
 	reasonsKey,
 } from "../state/containers.ts";
@@ -276,15 +276,18 @@ export class ContainerLifecycle {
 		name: string,
 		lost: readonly Operation[],
 	): Promise<Entry<ContainerRecord> | undefined> {
-		const key = lost
+		const keys = lost
 			.map((operation) => ("key" in operation ? operation.key : ""))
-			.findLast(namesContainer);
-		if (!key) return undefined;
-		const held = await this.#services.store.get<Holding>(key);
-		const holder = held?.value.container;
-		if (!holder || holder === name) return undefined;
-		if (withoutId(holder) !== withoutId(name)) return undefined;
-		return this.#services.containers.get(holder);
+			.filter(isHandedOver);
+		for (const key of new Set(keys.reverse())) {
+			const holder = (await this.#services.store.get<Holding>(key))?.value
+				.container;
+			if (!holder || holder === name) continue;
+			if (withoutId(holder) !== withoutId(name)) continue;
+			const record = await this.#services.containers.get(holder);
+			if (record) return record;
+		}
+		return undefined;
 	}
 
 	/** The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name. */

@@ -13,15 +13,14 @@ export interface Holding {
 	container?: string;
 }
 
+/** Whether a key is one that a container which is made anew takes over from the old one, if it asks for it. */
+export function isHandedOver(key: string): boolean {
+	return isLease(key) || key.startsWith(PORTS) || key.startsWith(EXCLUSIVE);
+}
+
 /** Whether the value of a key names the container that holds it; an alias, which goes with an address, does not. */
 export function namesContainer(key: string): boolean {
-	return (
-		isLease(key) ||
-		isSlot(key) ||
-		isCopy(key) ||
-		key.startsWith(PORTS) ||
-		key.startsWith(EXCLUSIVE)
-	);
+	return isHandedOver(key) || isSlot(key) || isCopy(key);
 }
 
 /**

@@ -1,19 +1,20 @@
 import { EXCLUSIVE } from "../../pipeline/state/containers.ts";
-import { isTaken, type PartMaker, type Wanting } from "./part.ts";
+import { holders, type PartMaker, type Wanting } from "./part.ts";
 
 const LABEL = "arpanet.exclusive";
 
 /** Label `arpanet.exclusive=true`: never two copies of the service on one host. Without it they only avoid each other. */
-export const exclusive: PartMaker = (_, { cluster }) => ({
-	place(context) {
+export const exclusive: PartMaker = (_, { cluster, store }) => ({
+	async place(context) {
 		if (!isExclusive(context) || cluster.alone) return undefined;
 
 		const { deployment, service } = context.facts;
+		const known = await holders(context, EXCLUSIVE, store);
 		return {
 			filter({ name, use }) {
 				const taken =
 					use.copies(deployment, service) > 0 ||
-					isTaken(keyOf(context, name), context);
+					known.has(keyOf(context, name));
 				return taken
 					? `a copy of ${service} is there, and ${LABEL} keeps copies apart`
 					: undefined;

@@ -6,6 +6,8 @@ import type {
 	Judge,
 	Services,
 } from "../../pipeline/plugin.ts";
+import type { Holding } from "../../pipeline/state/containers.ts";
+import type { Store } from "../../pipeline/state/store.ts";
 
 /** What powerstrip.yml says under `placement`. */
 export interface PlacementConfig {
@@ -53,11 +55,22 @@ export function jury(judges: readonly (Judge | undefined)[]): Judge {
 	};
 }
 
-/** Whether another has turned out to hold a key for which this create has asked, and does not give way to it. */
-export function isTaken(
-	key: string,
+/**
+ * Who holds the keys that this create could not have, by key; what has been given back since, or is handed over to it
+ * by the container that it replaces, is not among them.
+ */
+export async function holders(
 	{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
-): boolean {
-	if (replaced?.holds.includes(key)) return false;
-	return lost.some((operation) => "key" in operation && operation.key === key);
+	prefix: string,
+	store: Store,
+): Promise<Map<string, string>> {
+	const keys = lost
+		.map((operation) => ("key" in operation ? operation.key : ""))
+		.filter((key) => key.startsWith(prefix) && !replaced?.holds.includes(key));
+	const found = new Map<string, string>();
+	for (const key of new Set(keys)) {
+		const held = await store.get<Holding>(key);
+		if (held) found.set(key, held.value.container ?? "another");
+	}
+	return found;
 }

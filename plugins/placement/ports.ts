@@ -1,17 +1,18 @@
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { PORTS } from "../../pipeline/state/containers.ts";
 import { withoutAddress } from "../../pipeline/state/use.ts";
-import { isTaken, type PartMaker } from "./part.ts";
+import { holders, type PartMaker } from "./part.ts";
 
 /** A create is one transaction of at most 64 operations: of a long row of ports the first stand for all. */
 const MAX_KEYS = 30;
 
 /** A fixed port of the host is one container's at a time, stopped ones too. A single host is left to its engine. */
-export const ports: PartMaker = (_, { cluster }) => ({
-	place(context) {
+export const ports: PartMaker = (_, { cluster, store }) => ({
+	async place(context) {
 		const asked = fixedPorts(context.body);
 		if (asked.length === 0 || cluster.alone) return undefined;
 
+		const known = await holders(context, PORTS, store);
 		return {
 			filter({ name, use }) {
 				for (const port of asked) {
@@ -21,9 +22,8 @@ export const ports: PartMaker = (_, { cluster }) => ({
 							return `port ${port} is taken by ${container}`;
 						}
 					}
-					if (isTaken(keyOf(name, port), context)) {
-						return `port ${port} is taken`;
-					}
+					const holder = known.get(keyOf(name, port));
+					if (holder) return `port ${port} is taken by ${holder}`;
 				}
 				return undefined;
 			},

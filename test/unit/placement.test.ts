@@ -200,6 +200,29 @@ test("hard rules hold whoever places at the same moment: fixed ports, exclusive 
 	]);
 });
 
+test("copies that are made anew at once take over their ports, though others take what else they ask for", async (t) => {
+	const { gateways } = await stage(t, [{}, {}, {}], { size: 12 });
+	const HostConfig = { PortBindings: { "80/tcp": [{ HostPort: "80" }] } };
+	const Labels = { "arpanet.service": "web" };
+	for (const i of [1, 2, 3]) {
+		await place(gateways[i - 1], `abc_web_${i}`, { HostConfig });
+	}
+	const [anew] = await Promise.all([
+		Promise.all(
+			[1, 2, 3].map(async (i) => {
+				const name = `0123456789ab_abc_web_${i}`;
+				const body = { HostConfig, Labels };
+				const made = await gateways[i % 3]?.create("abc", name, body);
+				return made?.body.Labels?.["arpanet.host"];
+			}),
+		),
+		...Array.from({ length: 6 }, (_, i) =>
+			place(gateways[i % 3], `abc_db_${i}`),
+		),
+	]);
+	t.deepEqual(anew.sort(), ["h1", "h2", "h3"]);
+});
+
 test("a port on one address leaves the other addresses of the host", async (t) => {
 	const { gateways } = await stage(t, [{}, { drained: true }]);
 	const on = (HostIp: string, name: string) =>
