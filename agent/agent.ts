@@ -22,6 +22,8 @@ const SWEEP_MS = 10_000;
 const RETRY_MS = 1_000;
 /** How soon it is noticed that a look is due. */
 const TICK_MS = 200;
+/** How long a new container is left alone before its record is looked at. */
+const ADOPT_MS = 500;
 
 /** Changes after which a container may run, or not, or be somewhere else. */
 const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
@@ -179,6 +181,10 @@ export class Agent {
 			return;
 		}
 		if (!attributes["arpanet.host"]) return; // none of ours
+		if (Action === "create") {
+			void this.#adopt(Actor.ID);
+			return;
+		}
 		void this.#queue(Actor.ID, async () => {
 			if (Action === "destroy") {
 				const facts = readLabels(attributes);
@@ -190,12 +196,19 @@ export class Agent {
 			} else if (Action === "rename") {
 				await this.#parts.containers.renamed(Actor.ID);
 				await this.#parts.containers.observe(Actor.ID);
-			} else if (Action === "create") {
-				const container = await this.#parts.containers.find(Actor.ID);
-				if (container) await this.#parts.reconcile.adopt(container);
 			} else if (STATE.test(Action)) {
 				await this.#parts.containers.observe(Actor.ID);
 			}
+		});
+	}
+
+	/** Puts right what the record of a new container lacks, such as a name: nobody waits for that, and its client does for the processor. */
+	async #adopt(id: string): Promise<void> {
+		await pause(ADOPT_MS, this.#abort.signal);
+		if (this.#abort.signal.aborted) return; // the next agent looks at all
+		await this.#queue(id, async () => {
+			const container = await this.#parts.containers.find(id);
+			if (container) await this.#parts.reconcile.adopt(container);
 		});
 	}
 

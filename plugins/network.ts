@@ -70,8 +70,9 @@ function bridge(services: Services): Hooks {
 		const key = `${host} ${network.key} ${network.index}`;
 		if ((seen.get(key) ?? 0) > performance.now()) return;
 		await ensureInDocker(network, host, services);
-		seen.clear();
-		seen.set(key, performance.now() + SEEN_MS);
+		const now = performance.now();
+		for (const [other, until] of seen) if (until < now) seen.delete(other);
+		seen.set(key, now + SEEN_MS);
 	}
 
 	return {

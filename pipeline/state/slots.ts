@@ -7,7 +7,7 @@ const COPIES = "arpanet/copies/";
 /** A choice whose create is not on record after so long has failed. */
 const KEEP_MS = 10_000;
 /** Between two reads of all slots, and for each slot: so a change costs a twentieth of a processor at most. */
-const PAUSE_MS = 20;
+const PAUSE_MS = 100;
 const PAUSE_MS_EACH = 0.06;
 /** Out of so many two seldom pick the same number. */
 const MANY = 1_000_000;

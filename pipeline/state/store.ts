@@ -1,5 +1,6 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
+import { setTimeout } from "node:timers/promises";
 import Consul from "consul";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
@@ -75,6 +76,9 @@ const TIMEOUT = 2_500;
 const WATCH_WAIT = "10s";
 /** The client's own limit is 30 s: a host that was cut off shall know sooner that it is back. */
 const WATCH_RETRY_MS = 2_000;
+
+/** Consul wakes whoever waits for a prefix under which there is nothing at every write: so he asks so seldom. */
+const WATCH_EMPTY_MS = 100;
 
 interface KvItem {
 	Key: string;
@@ -192,12 +196,19 @@ export class Store {
 	 * server knows: a question that waits at a leader which dies would wait on for seconds.
 	 */
 	watch<T>(prefix: string, changed: (entries: Entry<T>[]) => void): () => void {
+		let empty = false;
 		const watch = this.consul.watch({
-			method: this.consul.kv.get,
+			method: async (options: object) => {
+				if (empty) await setTimeout(WATCH_EMPTY_MS);
+				return this.consul.kv.get(options as never);
+			},
 			options: { key: prefix, recurse: true, stale: true, wait: WATCH_WAIT },
 			backoffMax: WATCH_RETRY_MS,
 		} as never);
 		watch.on("change", (items: KvItem[] | null) => {
+			const wasEmpty = empty;
+			empty = !items;
+			if (empty && wasEmpty) return;
 			changed(
 				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
 					key: Key,
