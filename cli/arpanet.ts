@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=4
+#!/usr/bin/env -S node --max-semi-space-size=4 --expose-gc
 // Node's 16 MiB for what is short-lived make a daemon that has nothing to do 12 MB larger.
 import { Command, Option } from "commander";
 import { messageOf } from "../pipeline/errors.ts";

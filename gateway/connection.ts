@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import type { HttpError } from "../pipeline/errors.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { Chains } from "./endpoints.ts";
+import { readAndWritten } from "./garbage.ts";
 import { HookedExchange } from "./hooked.ts";
 import type { HookRunner } from "./hooks.ts";
 import {
@@ -86,6 +87,7 @@ export class ClientConnection {
 		socket.on("data", (chunk: Buffer) => {
 			if (this.exchange) this.exchange.clientData(chunk);
 			else this.#serve(chunk);
+			readAndWritten(chunk.length);
 		});
 		socket.on("end", () => {
 			this.ended = true;
