@@ -4,10 +4,15 @@ import { pino } from "pino";
 import { parse, stringify } from "yaml";
 import { boot } from "../cli/boot.ts";
 import { parseConfig } from "../pipeline/config.ts";
+import { type Lease, Leases, leaseKey } from "../pipeline/state/leases.ts";
+import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import { Conflict, type Entry } from "../pipeline/state/store.ts";
 import { atOnce } from "./figures.ts";
 
-/** What a worker is told: `count` creates of a deployment's containers, `width` at once. */
+/** What a worker is told: `count` addresses of a deployment's network, `width` at once. */
 export interface Work {
+	/** A lease alone, as of a container that is connected to a network; or all that a create writes. */
+	kind: "lease" | "create";
 	deployment: string;
 	count: number;
 	width: number;
@@ -34,16 +39,22 @@ file.arpanet.host = { name: host, address: "10.0.0.1" };
 file.arpanet.plugins = PLUGINS;
 const config = parseConfig(stringify(file), "powerstrip.yml");
 const { containers, services } = await boot(config, pino({ level: "silent" }));
+const leases = new Leases(services.store);
 
 // as every role does: who is there is read once and then followed
 services.cluster.hosts.follow();
 
 let names = 0;
 
-async function allocate({ deployment, count, width }: Work): Promise<Result> {
-	const Labels = { "arpanet.deployment": deployment, "arpanet.size": "4000" };
+async function allocate({
+	kind,
+	deployment,
+	count,
+	width,
+}: Work): Promise<Result> {
+	const Labels = { "arpanet.deployment": deployment, "arpanet.size": "8000" };
 	// as the first container of a deployment does: its network is granted
-	await services.networks.ensure(
+	const network = await services.networks.ensure(
 		{
 			scope: deployment,
 			deployment,
@@ -51,20 +62,42 @@ async function allocate({ deployment, count, width }: Work): Promise<Result> {
 			implicit: true,
 			host: host ?? "",
 		},
-		4_000,
+		8_000,
 		{ pool: "10.32.0.0/12", reserved: [] },
 		() => [],
 	);
 	const before = services.store.requests;
-	await atOnce(count, width, () =>
-		containers.create({
-			name: `${deployment}-${host}-copy-${++names}`,
+	await atOnce(count, width, async () => {
+		const name = `${deployment}-${host}-copy-${++names}`;
+		if (kind === "lease") return lease(network, name);
+		return containers.create({
+			...{ name, headers: {}, onlyHost: undefined },
 			body: { Image: "busybox", Labels: { ...Labels } },
-			headers: {},
-			onlyHost: undefined,
-		}),
-	);
+		});
+	});
 	return { requests: services.store.requests - before };
+}
+
+/** One address, as the dhcp plugin leases it: picked here, and whose it is Consul decides. */
+async function lease(
+	network: Entry<NetworkRecord>,
+	container: string,
+): Promise<void> {
+	const { scope, deployment } = network.value;
+	for (;;) {
+		const address = await leases.pick(network.value);
+		const value: Lease = { host: host ?? "", deployment, container };
+		try {
+			await services.store.commit([
+				services.networks.check(network),
+				{ verb: "create", key: leaseKey(scope, address), value },
+			]);
+			return;
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+			leases.lost(scope, address);
+		}
+	}
 }
 
 process.on("message", async (work: Work) => {
@@ -76,5 +109,12 @@ process.on("message", async (work: Work) => {
 });
 
 // a process that has served for a while, not one that still compiles
-await allocate({ deployment: `warm-${host}`, count: 1_000, width: 64 });
+for (const kind of ["lease", "create"] as const) {
+	await allocate({
+		kind,
+		deployment: `warm-${kind}-${host}`,
+		count: 1_000,
+		width: 64,
+	});
+}
 process.send?.("ready");
