@@ -1,27 +1,20 @@
 import { setTimeout } from "node:timers/promises";
 import { HttpError } from "../pipeline/errors.ts";
-import { Conflict } from "../pipeline/state/store.ts";
+import { Reservations } from "../pipeline/state/names.ts";
 import type { Engines } from "./engines.ts";
 
-const PREFIX = "arpanet/names/";
-/** A reservation that is older than this belongs to a gateway that died; no create takes so long. */
-const STALE_MS = 60_000;
 const WAIT_MS = 100;
 /** How long one waits for another create of the same name. */
 const PATIENCE_MS = 30_000;
 
-/** A name that is being given, under `arpanet/names/<name>`, until its container is there. */
-interface Reservation {
-	/** Milliseconds since 1970. */
-	at: number;
-}
-
 /** Keeps the names of containers unique over all hosts, those too of which Consul has no record. */
 export class Names {
 	readonly #engines: Engines;
+	readonly #reservations: Reservations;
 
 	constructor(engines: Engines) {
 		this.#engines = engines;
+		this.#reservations = new Reservations(engines.store);
 	}
 
 	/**
@@ -31,10 +24,8 @@ export class Names {
 	 * @throws HttpError 409, in Docker's words, if it is taken
 	 */
 	async reserve(name: string, own?: string): Promise<() => Promise<void>> {
-		const { store } = this.#engines;
-		const key = PREFIX + name;
 		const end = performance.now() + PATIENCE_MS;
-		while (!(await this.#take(key))) {
+		while (!(await this.#reservations.take(name))) {
 			await this.mustBeFree(name, own);
 			if (performance.now() > end) {
 				throw new HttpError(
@@ -44,7 +35,7 @@ export class Names {
 			}
 			await setTimeout(WAIT_MS);
 		}
-		const release = () => store.commit([{ verb: "delete", key }]);
+		const release = () => this.#reservations.giveBack(name);
 		try {
 			await this.mustBeFree(name, own);
 		} catch (error) {
@@ -52,25 +43,6 @@ export class Names {
 			throw error;
 		}
 		return release;
-	}
-
-	/** @returns false while another has it */
-	async #take(key: string): Promise<boolean> {
-		const { store } = this.#engines;
-		const value: Reservation = { at: Date.now() };
-		try {
-			await store.commit([{ verb: "create", key, value }]);
-			return true;
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
-		const other = await store.get<Reservation>(key);
-		if (other && Date.now() - other.value.at > STALE_MS) {
-			await store.commit([{ verb: "delete", key, index: other.index }]).catch(
-				() => {}, // another was faster
-			);
-		}
-		return false;
 	}
 
 	/** @throws HttpError 409, in Docker's words, if a container has the name */

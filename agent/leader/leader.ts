@@ -5,6 +5,7 @@ import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
+import { Reservations } from "../../pipeline/state/names.ts";
 import { type Removal, Removals } from "../../pipeline/state/removals.ts";
 import { Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
@@ -58,6 +59,7 @@ export function leads({
 				for (const note of notes.ripe(await removals.list())) {
 					await removals.forget(note);
 				}
+				await new Reservations(store).tidy();
 				await repairs.prune();
 			}),
 		]);
