@@ -15,6 +15,7 @@ import { guard } from "./guard.ts";
 import { type LeaderParts, leads } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
 import { type Underlay, weave } from "./overlay.ts";
+import { tell } from "./tell.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
 const SWEEP_MS = 10_000;
@@ -59,6 +60,8 @@ export class Agent {
 	#mustLook = true;
 	/** Networks, or who is in them, have changed. */
 	readonly #alarms = { overlay: new Alarm(), guard: new Alarm() };
+	/** Images, or containers that are none of ours, have changed. */
+	readonly #others = new Alarm();
 
 	constructor(parts: AgentParts) {
 		this.#parts = parts;
@@ -77,6 +80,7 @@ export class Agent {
 			announce(this.#services, signal),
 			weave(this.#services, this.#parts.underlay, this.#alarms.overlay, signal),
 			guard(this.#services, this.#alarms.guard, signal),
+			tell(this.#services, this.#others, signal),
 			this.#lead(signal),
 		]);
 	}
@@ -109,6 +113,7 @@ export class Agent {
 				const events = this.#services.engine().events(signal, () => {
 					complained = false;
 					this.#mustLook = true; // what happened before nobody told us
+					this.#others.ring();
 					log.info({ engine: this.#services.engine().url }, "watching events");
 				});
 				for await (const event of events) this.#handle(event);
@@ -166,6 +171,10 @@ export class Agent {
 
 	#handle({ Type, Action, Actor }: EngineEvent): void {
 		const attributes = Actor.Attributes;
+		if (Type === "image") {
+			this.#others.ring();
+			return;
+		}
 		if (Type === "network") {
 			const container = attributes.container ?? "";
 			if (/^(create|destroy)$/.test(Action)) this.#ring();
@@ -180,7 +189,11 @@ export class Agent {
 			}
 			return;
 		}
-		if (!attributes["arpanet.host"]) return; // none of ours
+		if (!attributes["arpanet.host"]) {
+			// none of ours, but its name is taken
+			if (/^(create|rename|destroy)$/.test(Action)) this.#others.ring();
+			return;
+		}
 		if (Action === "create") {
 			void this.#adopt(Actor.ID);
 			return;

@@ -58,31 +58,27 @@ export class Engines {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path with its query */
-	ask(path: string): Promise<Answer[]> {
-		return this.#askAll((host) =>
+	async ask(path: string): Promise<Answer[]> {
+		return this.askOf(await this.#reachable(), path);
+	}
+
+	/** Asks some hosts. */
+	askOf(hosts: readonly string[], path: string): Promise<Answer[]> {
+		return askEach(hosts, (host) =>
 			this.cluster.ask(host, (engine) => engine.get(path)),
 		);
 	}
 
 	/** The same for what is worth waiting for: a host that seems silent may only have much to do. */
-	askPatiently(path: string): Promise<Answer[]> {
-		return this.#askAll(async (host) => {
+	async askPatiently(path: string): Promise<Answer[]> {
+		return askEach(await this.#reachable(), async (host) => {
 			const engine = await this.cluster.engine(host);
 			return engine.get(path, PATIENCE_MS);
 		});
 	}
 
-	async #askAll(question: (host: string) => Promise<unknown>) {
-		const hosts = await this.cluster.reachable();
-		return Promise.all(
-			hosts.map(async ({ name: host }): Promise<Answer> => {
-				try {
-					return { host, answer: await question(host) };
-				} catch (error) {
-					return { host, answer: undefined, error };
-				}
-			}),
-		);
+	async #reachable(): Promise<string[]> {
+		return (await this.cluster.reachable()).map(({ name }) => name);
 	}
 
 	/** The first host, this one before others, whose engine has something at a path. */
@@ -101,4 +97,19 @@ export class Engines {
 	close(): void {
 		for (const pool of this.#pools.values()) pool.close();
 	}
+}
+
+function askEach(
+	hosts: readonly string[],
+	question: (host: string) => Promise<unknown>,
+): Promise<Answer[]> {
+	return Promise.all(
+		hosts.map(async (host): Promise<Answer> => {
+			try {
+				return { host, answer: await question(host) };
+			} catch (error) {
+				return { host, answer: undefined, error };
+			}
+		}),
+	);
 }

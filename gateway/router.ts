@@ -1,9 +1,11 @@
 import type { EngineAddress } from "../pipeline/engine.ts";
+import { Images } from "../pipeline/lifecycle/images.ts";
 import { decode } from "../pipeline/verbs.ts";
 import { Engines, type GatewayServices } from "./engines.ts";
+import { imageCarrier } from "./image-carrier.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
-import { imageCarrier, images } from "./treatments/images.ts";
+import { images } from "./treatments/images.ts";
 import { networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
 import type { Merged, Row } from "./treatments/treatment.ts";
@@ -33,10 +35,11 @@ export class Router {
 		const views = new Views(services.cluster);
 		this.#engines = engines;
 		this.#views = views;
-		const bringImage = imageCarrier(engines);
+		const names = new Images(services);
+		const bringImage = imageCarrier(engines, names);
 		this.#table = [
 			...containers(engines, views, bringImage),
-			...images(engines, bringImage),
+			...images(engines, names, bringImage),
 			...networks(engines),
 			...volumes(engines),
 			...system(engines),

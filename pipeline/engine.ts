@@ -85,9 +85,10 @@ export class Engine {
 		return this.#find(`/containers/${encodeURIComponent(ref)}/json`, timeout);
 	}
 
-	/** All containers, stopped ones too, whose labels match (`key` or `key=value`). */
-	async listContainers(label: string): Promise<ContainerSummary[]> {
-		const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
+	/** All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. */
+	async listContainers(label?: string): Promise<ContainerSummary[]> {
+		const by = label === undefined ? {} : { label: [label] };
+		const filters = encodeURIComponent(JSON.stringify(by));
 		return (await this.#find<ContainerSummary[]>(
 			`/containers/json?all=1&filters=${filters}`,
 		)) as ContainerSummary[];
@@ -196,7 +197,7 @@ export class Engine {
 		signal: AbortSignal,
 		ready: () => void,
 	): AsyncGenerator<EngineEvent> {
-		const filters = JSON.stringify({ type: ["container", "network"] });
+		const filters = JSON.stringify({ type: ["container", "network", "image"] });
 		const path = `/events?filters=${encodeURIComponent(filters)}`;
 		for await (const line of this.lines(path, signal, ready)) {
 			yield JSON.parse(line) as EngineEvent;

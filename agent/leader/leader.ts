@@ -5,11 +5,9 @@ import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
-import { Reservations } from "../../pipeline/state/names.ts";
-import { type Removal, Removals } from "../../pipeline/state/removals.ts";
 import { Repairs } from "../../pipeline/state/repairs.ts";
-import { Ripening } from "../../pipeline/state/ripening.ts";
 import type { Term } from "./leadership.ts";
+import { Leftovers } from "./leftovers.ts";
 import { LostHosts } from "./lost-hosts.ts";
 import { Orphans } from "./orphans.ts";
 import { RemovedHosts } from "./removed-hosts.ts";
@@ -48,20 +46,14 @@ export function leads({
 		const removed = new RemovedHosts(services, containers, repairs);
 		const orphans = new Orphans(services, chain, repairs);
 		const subnets = new Subnets(services, networks, repairs);
-		const notes = new Ripening<Removal>();
+		const leftovers = new Leftovers(services);
 		await Promise.all([
 			repeat("lost hosts", WATCH_MS, signal, () => lost.look()),
 			repeat("removed hosts", WATCH_MS, signal, () => removed.look()),
 			repeat("orphans", LOOK_MS, signal, () => orphans.look()),
 			repeat("networks", LOOK_MS, signal, () => subnets.look()),
-			repeat("notes", LOOK_MS, signal, async () => {
-				const removals = new Removals(store);
-				for (const note of notes.ripe(await removals.list())) {
-					await removals.forget(note);
-				}
-				await new Reservations(store).tidy();
-				await repairs.prune();
-			}),
+			repeat("leftovers", LOOK_MS, signal, () => leftovers.look()),
+			repeat("repairs", LOOK_MS, signal, () => repairs.prune()),
 		]);
 	};
 

@@ -16,8 +16,14 @@ import {
 	type Operation,
 } from "../../pipeline/state/store.ts";
 
-/** Where keys name the host that they are about: its stops under way, the volumes that it has. */
-const OF_HOSTS = ["arpanet/leaving/", "arpanet/volumes/"];
+/** Where keys name the host that they are about: its stops under way, the volumes, names and images that it has. */
+const OF_HOSTS = [
+	"arpanet/leaving/",
+	"arpanet/volumes/",
+	"arpanet/names/",
+	"arpanet/images/",
+	"arpanet/tagging/",
+];
 /** Containers given back in one look. */
 const MAX_EACH_LOOK = 60;
 /** Keys deleted in one commit: Consul takes 64 operations. */

@@ -1,9 +1,9 @@
 import { HttpError } from "../../pipeline/errors.ts";
+import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { Engines } from "../engines.ts";
-import { Names } from "../names.ts";
+import type { BringImage } from "../image-carrier.ts";
 import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
-import type { BringImage } from "./images.ts";
 import { containerList } from "./list.ts";
 import { withNetworkIds } from "./network-ids.ts";
 import { type PortMap, portsOf } from "./ports.ts";
@@ -26,8 +26,8 @@ export function containers(
 	views: Views,
 	bringImage: BringImage,
 ): Row[] {
-	const { cluster, local, records } = engines;
-	const names = new Names(engines);
+	const { cluster, local, records, store } = engines;
+	const names = new Names({ cluster, containers: records, store });
 	/** Where containers and execs are, by full id: that never changes. */
 	const hosts = new Map<string, string>();
 
@@ -50,11 +50,10 @@ export function containers(
 		}
 		const placed = create.Labels?.["arpanet.host"];
 		const host = placed ?? cluster.self;
+		if (create.Image) await bringImage(create.Image, host); // Docker looks for it first, too
 		const name = nameIn(query);
-		if (name && placed) {
-			await names.mustBeFree(name); // and its record in Consul keeps it so
-		} else if (name) await keepName(name, undefined, afterwards);
-		if (create.Image) await bringImage(create.Image, host);
+		// one that was placed has its name by its record
+		if (name && !placed) await keepName(name, host, undefined, afterwards);
 		return engines.pool(host);
 	}
 
@@ -68,7 +67,7 @@ export function containers(
 		if (!found) return container(ref);
 		if (name) {
 			try {
-				await keepName(name, found.container.Id, afterwards);
+				await keepName(name, found.host, found.container.Id, afterwards);
 			} catch (error) {
 				if (!(error instanceof HttpError && error.status === 409)) throw error;
 				throw new HttpError(
@@ -83,10 +82,11 @@ export function containers(
 	/** Keeps a name until the request is answered. @throws HttpError 409 */
 	async function keepName(
 		name: string,
+		host: string,
 		own: string | undefined,
 		afterwards: Asked["afterwards"],
 	): Promise<void> {
-		const release = await names.reserve(name, own);
+		const release = await names.reserve(name, host, own);
 		// one that cannot be given back now is stale after a while
 		afterwards(() => void release().catch(() => {}));
 	}

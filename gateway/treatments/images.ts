@@ -1,4 +1,7 @@
+import type { Images } from "../../pipeline/lifecycle/images.ts";
+import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Answer, Engines } from "../engines.ts";
+import { type BringImage, byName } from "../image-carrier.ts";
 import type { EnginePool } from "../upstream.ts";
 import {
 	type Asked,
@@ -8,19 +11,36 @@ import {
 	type Row,
 } from "./treatment.ts";
 
-/**
- * Sees to it that a host has the image that a create names.
- * @throws HttpError what the engines said while it was copied
- */
-export type BringImage = (image: string, host: string) => Promise<void>;
-
 /** `images/…` and what makes images: one looks the same from everywhere. */
-export function images(engines: Engines, bringImage: BringImage): Row[] {
+export function images(
+	engines: Engines,
+	names: Images,
+	bringImage: BringImage,
+): Row[] {
 	const { cluster, local } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
-		const [first] = await holders(engines, ref);
+		const [first] = await holders(engines, names, ref);
 		return first ? engines.pool(first.host) : local;
+	}
+
+	/** The engine of a host where a request may give names to images: until it is answered, creates look there. */
+	async function naming(
+		host: string,
+		afterwards: Asked["afterwards"],
+	): Promise<EnginePool> {
+		try {
+			const done = await names.tagging(host);
+			afterwards(() => void done().catch(() => {}));
+		} catch {
+			// without Consul nothing can be created, and the host's agent tells of it later
+		}
+		return engines.pool(host);
+	}
+
+	async function tag({ ref, afterwards }: Asked): Promise<EnginePool> {
+		const [first] = await holders(engines, names, ref);
+		return first ? naming(first.host, afterwards) : local;
 	}
 
 	/**
@@ -32,16 +52,16 @@ export function images(engines: Engines, bringImage: BringImage): Row[] {
 		path,
 		query,
 	}: Asked): Promise<EnginePool | Merged> {
-		const has = await holders(engines, ref);
+		const has = await holders(engines, names, ref);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		const users = await engines.ask("/containers/json?all=1");
 		const used = has.filter((image) => {
 			const rows = users.find(({ host }) => host === image.host)?.answer;
 			return ((rows ?? []) as { ImageID: string }[]).some(
-				({ ImageID }) => ImageID === idOf(image),
+				({ ImageID }) => ImageID === image.id,
 			);
 		});
-		const removed = ({ host }: Answer) =>
+		const removed = ({ host }: ImageRecord) =>
 			cluster.ask(host, (engine) => engine.remove<object[]>(path + query));
 		const said: object[] = [];
 		for (const each of used) said.push(...(await removed(each)));
@@ -70,10 +90,10 @@ export function images(engines: Engines, bringImage: BringImage): Row[] {
 		}
 		for (const [tag, ids] of meanings) {
 			if (ids.size === 1 || tag === UNTAGGED) continue;
-			const [meant] = await holders(engines, tag);
+			const [meant] = await holders(engines, names, tag);
 			for (const id of ids) {
 				const image = images.get(id);
-				if (!meant || !image || id === idOf(meant)) continue;
+				if (!meant || !image || id === meant.id) continue;
 				const others = image.RepoTags?.filter((each) => each !== tag) ?? [];
 				image.RepoTags = others.length > 0 ? others : [UNTAGGED];
 			}
@@ -82,10 +102,10 @@ export function images(engines: Engines, bringImage: BringImage): Row[] {
 	}
 
 	/** An image is made where its container is. */
-	async function commit({ query }: Asked): Promise<EnginePool> {
+	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
 		const found = ref ? await cluster.find(ref) : undefined;
-		return found ? engines.pool(found.host) : local;
+		return found ? naming(found.host, afterwards) : local;
 	}
 
 	return [
@@ -94,9 +114,10 @@ export function images(engines: Engines, bringImage: BringImage): Row[] {
 		[/^POST$/, /^\/commit$/, commit],
 		[
 			/^POST$/,
-			/^\/(?:build|session|grpc|images\/create|images\/load)$/,
-			async () => engines.pool(await maker(engines)),
+			/^\/(?:build|grpc|images\/create|images\/load)$/,
+			async ({ afterwards }) => naming(await maker(engines), afterwards),
 		],
+		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],
 		[
 			/^GET$/,
 			/^\/images\/get$/,
@@ -109,47 +130,13 @@ export function images(engines: Engines, bringImage: BringImage): Row[] {
 			},
 		],
 		[/^DELETE$/, /^\/images\/(.+)$/, remove],
+		[/^POST$/, /^\/images\/(.+)\/tag$/, tag],
 		[
 			/^/,
-			/^\/images\/(.+)\/(?:json|history|get|tag|push)$/,
+			/^\/images\/(.+)\/(?:json|history|get|push)$/,
 			({ ref }) => holder(ref),
 		],
 	];
-}
-
-/**
- * A host that lacks an image, or has an older one of that name, gets it from where it was named
- * last; if none has it, its engine says so.
- */
-export function imageCarrier(engines: Engines): BringImage {
-	/** Images that are on their way, by name and host: creates at once share one copy. */
-	const copying = new Map<string, Promise<void>>();
-	const { cluster } = engines;
-
-	return async (image, host) => {
-		const path = `/images/${image}/json`;
-		let told = await engines.ask(path);
-		const none = told.every(({ answer }) => answer === undefined);
-		if (none && told.some(({ error }) => error)) {
-			told = await engines.askPatiently(path); // before it is said that there is none
-		}
-		const answers = byName(told);
-		const [source] = answers;
-		const target = answers.find((each) => each.host === host);
-		if (!source || idOf(source) === (target && idOf(target))) return;
-		const key = `${image} ${host}`;
-		const copy = async () => {
-			const to = await cluster.engine(host);
-			await to.copyImage(image, await cluster.engine(source.host));
-		};
-		const running = copying.get(key) ?? copy();
-		copying.set(key, running);
-		try {
-			await running;
-		} finally {
-			copying.delete(key);
-		}
-	};
 }
 
 /** Images are built and pulled on one host, the same for every gateway, so that one build finds what another made. */
@@ -158,37 +145,17 @@ async function maker({ cluster }: Engines): Promise<string> {
 	return names.sort()[0] as string;
 }
 
-interface Inspected {
-	Id: string;
-	/** RFC 3339, as the next. */
-	Created: string;
-	Metadata: { LastTagTime: string };
-}
-
-/**
- * The hosts that have an image, the one that was given the name last before others: what the name means there, it means.
- * @param ref a name, or an id
- */
-async function holders(engines: Engines, ref: string): Promise<Answer[]> {
-	return byName(await engines.ask(`/images/${ref}/json`));
-}
-
-/** The answers of those that have an image, the one that was given its name last before others. */
-function byName(answers: Answer[]): Answer[] {
-	const named = ({ answer }: Answer) => {
-		const { Created, Metadata } = answer as Inspected;
-		const times = [Created, Metadata.LastTagTime].map((time) =>
-			Date.parse(time),
-		);
-		return Math.max(...times.filter((time) => !Number.isNaN(time)));
-	};
-	return answers
-		.filter(({ answer }) => answer !== undefined)
-		.sort((a, b) => named(b) - named(a));
-}
-
-function idOf({ answer }: Answer): string {
-	return (answer as { Id: string }).Id;
+/** The hosts that have an image, the one that was given its name last before others. @param ref a name, or an id */
+async function holders(
+	engines: Engines,
+	{ records }: Images,
+	ref: string,
+): Promise<ImageRecord[]> {
+	const [answers, record] = await Promise.all([
+		engines.ask(`/images/${ref}/json`),
+		records.get(ref).catch(() => undefined), // without Consul, the engines must do
+	]);
+	return byName(answers, record);
 }
 
 interface Image {

@@ -26,6 +26,7 @@ import {
 } from "../state/store.ts";
 import { Connections } from "./connections.ts";
 import { Holds } from "./holds.ts";
+import { Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
@@ -51,6 +52,7 @@ export class ContainerLifecycle {
 	readonly #services: Services;
 	readonly #networks: NetworkLifecycle;
 	readonly #removals: Removals;
+	readonly #names: Names;
 	/** The further networks that containers are connected to. */
 	readonly connections: Connections;
 
@@ -59,6 +61,7 @@ export class ContainerLifecycle {
 		this.#services = services;
 		this.#networks = networks;
 		this.#removals = new Removals(services.store);
+		this.#names = new Names(services);
 		this.connections = new Connections(chain, services, this);
 	}
 
@@ -121,6 +124,7 @@ export class ContainerLifecycle {
 					previous
 						? { verb: "update", key, value, index: previous.index }
 						: { verb: "create", key, value },
+					...this.#nameIsFree(request.name),
 					...operations,
 					...holds.handOver(),
 					...(previous?.value.holds ?? [])
@@ -135,6 +139,10 @@ export class ContainerLifecycle {
 				return context.body;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
+				if (request.name && this.#names.isTaken(error)) {
+					await this.#names.retry(request.name);
+					continue;
+				}
 				lost.push(error.operation);
 				if (lostRecord(error, this.#services.containers.key(record))) {
 					previous = await this.#leftBehind(record);
@@ -248,6 +256,12 @@ export class ContainerLifecycle {
 		const { name, facts } = note.value;
 		await this.removed(name, facts, this.#removals.id(note));
 		await this.#removals.forget(note);
+	}
+
+	/** With one host, its engine alone knows. */
+	#nameIsFree(name: string | undefined): Operation[] {
+		const { alone } = this.#services.cluster;
+		return name && !alone ? [this.#names.free(name)] : [];
 	}
 
 	/**

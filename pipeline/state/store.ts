@@ -61,6 +61,20 @@ export async function ignoreConflict(commit: Promise<void>): Promise<void> {
 	}
 }
 
+/**
+ * The operation that puts a value in the place of what was read under a key, and fails if another was written since.
+ * @param entry what was read; undefined: nothing
+ */
+export function replacing(
+	key: string,
+	entry: { index: number } | undefined,
+	value: unknown,
+): Operation {
+	return entry
+		? { verb: "update", key, value, index: entry.index }
+		: { verb: "create", key, value };
+}
+
 /** Consul takes at most so many operations in one transaction. */
 const MAX_OPERATIONS = 64;
 /** Transactions in flight at once: enough to hide a commit's fsync, few enough that waiting requests share. */

@@ -1,4 +1,4 @@
-import type { Entry, Operation, Store } from "./store.ts";
+import { type Entry, type Operation, replacing, type Store } from "./store.ts";
 
 const PREFIX = "arpanet/volumes/";
 
@@ -62,9 +62,7 @@ export class Volumes {
 		before: Entry<VolumeRecord> | undefined,
 	): Operation {
 		const key = volumeKey(name);
-		return before
-			? { verb: "update", key, value, index: before.index }
-			: { verb: "create", key, value };
+		return replacing(key, before, value);
 	}
 
 	/** Ends the watch. */

@@ -217,12 +217,93 @@ test.serial(
 		});
 		t.is((await api("POST", "/containers/only/rename?name=other")).status, 204);
 		t.is((await api("DELETE", "/containers/other")).status, 204);
-		const keys = await eventually(
-			async () =>
-				(await fetch(`${hosts[0].consul}/v1/kv/arpanet/names/?keys`)).status,
-			(status) => status === 404,
+		// what is left is the names of those that were made at the engines
+		const foreign = ["a1", "a3", "b2", "b4"];
+		t.deepEqual(await eventually(keptNames, isExactly(foreign)), foreign);
+	},
+);
+
+/** The names of which no record tells, as Consul has them. */
+async function keptNames(): Promise<string[]> {
+	const prefix = "arpanet/names/";
+	const answer = await fetch(`${hosts[0].consul}/v1/kv/${prefix}?keys`);
+	const keys = answer.status === 404 ? [] : ((await answer.json()) as string[]);
+	return keys.map((key) => key.slice(prefix.length)).sort();
+}
+
+function isExactly(wanted: string[]): (found: string[]) => boolean {
+	return (found) => found.join() === wanted.join();
+}
+
+test.serial(
+	"so is that of a container made at an engine, or without arpanet's plugins",
+	async (t) => {
+		const [, h2] = hosts;
+		const create = { Image: "busybox", Cmd: ["sleep", "1000"] };
+		const disabled = { ...create, Labels: { "arpanet.enabled": "false" } };
+		await put(h2, "foreign");
+		await eventually(keptNames, (kept) => kept.includes("foreign"));
+		const id = await cli("ps", "-q", "--no-trunc", "--filter", "name=foreign");
+		for (const gateway of gateways) {
+			for (const body of [create, disabled]) {
+				const path = "/containers/create?name=foreign";
+				const taken = await api("POST", path, body, gateway);
+				t.is(taken.status, 409);
+				t.true(taken.body.message.includes(`in use by container "${id}"`));
+			}
+		}
+		const renamed = await api("POST", "/containers/a1/rename?name=foreign");
+		t.is(renamed.status, 409);
+		// gone behind arpanet's back: the name is free at once
+		await docker(h2, ["rm", "-f", "foreign"]);
+		t.is(
+			(await api("POST", "/containers/create?name=foreign", create)).status,
+			201,
 		);
-		t.is(keys, 404);
+		await cli("rm", "foreign");
+
+		const many = await Promise.all(
+			Array.from({ length: 12 }, (_, i) =>
+				api("POST", "/containers/create?name=one", i % 2 ? create : disabled),
+			),
+		);
+		t.deepEqual(
+			many.map(({ status }) => status).sort(),
+			[201, ...Array(11).fill(409)],
+			many.map(({ body }) => body.message).join("\n"),
+		);
+		t.deepEqual(await names(`all=1&${filters({ name: ["one"] })}`), ["one"]);
+		await cli("rm", "one");
+	},
+);
+
+test.serial(
+	"an image's name means on every host what it was last given to mean, on whatever host that was",
+	async (t) => {
+		const [h1, , h3] = hosts;
+		const run = (host: string, ...args: string[]) =>
+			cli("run", "--rm", "-e", `constraint:node==${host}`, ...args);
+		await docker(h3, ["tag", "busybox", "only:h3"]);
+		t.is(await run("h1", "only:h3", "echo", "here"), "here");
+		t.is(
+			(await docker(h1, ["images", "-q", "only:h3"])).stdout.trim().length,
+			12,
+		);
+		for (const [i, maker] of ["b2", "a3", "b2", "a3"].entries()) {
+			await cli("exec", maker, "sh", "-c", `echo ${i} > /version`);
+			await cli("commit", maker, "again:1");
+			for (const host of ["h1", "h2", "h3"]) {
+				t.is(await run(host, "again:1", "cat", "/version"), String(i), host);
+			}
+		}
+		const create = { Image: "nowhere", Cmd: ["true"] };
+		const missing = await api("POST", "/containers/create?name=none", create);
+		t.deepEqual(missing, {
+			status: 404,
+			body: { message: "No such image: nowhere:latest" },
+		});
+		t.deepEqual(await names(`all=1&${filters({ name: ["none"] })}`), []);
+		await cli("rmi", "only:h3", "again:1");
 	},
 );
 

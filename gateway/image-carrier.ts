@@ -1,0 +1,104 @@
+import {
+	type ImageInspect,
+	type Images,
+	namedAt,
+} from "../pipeline/lifecycle/images.ts";
+import type { ImageRecord } from "../pipeline/state/images.ts";
+import type { Entry } from "../pipeline/state/store.ts";
+import type { Answer, Engines } from "./engines.ts";
+
+/**
+ * Sees to it that a host has the image that a create names.
+ * @throws HttpError what the engines said while it was copied
+ */
+export type BringImage = (image: string, host: string) => Promise<void>;
+
+/**
+ * A host that lacks an image, or has an older one of that name, gets it from where it was named last; if none has it, its
+ * engine says so. Consul knows what a name means, so the host itself is asked, and those where images are just being
+ * named; all are only where nothing is on record, or not what there is.
+ */
+export function imageCarrier(engines: Engines, images: Images): BringImage {
+	/** Images that are on their way, by name and host: creates at once share one copy. */
+	const copying = new Map<string, Promise<void>>();
+	const { cluster } = engines;
+
+	/** The host to copy an image from; undefined where the host has it already, or nobody has. */
+	async function sourceFor(
+		image: string,
+		host: string,
+	): Promise<string | undefined> {
+		const path = `/images/${image}/json`;
+		const [own, known] = await Promise.all([
+			engines.askOf([host], path),
+			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
+		]);
+		const [here] = byName(own);
+		if (known) {
+			const { record, tagging } = known;
+			const others = tagging.filter((each) => each !== host);
+			const told = [...own, ...(await engines.askOf(others, path))];
+			const [newest] = byName(told, record);
+			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
+			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
+			if (record) {
+				const { host: home, id } = record.value;
+				const [there] = byName(await engines.askOf([home], path));
+				if (there?.id === id) return home;
+			}
+		}
+		const source = await anywhere(path, known?.record);
+		return source?.id === here?.id ? undefined : source?.host;
+	}
+
+	/** The image as any host has it, whatever is on record. */
+	async function anywhere(
+		path: string,
+		record: Entry<ImageRecord> | undefined,
+	): Promise<ImageRecord | undefined> {
+		let told = await engines.ask(path);
+		const none = told.every(({ answer }) => answer === undefined);
+		if (none && told.some(({ error }) => error)) {
+			told = await engines.askPatiently(path); // before it is said that there is none
+		}
+		const [source] = byName(told, record);
+		if (record) void images.correct(record, source).catch(() => {});
+		return source;
+	}
+
+	return async (image, host) => {
+		const source = await sourceFor(image, host);
+		if (source === undefined) return;
+		const key = `${image} ${host}`;
+		const copy = async () => {
+			const to = await cluster.engine(host);
+			await to.copyImage(image, await cluster.engine(source));
+		};
+		const running = copying.get(key) ?? copy();
+		copying.set(key, running);
+		try {
+			await running;
+		} finally {
+			copying.delete(key);
+		}
+	};
+}
+
+/**
+ * The hosts that have an image, the one that was given its name last before others: what the name means there, it means.
+ * @param answers to `GET /images/{name}/json`
+ * @param record what is on record of the name: an engine that got the image as a copy does not know when it was named
+ */
+export function byName(
+	answers: readonly Answer[],
+	record?: Entry<ImageRecord>,
+): ImageRecord[] {
+	return answers
+		.filter(({ answer }) => answer !== undefined)
+		.map(({ host, answer }) => {
+			const image = answer as ImageInspect;
+			const known = image.Id === record?.value.id ? record.value.at : 0;
+			return { host, id: image.Id, at: Math.max(namedAt(image), known) };
+		})
+		.sort((a, b) => b.at - a.at);
+}

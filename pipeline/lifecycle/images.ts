@@ -1,0 +1,135 @@
+import type { Services } from "../plugin.ts";
+import { type ImageRecord, ImageRecords, imageKey } from "../state/images.ts";
+import {
+	Conflict,
+	type Entry,
+	ignoreConflict,
+	replacing,
+} from "../state/store.ts";
+
+/** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
+const BEAT_MS = 8_000;
+
+/** What is read of an engine's answer to `GET /images/{name}/json`. */
+export interface ImageInspect {
+	Id: string;
+	/** RFC 3339, as the next. */
+	Created: string;
+	Metadata: { LastTagTime: string };
+}
+
+/** One row of `GET /images/json`. */
+interface ImageSummary {
+	Id: string;
+	RepoTags: string[] | null;
+}
+
+/** When an image was given a name last, in milliseconds since 1970: engines note no more than that, and not for what was loaded. */
+export function namedAt({ Created, Metadata }: ImageInspect): number {
+	const times = [Created, Metadata.LastTagTime].map((time) => Date.parse(time));
+	return Math.max(...times.filter((time) => !Number.isNaN(time)));
+}
+
+/**
+ * Keeps on record what the names of images mean, so that a host's older image of a name is known for what it is and
+ * nobody needs to ask all engines. Each agent tells what its engine says; whoever sends a request that may give names
+ * says so before, and tells afterwards, so that there is no moment in which what was built is not known.
+ */
+export class Images {
+	readonly records: ImageRecords;
+	readonly #services: Pick<Services, "cluster" | "store">;
+
+	constructor(services: Pick<Services, "cluster" | "store">) {
+		this.#services = services;
+		this.records = new ImageRecords(services.store);
+	}
+
+	/**
+	 * A request is about to be sent to a host's engine that may give names to images.
+	 * @returns is to be called when it is answered
+	 * @throws HttpError 503 when Consul does not answer
+	 */
+	async tagging(host: string): Promise<() => Promise<void>> {
+		const { store } = this.#services;
+		const request = crypto.randomUUID();
+		const say = () => store.commit([this.records.begin(host, request)]);
+		await say();
+		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
+		return async () => {
+			clearInterval(beat);
+			await this.tell(host);
+			await store.commit([this.records.end(host, request)]);
+		};
+	}
+
+	/** Compares what is on record with what a host's engine says, and writes what is newer there. */
+	async tell(host: string): Promise<void> {
+		const names = await this.#namesOn(host);
+		const known = new Map(
+			(await this.records.list()).map((entry) => [entry.key, entry]),
+		);
+		for (const [key, id] of names) {
+			const entry = known.get(key);
+			if (entry?.value.id === id) continue;
+			const at = await this.#namedAt(host, id);
+			if (at) await this.#write(key, { host, id, at }, entry); // else removed meanwhile
+		}
+		for (const [key, entry] of known) {
+			if (entry.value.host !== host || names.has(key)) continue;
+			await this.#forget(entry); // who has it still tells of it
+		}
+	}
+
+	/** @param entry what is on record, if anything: of two that tell at once the newer one counts */
+	async #write(
+		key: string,
+		value: ImageRecord,
+		entry: Entry<ImageRecord> | undefined,
+	): Promise<void> {
+		const { store } = this.#services;
+		if (entry && entry.value.at >= value.at) return;
+		try {
+			await store.commit([replacing(key, entry, value)]);
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+			await this.#write(key, value, await store.get(key));
+		}
+	}
+
+	/** Puts right what is on record of a name: the host that was to have the image does not. */
+	async correct(
+		entry: Entry<ImageRecord>,
+		found: ImageRecord | undefined,
+	): Promise<void> {
+		const { store } = this.#services;
+		if (!found) return this.#forget(entry);
+		await ignoreConflict(store.commit([replacing(entry.key, entry, found)]));
+	}
+
+	/** Ids of a host's images, by the keys of their names. */
+	async #namesOn(host: string): Promise<Map<string, string>> {
+		const images = await this.#services.cluster.ask(host, (engine) =>
+			engine.get<ImageSummary[]>("/images/json"),
+		);
+		const names = new Map<string, string>();
+		for (const { Id, RepoTags } of images ?? []) {
+			for (const tag of RepoTags ?? []) {
+				const key = imageKey(tag); // none for <none>:<none>
+				if (key) names.set(key, Id);
+			}
+		}
+		return names;
+	}
+
+	async #namedAt(host: string, id: string): Promise<number | undefined> {
+		const image = await this.#services.cluster.ask(host, (engine) =>
+			engine.get<ImageInspect>(`/images/${id}/json`),
+		);
+		return image && namedAt(image);
+	}
+
+	async #forget({ key, index }: Entry<ImageRecord>): Promise<void> {
+		const { store } = this.#services;
+		await ignoreConflict(store.commit([{ verb: "delete", key, index }]));
+	}
+}

@@ -1,0 +1,80 @@
+import type { Entry, Operation, Store } from "./store.ts";
+
+const PREFIX = "arpanet/images/";
+const TAGGING = "arpanet/tagging/";
+/** A name with or without a tag. An id reads like one, and is not on record; a digest does not. */
+const NAME = /^[\w][\w.-]*(:\d+(?=\/))?(\/[\w][\w.-]*)*(:[\w][\w.-]*)?$/;
+
+/** What an image's name means, under `arpanet/images/<name>:<tag>`. */
+export interface ImageRecord {
+	/** The host that said so, and has the image. */
+	host: string;
+	id: string;
+	/** Milliseconds since 1970 at which the image was given the name, as far as the host knows. */
+	at: number;
+}
+
+/** A request under way that may give names to images, under `arpanet/tagging/<host>/<id of the request>`. */
+export interface Tagging {
+	/** Whose engine does it. */
+	host: string;
+	/** When this was last written, for people. */
+	at: string;
+}
+
+/** The Consul key of what a name means; undefined for what is none. Docker's own registry need not be named. */
+export function imageKey(ref: string): string | undefined {
+	if (!NAME.test(ref)) return undefined;
+	const name = ref
+		.replace(/^(index\.)?docker\.io\//, "")
+		.replace(/^library\/(?=[^/]+$)/, "");
+	return PREFIX + (/:[^/]+$/.test(name) ? name : `${name}:latest`);
+}
+
+/** What Consul knows of the names of images, and of those that are just being given. */
+export class ImageRecords {
+	readonly #store: Store;
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/** What a name means, if that is on record. */
+	async get(ref: string): Promise<Entry<ImageRecord> | undefined> {
+		const key = imageKey(ref);
+		return key ? this.#store.get(key) : undefined;
+	}
+
+	/** What is on record of a name, and the hosts where images are just being named. */
+	async look(ref: string): Promise<{
+		record: Entry<ImageRecord> | undefined;
+		tagging: string[];
+	}> {
+		// in this order: what is no longer under way is on record
+		const requests = await this.tagging();
+		const record = await this.get(ref);
+		const hosts = new Set(requests.map(({ value }) => value.host));
+		return { record, tagging: [...hosts] };
+	}
+
+	/** All that is on record. */
+	list(): Promise<Entry<ImageRecord>[]> {
+		return this.#store.list(PREFIX);
+	}
+
+	/** All requests under way that may give names. */
+	tagging(): Promise<Entry<Tagging>[]> {
+		return this.#store.list(TAGGING);
+	}
+
+	/** The operation that says that a request is under way at a host's engine. */
+	begin(host: string, request: string): Operation {
+		const value: Tagging = { host, at: new Date().toISOString() };
+		return { verb: "set", key: `${TAGGING}${host}/${request}`, value };
+	}
+
+	/** The operation that says that it is no longer. */
+	end(host: string, request: string): Operation {
+		return { verb: "delete", key: `${TAGGING}${host}/${request}` };
+	}
+}
