@@ -77,10 +77,11 @@ export class Inflow {
 		if (!this.#resting) this.#socket?.resume();
 	}
 
-	/** Another receiver is next: what waits for the last one's is not waited for. */
+	/** Another receiver is next: what waits for the last one's is not waited for, and short answers in a row are no stream. */
 	renew(): void {
 		this.#waiting = [];
 		this.#free = [];
+		this.#small = 0;
 		this.resume();
 	}
 

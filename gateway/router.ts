@@ -32,7 +32,7 @@ export class Router {
 		this.local = new EnginePool(local);
 		if (!services) return;
 		const engines = new Engines(services, this.local);
-		const views = new Views(services.cluster);
+		const views = new Views(engines);
 		this.#engines = engines;
 		this.#views = views;
 		const names = new Images(services);

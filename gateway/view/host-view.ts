@@ -4,6 +4,7 @@ import type {
 	EngineEvent,
 } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
+import type { EnginePool } from "../upstream.ts";
 import { Journal, type News } from "./journal.ts";
 import { type Row, rowsOf } from "./rows.ts";
 import { type State, statusAt, type Wording, wordingOf } from "./status.ts";
@@ -76,9 +77,10 @@ export class HostView {
 	/** Writes under way that no event may tell of. */
 	#writes = 0;
 
-	constructor(engine: Engine) {
+	/** @param pool connections to the same engine */
+	constructor(engine: Engine, pool: EnginePool) {
 		this.#engine = engine;
-		this.#journal = new Journal(engine, (news) => this.#apply(news));
+		this.#journal = new Journal(pool, (news) => this.#apply(news));
 	}
 
 	/**

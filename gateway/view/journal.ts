@@ -1,10 +1,8 @@
 import type { EngineEvent } from "../../pipeline/docker.ts";
-import {
-	type Engine,
-	type EngineAnswer,
-	messageIn,
-} from "../../pipeline/engine.ts";
+import { type EngineAnswer, messageIn } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
+import { ask } from "../question.ts";
+import type { EnginePool } from "../upstream.ts";
 
 /** What has happened in an engine since the last look. */
 export interface News {
@@ -28,7 +26,7 @@ export interface News {
  * earlier, which is the same number in the 64 bits that it compares; one that would calculate otherwise returned all 256.
  */
 export class Journal {
-	readonly #engine: Engine;
+	readonly #pool: EnginePool;
 	readonly #apply: (news: News) => void;
 	/** The last event that is known, as the engine wrote it; undefined while none has been seen. */
 	#last: string | undefined;
@@ -38,8 +36,8 @@ export class Journal {
 	#current: Promise<unknown> = Promise.resolve();
 
 	/** @param apply is told what has happened before a later look begins */
-	constructor(engine: Engine, apply: (news: News) => void) {
-		this.#engine = engine;
+	constructor(pool: EnginePool, apply: (news: News) => void) {
+		this.#pool = pool;
 		this.#apply = apply;
 	}
 
@@ -89,7 +87,7 @@ export class Journal {
 
 	async #ask(version: string, since: string): Promise<EngineAnswer> {
 		const path = `${version}/events?since=${since}&until=0`;
-		const answer = await this.#engine.answer(path);
+		const answer = await ask(this.#pool, path);
 		if (answer.status !== 200) {
 			throw new HttpError(answer.status, messageIn(answer));
 		}

@@ -1,4 +1,4 @@
-import type { Cluster } from "../../pipeline/cluster.ts";
+import type { Engines } from "../engines.ts";
 import { HostView } from "./host-view.ts";
 
 /** Requests that change lists and of which no event tells: a tag that BuildKit moves, networks of a container that does not run. */
@@ -10,18 +10,22 @@ const UNTOLD: [method: RegExp, path: RegExp][] = [
 
 /** The views of all hosts' containers. */
 export class Views {
-	readonly #cluster: Cluster;
+	readonly #engines: Engines;
 	readonly #views = new Map<string, HostView>();
 
-	constructor(cluster: Cluster) {
-		this.#cluster = cluster;
+	constructor(engines: Engines) {
+		this.#engines = engines;
 	}
 
 	/** @throws HttpError 502 for a host that is not known or lets nobody in */
 	async of(host: string): Promise<HostView> {
 		const known = this.#views.get(host);
 		if (known) return known;
-		const view = new HostView(await this.#cluster.engine(host));
+		const { cluster } = this.#engines;
+		const view = new HostView(
+			await cluster.engine(host),
+			await this.#engines.pool(host),
+		);
 		this.#views.set(host, view);
 		return view;
 	}
