@@ -149,7 +149,11 @@ export default definePlugin({
 			if (record && !record.value.unclaimed) {
 				return { name, record, homes: [record.value.host] };
 			}
-			const holders = await holdersOf(name, services);
+			// one that was only made is where its record says
+			const made = record
+				? await holdersOf(name, services, record.value.host)
+				: [];
+			const holders = made.length > 0 ? made : await holdersOf(name, services);
 			const [first] = holders;
 			// of creates that are under way, and in a plan
 			const asked = services.slots.hostOfVolume(name);
@@ -214,13 +218,21 @@ function isLocal({ Driver, Scope, Options }: VolumeInspect): boolean {
 	);
 }
 
-/** The hosts whose engines have a volume of that name. @throws HttpError 503 if one of them does not say */
+/**
+ * The hosts whose engines have a volume of that name.
+ * @param only the one that is asked; all without it
+ * @throws HttpError 503 if one of them does not say
+ */
 async function holdersOf(
 	name: string,
 	{ cluster }: Services,
+	only?: string,
 ): Promise<{ host: string; volume: VolumeInspect }[]> {
+	const hosts = (await cluster.reachable())
+		.map((each) => each.name)
+		.filter((host) => only === undefined || host === only);
 	const found = await Promise.all(
-		(await cluster.reachable()).map(async ({ name: host }) => {
+		hosts.map(async (host) => {
 			const engine = await cluster.engine(host);
 			const late = new Promise<never>((_, reject) => {
 				AbortSignal.timeout(PATIENCE_MS).addEventListener("abort", () =>
