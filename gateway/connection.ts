@@ -57,6 +57,7 @@ const NO_HOOKS: Chains = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
 const LINGER = 30_000;
+const BREAKS_OFF = "the request breaks off";
 const NOTHING = (): void => {};
 
 /** Swallows what a client still sends, so that it reads its answer and no reset. */
@@ -92,7 +93,7 @@ export class ClientConnection {
 		socket.on("end", () => {
 			this.ended = true;
 			if (this.exchange) this.exchange.clientEnd();
-			else if (this.#partial) this.refuse(400, "the request breaks off");
+			else if (this.#partial) this.refuse(400, BREAKS_OFF);
 			else socket.end();
 		});
 		socket.on("drain", () => this.exchange?.clientDrain());
@@ -115,7 +116,10 @@ export class ClientConnection {
 			return;
 		}
 		this.#partial = incoming ? null : bytes;
-		if (!incoming) return;
+		if (!incoming) {
+			if (this.ended) this.refuse(400, BREAKS_OFF); // while the one before was served
+			return;
+		}
 
 		const { head } = incoming;
 		const { router } = this.context;

@@ -158,6 +158,19 @@ test("a client that only ends its side still gets the whole answer", async (t) =
 	t.is(parts(await client.end()).body, "1234567890");
 });
 
+test("a client that ends in the middle of its next request is told so", async (t) => {
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", async () => {
+			await sleep(50); // the client has ended when it is answered
+			socket.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345");
+		});
+	});
+	const { port } = await startGateway(t, engine);
+	const client = new Client(port).send(`${PING}POST /containers/create HTTP`);
+	client.socket.end();
+	t.regex(await client.end(), /12345HTTP\/1.1 400 .*the request breaks off/s);
+});
+
 test("an engine that breaks off ends the client's connection, short", async (t) => {
 	const engine = await rawEngine(t, (socket) => {
 		socket.on("data", () => {
