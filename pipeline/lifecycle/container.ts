@@ -26,7 +26,7 @@ import {
 } from "../state/store.ts";
 import { Connections } from "./connections.ts";
 import { Holds } from "./holds.ts";
-import { Names } from "./names.ts";
+import { inUse, Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
@@ -34,6 +34,9 @@ const MAX_REASON = 400;
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
+
+/** How long a host may seem silent that is asked whether it has a container. */
+const PATIENCE_MS = 5_000;
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
@@ -80,6 +83,7 @@ export class ContainerLifecycle {
 		const lost: Operation[] = [];
 		let previous: Entry<ContainerRecord> | undefined;
 		let replaced: Entry<ContainerRecord> | undefined;
+		let unrecorded = false;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const operations: Operation[] = [];
 			const holds = new Holds(operations, previous?.value.holds, replaced);
@@ -112,7 +116,9 @@ export class ContainerLifecycle {
 				const at = new Date().toISOString();
 				const by = this.#services.host.name;
 				const reasons: Reasons = { at, by, because };
-				holds.set(reasonsKey(record), reasons);
+				// a second key that has the name in it: who loses the record does not lose the name
+				if (previous || unrecorded) holds.set(reasonsKey(record), reasons);
+				else holds.add(reasonsKey(record), reasons);
 				const value: ContainerRecord = {
 					facts: context.facts,
 					holds: holds.keys,
@@ -143,8 +149,12 @@ export class ContainerLifecycle {
 					await this.#names.retry(request.name);
 					continue;
 				}
+				if (lostKey(error, reasonsKey(record))) {
+					await this.#mustBeGone(record);
+					unrecorded = true;
+				}
 				lost.push(error.operation);
-				if (lostRecord(error, this.#services.containers.key(record))) {
+				if (lostKey(error, this.#services.containers.key(record))) {
 					previous = await this.#leftBehind(record);
 				}
 				replaced = await this.replaced(record, lost);
@@ -276,10 +286,17 @@ export class ContainerLifecycle {
 			await this.renamed(holder.Id); // its record had not followed yet
 			return undefined;
 		}
-		throw new HttpError(
-			409,
-			`Conflict. The container name "/${name}" is already in use by container "${holder.Id}". You have to remove (or rename) that container to be able to reuse that name.`,
-		);
+		throw inUse(name, holder.Id);
+	}
+
+	/**
+	 * Something is left of a container that is not on record: someone deleted its record, or it has another name now.
+	 * @throws HttpError 409, in Docker's words, if any host has a container of that name
+	 */
+	async #mustBeGone(name: string): Promise<void> {
+		const found = await this.#services.cluster.find(name, PATIENCE_MS);
+		const { Id, Name } = found?.container ?? {};
+		if (Id && Name === `/${name}`) throw inUse(name, Id);
 	}
 
 	/**
@@ -384,7 +401,7 @@ function changedLabels(
 	);
 }
 
-function lostRecord({ operation }: Conflict, key: string): boolean {
+function lostKey({ operation }: Conflict, key: string): boolean {
 	return "key" in operation && operation.key === key;
 }
 

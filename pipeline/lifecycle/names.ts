@@ -204,7 +204,8 @@ function ownName(names: string[]): string {
 	return names.find((name) => name.lastIndexOf("/") === 0)?.slice(1) ?? "";
 }
 
-function inUse(name: string, id: string): HttpError {
+/** As Docker refuses a name. @param id of the container that has it */
+export function inUse(name: string, id: string): HttpError {
 	return new HttpError(
 		409,
 		`Conflict. The container name "/${name}" is already in use by container "${id}". You have to remove (or rename) that container to be able to reuse that name.`,

@@ -229,6 +229,27 @@ test.serial(
 );
 
 test.serial(
+	"a name stays its container's though someone deletes its record, and is free if there is no container",
+	async (t) => {
+		const allocator = newAllocator();
+		const { body } = await allocator.create("forgot", "forgot_web_1");
+		allocator.docker.create("forgot_web_1", body);
+		await allocator.create("forgot", "forgot_web_2"); // and Docker was never asked
+		for (const name of ["forgot_web_1", "forgot_web_2"]) {
+			const key = `arpanet/containers/${name}`;
+			await allocator.store.commit([{ verb: "delete", key }]);
+		}
+		const error = await t.throwsAsync<HttpError>(
+			allocator.create("forgot", "forgot_web_1"),
+		);
+		t.is(error.status, 409);
+		t.regex(error.message, /^Conflict. The container name "\/forgot_web_1" is/);
+		const { address } = await allocator.create("forgot", "forgot_web_2");
+		t.is((await leases("forgot"))[address], "forgot_web_2");
+	},
+);
+
+test.serial(
 	"a create that Docker refused gives everything back, its network too",
 	async (t) => {
 		const allocator = newAllocator();
