@@ -1,96 +1,170 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { docker } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
+import { refusals } from "./checker/gateways.ts";
+import type { Violation } from "./checker/judge.ts";
 import type { Random } from "./random.ts";
-import type { Stage } from "./stage.ts";
+import { consulDisk, type Member, type Stage } from "./stage.ts";
 
-/** Something that goes wrong, and how it ends: strikes, and gives back what heals it. */
-type Fault = (
-	stage: Stage,
-	host: Host,
-	random: Random,
-) => Promise<() => Promise<unknown>>;
+/** Something that goes wrong, and how it ends. */
+interface Fault {
+	/** @returns what heals it */
+	strike(
+		stage: Stage,
+		host: Host,
+		random: Random,
+	): Promise<() => Promise<unknown>>;
+	/** Packets may be lost by it, whatever arpanet does. */
+	cuts?: true;
+	/** What must hold while it lasts, beside traffic. */
+	meanwhile?(stage: Stage): Promise<Violation[]>;
+}
 
 const nothing = async () => {};
 
 export const FAULTS: Record<string, Fault> = {
-	async "arpanet killed"(stage, host) {
-		await stage.arpanets.get(host)?.stop("SIGKILL");
-		return () => stage.startArpanet(host);
+	"arpanet killed": killed(anyOf),
+	"arpanet paused": paused(anyOf),
+	"adapter killed": killed((stage) => stage.adapter),
+	"adapter paused": paused((stage) => stage.adapter),
+	"host cut off": {
+		cuts: true,
+		async strike(_, host) {
+			await host.unplug();
+			return () => host.plug();
+		},
 	},
-	async "arpanet paused"(stage, host) {
-		const child = stage.arpanets.get(host)?.process;
-		child?.kill("SIGSTOP");
-		return async () => child?.kill("SIGCONT");
+	"engine restarted": {
+		cuts: true,
+		async strike(_, host) {
+			await host.stopEngine();
+			return () => host.startEngine();
+		},
 	},
-	async "host cut off"(_, host) {
-		await host.unplug();
-		return () => host.plug();
+	"Consul's leader killed": {
+		async strike(stage) {
+			const [first] = stage.hosts as [Host];
+			const answer = await fetch(`${first.consul}/v1/status/leader`);
+			const leader = (await answer.json()) as string;
+			const host = stage.hosts.find(({ address }) =>
+				leader.startsWith(address),
+			);
+			if (host?.pidOfConsul) process.kill(host.pidOfConsul, "SIGKILL");
+			return async () => {
+				while (host?.pidOfConsul) await sleep(50);
+				await host?.startConsul();
+			};
+		},
 	},
-	async "engine restarted"(_, host) {
-		await host.stopEngine();
-		return () => host.startEngine();
+	"Consul stopped everywhere": {
+		async strike({ hosts }) {
+			await Promise.all(hosts.map((host) => host.stopConsul()));
+			return () => Promise.all(hosts.map((host) => host.startConsul()));
+		},
+		meanwhile: ({ hosts }) => refusals(hosts),
 	},
-	async "Consul's leader killed"(stage) {
-		const [first] = stage.hosts as [Host];
-		const answer = await fetch(`${first.consul}/v1/status/leader`);
-		const leader = (await answer.json()) as string;
-		const host = stage.hosts.find(({ address }) => leader.startsWith(address));
-		if (host?.pidOfConsul) process.kill(host.pidOfConsul, "SIGKILL");
-		return async () => {
-			while (host?.pidOfConsul) await sleep(50);
-			await host?.startConsul();
-		};
+	"disk of Consul full": {
+		async strike(_, host) {
+			const file = `${consulDisk(host)}/full`;
+			await host.exec("sh", ["-c", `cat /dev/zero >${file}`]);
+			return async () => {
+				await host.exec("rm", ["-f", file]);
+				await host.startConsul(); // where it has died of it
+			};
+		},
 	},
-	async "containers removed behind its back"(_, host) {
-		const { stdout } = await docker(host, ["ps", "-aq"]);
-		const [one] = stdout.split("\n");
-		if (one) await docker(host, ["rm", "-f", one]);
-		return nothing;
+	"containers removed behind its back": {
+		async strike(_, host) {
+			const copies = ["ps", "-aq", "--filter", "label=arpanet.service=web"];
+			const { stdout } = await docker(host, copies);
+			const [one] = stdout.split("\n");
+			if (one) await docker(host, ["rm", "-f", one]);
+			return nothing;
+		},
 	},
-	async "overlay deleted"(_, host) {
-		const { stdout } = await host.exec("ip", [
-			..."-br link show type vxlan".split(" "),
-		]);
-		const [link] = stdout.split(/[\s@]/);
-		if (link) await host.exec("ip", ["link", "del", link]);
-		return nothing;
+	"overlay deleted": {
+		cuts: true,
+		async strike(_, host) {
+			const { stdout } = await host.exec("ip", [
+				..."-br link show type vxlan".split(" "),
+			]);
+			const [link] = stdout.split(/[\s@]/);
+			if (link) await host.exec("ip", ["link", "del", link]);
+			return nothing;
+		},
 	},
-	async "keys deleted"(stage, _, random) {
-		const [first] = stage.hosts as [Host];
-		const answer = await fetch(`${first.consul}/v1/kv/arpanet/?keys`);
-		if (!answer.ok) return nothing;
-		const keys = ((await answer.json()) as string[]).filter((key) =>
-			/^arpanet\/(leases\/.*\.\d+$|containers|subnets\/|hosts|leader)/.test(
-				key,
-			),
-		);
-		for (let i = 0; i < 2 && keys.length > 0; i++) {
-			const key = random.pick(keys);
-			await fetch(`${first.consul}/v1/kv/${key}`, { method: "DELETE" });
-		}
-		return nothing;
+	"keys deleted": {
+		cuts: true,
+		async strike(stage, _, random) {
+			const [first] = stage.hosts as [Host];
+			const answer = await fetch(`${first.consul}/v1/kv/arpanet/?keys`);
+			if (!answer.ok) return nothing;
+			const keys = ((await answer.json()) as string[]).filter((key) =>
+				/^arpanet\/(leases\/.*\.\d+$|containers|subnets\/|hosts|leader)/.test(
+					key,
+				),
+			);
+			for (let i = 0; i < 2 && keys.length > 0; i++) {
+				const key = random.pick(keys);
+				await fetch(`${first.consul}/v1/kv/${key}`, { method: "DELETE" });
+			}
+			return nothing;
+		},
 	},
-	async "node deregistered"(stage, host) {
-		const [first] = stage.hosts as [Host];
-		await fetch(`${first.consul}/v1/catalog/deregister`, {
-			method: "PUT",
-			body: JSON.stringify({ Node: `arpanet-${host.name}` }),
-		});
-		return nothing;
+	"node deregistered": {
+		async strike(stage, host) {
+			const [first] = stage.hosts as [Host];
+			await fetch(`${first.consul}/v1/catalog/deregister`, {
+				method: "PUT",
+				body: JSON.stringify({ Node: `arpanet-${host.name}` }),
+			});
+			return nothing;
+		},
 	},
 };
 
-/** One fault on one host, for a while. @returns its name */
+type Choice = (stage: Stage, host: Host, random: Random) => Member;
+
+function anyOf(stage: Stage, host: Host, random: Random): Member {
+	return random.pick(stage.processesOf(host));
+}
+
+function killed(choose: Choice): Fault {
+	return {
+		async strike(stage, host, random) {
+			const member = choose(stage, host, random);
+			await member.arpanet.stop("SIGKILL");
+			return () => stage.restart(member);
+		},
+	};
+}
+
+function paused(choose: Choice): Fault {
+	return {
+		async strike(stage, host, random) {
+			const { process } = choose(stage, host, random).arpanet;
+			process.kill("SIGSTOP");
+			return async () => process.kill("SIGCONT");
+		},
+	};
+}
+
+/** One fault on one host, for a while. @returns its name, and what did not hold while it lasted */
 export async function strike(
 	stage: Stage,
 	random: Random,
 	name: string,
-): Promise<string> {
+): Promise<{ fault: string; violations: Violation[] }> {
 	const host = random.pick(stage.hosts);
-	const fault = FAULTS[name] as Fault;
-	const heal = await fault(stage, host, random);
-	await sleep(1000 * random.between(2, 12));
+	const { cuts, meanwhile, strike } = FAULTS[name] as Fault;
+	const lasts = 1000 * random.between(1, 10);
+	const traffic = cuts ? undefined : await stage.traffic();
+	const heal = await strike(stage, host, random);
+	const [found] = await Promise.all([meanwhile?.(stage), sleep(lasts)]);
 	await heal();
-	return `${name} (${host.name})`;
+	const lost = (await traffic?.end()) ?? [];
+	return {
+		fault: `${name} (${host.name})`,
+		violations: [...(found ?? []), ...lost],
+	};
 }

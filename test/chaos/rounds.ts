@@ -26,14 +26,21 @@ export async function round(
 	const nemesis = new Random(seed + 1_000_003);
 	const done = new AbortController();
 	const working = work(stage, clients, done.signal);
-	await sleep(3_000);
+	await sleep(1_000);
 	const struck: string[] = [];
+	const seen: Violation[] = [];
 	for (let i = 0; i < faults; i++) {
 		const name = nemesis.pick(Object.keys(FAULTS));
-		struck.push(await strike(stage, nemesis, name));
+		const { fault, violations } = await strike(stage, nemesis, name);
+		struck.push(fault);
+		seen.push(...violations.map((each) => `${each} (during: ${fault})`));
 	}
 	done.abort();
 	const answered = await working;
 	await stage.isWhole();
-	return { seed, faults: struck, answered, ...(await stage.settle()) };
+	const { violations, seconds } = await stage.settle();
+	return {
+		...{ seed, faults: struck, answered, seconds },
+		violations: [...seen, ...violations],
+	};
 }

@@ -1,22 +1,44 @@
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { gateways } from "./checker/gateways.ts";
 import { judge, type Violation } from "./checker/judge.ts";
 import { look } from "./checker/look.ts";
 import { packets } from "./checker/packets.ts";
+import { Traffic } from "./checker/traffic.ts";
 import type { Random } from "./random.ts";
 
 export const DEPLOYMENTS = ["abc", "xyz"];
-const SERVICES = DEPLOYMENTS.map((deployment) => `web.${deployment}`);
+/** A service of the first deployment with a copy on each host that clients leave alone. */
+export const WITNESS = "witness";
+export const SERVICES = [
+	...DEPLOYMENTS.map((deployment) => `web.${deployment}`),
+	`${WITNESS}.${DEPLOYMENTS[0]}`,
+];
 /** Everything is right again this soon after the last fault: a lease goes back within a minute. */
 const RIGHT_MS = 90_000;
+/** What runs on each host, a process each. */
+const ROLES = [["up"], ["up"], ["agent", "adapter", "gateway"]];
+
+/** A process of arpanet. */
+export interface Member {
+	host: Host;
+	role: string;
+	arpanet: Arpanet;
+}
+
+/** Where a host's Consul keeps its data: a small disk of its own. */
+export function consulDisk({ dataDir }: Host): string {
+	return join(dataDir, "consul");
+}
 
 /** Three hosts with a Consul of three servers and arpanet on each, which can be killed and started. */
 export class Stage {
 	readonly lab: Lab;
-	readonly arpanets = new Map<Host, Arpanet>();
+	#members: Member[] = [];
 	#starts = 0;
 
 	private constructor(lab: Lab) {
@@ -24,12 +46,22 @@ export class Stage {
 	}
 
 	static async start(): Promise<Stage> {
-		const lab = await startLab({ hosts: 3 });
+		const lab = await startLab({
+			hosts: 3,
+			consulDisk: "128m",
+			// it trusts a server that is back before the next fault comes
+			consulConfig: { autopilot: { server_stabilization_time: "2s" } },
+		});
 		try {
 			const stage = new Stage(lab);
 			await Promise.all(lab.hosts.map((host) => loadImages(host, ["busybox"])));
-			await Promise.all(lab.hosts.map((host) => stage.startArpanet(host)));
+			stage.#members = await Promise.all(
+				lab.hosts.flatMap((host, i) =>
+					(ROLES[i] ?? []).map((role) => stage.#start(host, role)),
+				),
+			);
 			await stage.isWhole();
+			for (const host of lab.hosts) await stage.#witness(host);
 			return stage;
 		} catch (error) {
 			await lab.stop();
@@ -41,19 +73,27 @@ export class Stage {
 		return this.lab.hosts;
 	}
 
+	get members(): readonly Member[] {
+		return this.#members;
+	}
+
+	/** The adapter that is a process of its own. */
+	get adapter(): Member {
+		return this.#members.find(({ role }) => role === "adapter") as Member;
+	}
+
+	processesOf(host: Host): Member[] {
+		return this.#members.filter((each) => each.host === host);
+	}
+
 	/** A gateway, for `DOCKER_HOST`. */
 	gateway(random: Random): string {
 		return `tcp://${random.pick(this.hosts).address}:2375`;
 	}
 
-	async startArpanet(host: Host): Promise<void> {
-		const arpanet = await startArpanet(host, {
-			name: `arpanet${this.#starts++}`,
-			configure: ({ arpanet }) => {
-				arpanet.host.engine = `tcp://${host.address}:2377`;
-			},
-		});
-		this.arpanets.set(host, arpanet);
+	/** Starts a process anew. */
+	async restart(member: Member): Promise<void> {
+		member.arpanet = (await this.#start(member.host, member.role)).arpanet;
 	}
 
 	/** Waits until every gateway knows all hosts and Consul can lose a server. */
@@ -74,11 +114,21 @@ export class Stage {
 		}
 	}
 
+	/** Packets between containers that no client touches. */
+	async traffic(): Promise<Traffic> {
+		return Traffic.watch(this.hosts, await look(this.hosts, []), WITNESS);
+	}
+
 	/** What is wrong now. */
 	async check(): Promise<Violation[]> {
 		const picture = await look(this.hosts, SERVICES);
 		const found = judge(picture);
-		return found.length > 0 ? found : packets(this.hosts, picture);
+		if (found.length > 0) return found;
+		const more = await Promise.all([
+			gateways(this.hosts, picture),
+			packets(this.hosts, picture),
+		]);
+		return more.flat();
 	}
 
 	/** What is still wrong when all should have been put right. */
@@ -92,5 +142,35 @@ export class Stage {
 			}
 			await sleep(500);
 		}
+	}
+
+	async #start(host: Host, role: string): Promise<Member> {
+		const arpanet = await startArpanet(host, {
+			role,
+			name: `${role}${this.#starts++}`,
+			configure: (config) => {
+				const adapter = `${host.address}:2378`;
+				config.arpanet.host.engine = `tcp://${host.address}:2377`;
+				config.arpanet.adapter.listen = `tcp://${adapter}`;
+				config.adapters = {
+					"arpanet-pre": `http://${adapter}/pre-hook`,
+					"arpanet-post": `http://${adapter}/post-hook`,
+				};
+			},
+		});
+		return { host, role, arpanet };
+	}
+
+	/** It comes back with its engine, as clients' containers do not. */
+	async #witness({ name, address }: Host): Promise<void> {
+		const [deployment = ""] = DEPLOYMENTS;
+		const { code, stderr } = await docker(`tcp://${address}:2375`, [
+			...["run", "-d", "--init", "--restart", "always"],
+			...["--name", `${deployment}_${WITNESS}_${name.slice(1)}`],
+			...["-e", `constraint:node==${name}`],
+			...["-l", `arpanet.deployment=${deployment}`],
+			...["-l", `arpanet.service=${WITNESS}`, "busybox", "sleep", "99999"],
+		]);
+		if (code !== 0) throw new Error(stderr);
 	}
 }

@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import type { Host } from "../lab/lab.ts";
 
@@ -106,6 +107,24 @@ export function api(
 		asked.on("error", reject);
 		asked.end(body === undefined ? undefined : JSON.stringify(body));
 	});
+}
+
+/** Asks until an answer comes that is no failure of a proxy or adapter, as a client would that retries. */
+export async function insist(
+	targets: () => string,
+	method: string,
+	path: string,
+	body?: unknown,
+): Promise<Answer> {
+	for (let tries = 0; ; tries++) {
+		const answer = await api(targets(), method, path, body).catch(
+			() => undefined,
+		);
+		if (answer && ![500, 502, 503, 504].includes(answer.status)) return answer;
+		if (tries === 300)
+			throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`);
+		await sleep(100);
+	}
 }
 
 function parsed(text: string): unknown {

@@ -9,6 +9,7 @@ import {
 	type Apart,
 	api,
 	consulKeys,
+	insist,
 	range,
 	startApart,
 } from "./adapters.ts";
@@ -21,24 +22,6 @@ test.before(async () => {
 	stage = await Stage.start();
 });
 test.after.always(() => stage?.stop());
-
-/** Asks until an answer comes that is no failure of a proxy or adapter, as a client would that retries. */
-async function insist(
-	targets: () => string,
-	method: string,
-	path: string,
-	body?: unknown,
-): Promise<Answer> {
-	for (let tries = 0; ; tries++) {
-		const answer = await api(targets(), method, path, body).catch(
-			() => undefined,
-		);
-		if (answer && ![500, 502, 503, 504].includes(answer.status)) return answer;
-		if (tries === 300)
-			throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`);
-		await sleep(100);
-	}
-}
 
 /** Kills and restarts one adapter after the other at random moments, until it is told to stop. */
 function troublemaker(apart: Apart): { stop(): Promise<number> } {

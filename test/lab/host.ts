@@ -27,6 +27,8 @@ export interface HostOptions {
 	recursors?: string[];
 	/** More of Consul's configuration, in its own words, over the lab's. */
 	consulConfig?: Record<string, unknown>;
+	/** Size of a disk of its own for Consul's data, as for tmpfs: `128m`. What is on it is lost with the host's power. */
+	consulDisk?: string;
 	/** Shown by the lab itself, where `consulConfig` has ACLs on. */
 	consulToken?: string;
 	/** More of the engine's configuration (daemon.json), in its own words, over the lab's. */
@@ -52,6 +54,10 @@ mkdir -p "$(dirname "$resolv")" /etc/docker
 [ -e "$resolv" ] || touch "$resolv"
 mount --bind "$DATA/resolv.conf" "$resolv"
 mount --bind "$DATA/etc-docker" /etc/docker
+if [ "$CONSUL_DISK" ]; then
+	mkdir -p "$DATA/consul"
+	mount -t tmpfs -o "size=$CONSUL_DISK" tmpfs "$DATA/consul"
+fi
 hostname "$NAME"
 ip link set lo up
 echo ready
@@ -265,7 +271,12 @@ export class Host {
 				cwd: "/",
 				detached: true, // Ctrl-C ends the test, which then ends the host
 				stdio: ["ignore", "pipe", "pipe"],
-				env: { ...process.env, DATA: this.dataDir, NAME: this.name },
+				env: {
+					...process.env,
+					DATA: this.dataDir,
+					NAME: this.name,
+					CONSUL_DISK: this.#options.consulDisk,
+				},
 			},
 		);
 		this.#holder = holder;

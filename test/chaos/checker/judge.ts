@@ -11,7 +11,8 @@ export function judge(picture: Picture): Violation[] {
 	return [
 		...addresses(picture),
 		...subnets(picture),
-		...leases(picture),
+		...records(picture),
+		...orphans(picture),
 		...registrations(picture),
 		...strangers(picture),
 		...doubles(picture),
@@ -48,47 +49,79 @@ function subnets({ networks }: Picture): Violation[] {
 	return found;
 }
 
-/** 2: a lease has its container, a container its lease and its record, a network its grant. */
-function leases({ containers, keys }: Picture): Violation[] {
+/** 2: a container has its lease and its record, a network its grant. */
+function records({ containers, keys }: Picture): Violation[] {
 	const found: Violation[] = [];
-	const held = new Map(
-		containers
-			.filter(({ address }) => address)
-			.map((each) => [
-				`arpanet/leases/${each.deployment}/${each.address}`,
-				each,
-			]),
-	);
-	for (const [key, each] of held) {
-		const lease = keys.get(key) as { container?: string } | undefined;
-		if (lease?.container !== each.name) {
-			found.push(`2: ${each.name} lives, its lease is ${lease?.container}`);
+	for (const { name, deployment, address } of containers) {
+		if (!address) continue;
+		const lease = keys.get(`arpanet/leases/${deployment}/${address}`);
+		const { container } = (lease ?? {}) as { container?: string };
+		if (container !== name) {
+			found.push(`2: ${name} lives, its lease is ${container}`);
 		}
-		if (!keys.has(`arpanet/containers/${each.name}`)) {
-			found.push(`2: ${each.name} lives and is not on record`);
+		if (!keys.has(`arpanet/containers/${name}`)) {
+			found.push(`2: ${name} lives and is not on record`);
 		}
 	}
 	for (const [key, value] of keys) {
-		const { container } = (value ?? {}) as { container?: string };
-		if (key.startsWith("arpanet/leases/") && container && !held.has(key)) {
-			found.push(`2: ${key} belongs to ${container}, which is not there`);
-		}
-		const name = /^arpanet\/containers\/(.+)/.exec(key)?.[1];
-		if (name && !containers.some((each) => each.name === name)) {
-			found.push(`2: ${name} is on record and not there`);
-		}
-		if (key.startsWith("arpanet/networks/")) {
-			const { subnet, scope } = value as { subnet: string; scope: string };
-			const grant = `arpanet/subnets/${subnet.replace("/", "-")}`;
-			if (keys.get(grant) !== scope) found.push(`2: ${scope} has no ${grant}`);
-		}
-		if (key.startsWith("arpanet/subnets/")) {
-			if (!keys.has(`arpanet/networks/${value}`)) {
-				found.push(`2: ${key} belongs to ${value}, which is not there`);
-			}
-		}
+		if (!key.startsWith("arpanet/networks/")) continue;
+		const { subnet, scope } = value as { subnet: string; scope: string };
+		const grant = `arpanet/subnets/${subnet.replace("/", "-")}`;
+		if (keys.get(grant) !== scope) found.push(`2: ${scope} has no ${grant}`);
 	}
 	return found;
+}
+
+type Owner = (path: string[], value: unknown) => string | undefined;
+
+const first: Owner = ([owner]) => owner;
+const last: Owner = (path) => path.at(-1);
+const holder: Owner = (_, value) =>
+	(value as { container?: string } | null)?.container;
+
+function idIn(value: unknown): string | undefined {
+	return (value as { id?: string } | null)?.id;
+}
+
+/** Whose a key under `arpanet/` is, by its kind: what it is an owner of that is named there, and where its name stands. */
+const OWNERS: Record<string, [what: string, owner: Owner]> = {
+	...{ containers: ["container", first], reasons: ["container", first] },
+	// one that is being given; of foreign containers the checker knows nothing
+	names: ["container", (path, value) => (idIn(value) ? undefined : path[0])],
+	...{ slots: ["container", holder], copies: ["container", holder] },
+	...{ ports: ["container", holder], exclusive: ["container", holder] },
+	leases: ["container", holder],
+	...{ removing: ["id", first], leaving: ["id", first] },
+	...{ aliases: ["address", last], exposed: ["address", last] },
+	...{ gateways: ["network", first], "network-ids": ["network", first] },
+	...{ networks: ["bridge", first] },
+	subnets: ["network", (_, value) => String(value)],
+};
+
+/** 2: nothing outlives the container or the network that it is of. */
+function orphans({ containers, networks, keys }: Picture): Violation[] {
+	const there: Record<string, Set<string>> = {
+		container: new Set(containers.map(({ name }) => name)),
+		id: new Set(containers.map(({ id }) => id)),
+		address: new Set(
+			containers.flatMap(({ address, actual }) => [address, ...actual]),
+		),
+		network: new Set(
+			[...keys.keys()].map(
+				(key) => /^arpanet\/networks\/(.+)/.exec(key)?.[1] ?? "",
+			),
+		),
+		bridge: new Set(networks.map(({ scope }) => scope)),
+	};
+	return [...keys].flatMap(([key, value]) => {
+		const [, kind = "", ...path] = key.split("/");
+		const [what, ownerOf] = OWNERS[kind] ?? [];
+		const owner = ownerOf?.(path, value);
+		// the lease of a host's bridge names no container
+		if (what === undefined || owner === undefined) return [];
+		if (there[what]?.has(owner)) return [];
+		return [`2: ${key} belongs to ${owner}, which is not there`];
+	});
 }
 
 /** 3: a name answers with exactly the running copies, on every host. */

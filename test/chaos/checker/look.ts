@@ -1,5 +1,5 @@
 import { Resolver } from "node:dns/promises";
-import { request } from "node:http";
+import { ask, get } from "./http.ts";
 
 // Nothing here is the product's: what it reads and believes, the checker must not share.
 
@@ -79,7 +79,7 @@ export async function look(
 }
 
 async function containersOf(host: Seen): Promise<Container[]> {
-	const rows = await docker<
+	const rows = await get<
 		{
 			Id: string;
 			Names: string[];
@@ -105,7 +105,7 @@ async function containersOf(host: Seen): Promise<Container[]> {
 }
 
 async function networksOf(host: Seen): Promise<Network[]> {
-	const rows = await docker<
+	const rows = await get<
 		{
 			Labels: Record<string, string>;
 			IPAM: { Config: { Subnet: string }[] | null };
@@ -132,6 +132,22 @@ async function keysOf({ consul }: Seen): Promise<Map<string, unknown>> {
 	);
 }
 
+/** The address that is leased to a container in the network of its deployment. */
+export async function leaseOf(
+	host: Seen,
+	deployment: string,
+	container: string,
+): Promise<string | undefined> {
+	for (const [key, value] of await keysOf(host)) {
+		const [, kind, scope, address] = key.split("/");
+		const lease = value as { container?: string } | null;
+		if (kind === "leases" && scope === deployment) {
+			if (lease?.container === container) return address;
+		}
+	}
+	return undefined;
+}
+
 async function resolve(host: Seen, service: string): Promise<string[]> {
 	const resolver = new Resolver({ timeout: 2_000, tries: 2 });
 	resolver.setServers([host.address]);
@@ -152,55 +168,24 @@ async function listed({ consul }: Seen, service: string): Promise<string[]> {
 	return rows.map(({ Service }) => Service.Address).sort();
 }
 
-/** Runs a command in a container by the engine's own API. @returns its exit code */
+/** Runs a command in a container by the engine's own API. @returns its exit code, and what it said */
 export async function run(
 	host: Seen,
 	container: string,
 	command: string[],
-): Promise<number> {
-	const { Id } = await docker<{ Id: string }>(
+): Promise<{ code: number; said: string }> {
+	const wanted = { Cmd: command, AttachStdout: true, Tty: true };
+	const made = await ask(host, `/containers/${container}/exec`, wanted);
+	const { Id } = made.body as { Id: string };
+	const { body } = await ask(
 		host,
-		`/containers/${container}/exec`,
-		{ Cmd: command, AttachStdout: true },
+		`/exec/${Id}/start`,
+		{ Detach: false, Tty: true },
+		120_000,
 	);
-	await docker(host, `/exec/${Id}/start`, { Detach: false });
-	const { ExitCode } = await docker<{ ExitCode: number }>(
+	const { ExitCode } = await get<{ ExitCode: number }>(
 		host,
 		`/exec/${Id}/json`,
 	);
-	return ExitCode;
-}
-
-function docker<T>(
-	{ socketPath }: Seen,
-	path: string,
-	body?: unknown,
-): Promise<T> {
-	return new Promise((resolve, reject) => {
-		const asked = request(
-			{
-				socketPath,
-				path,
-				method: body ? "POST" : "GET",
-				headers: { "content-type": "application/json" },
-				agent: false,
-				timeout: 20_000,
-			},
-			(response) => {
-				let text = "";
-				response.setEncoding("utf8");
-				response.on("data", (chunk) => (text += chunk));
-				response.on("end", () => {
-					const status = response.statusCode ?? 0;
-					if (status >= 300) reject(new Error(`${path}: ${status} ${text}`));
-					else if (response.headers["content-type"]?.includes("json")) {
-						resolve(JSON.parse(text) as T);
-					} else resolve(text as T);
-				});
-			},
-		);
-		asked.on("timeout", () => asked.destroy(new Error(`${path}: late`)));
-		asked.on("error", reject);
-		asked.end(body ? JSON.stringify(body) : undefined);
-	});
+	return { code: ExitCode, said: String(body) };
 }

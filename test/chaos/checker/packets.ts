@@ -26,7 +26,7 @@ export async function packets(
 		chosen.map(async ([from, to]): Promise<Violation[]> => {
 			const host = hosts.find(({ name }) => name === from.host) as Seen;
 			const ping = ["ping", "-c", "1", "-W", "2", to.address];
-			const arrived = (await run(host, from.id, ping)) === 0;
+			const arrived = (await run(host, from.id, ping)).code === 0;
 			const own = from.deployment === to.deployment;
 			if (arrived === own) return [];
 			return [
