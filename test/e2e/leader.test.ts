@@ -200,6 +200,9 @@ test.serial(
 			"arpanet/subnets/10.44.0.0-24": "nowhere",
 			"arpanet/gateways/nowhere/h2": "10.44.0.1",
 			"arpanet/leases/nowhere/10.44.0.1": { host, deployment: "nowhere" },
+			// of requests whose gateway died
+			"arpanet/names/never_made": { host, at: Date.now() },
+			[`arpanet/tagging/${host}/never-answered`]: { host, at: "" },
 		};
 		for (const [key, content] of Object.entries(orphans)) {
 			await put(key, content);
