@@ -60,8 +60,8 @@ export class Agent {
 	#mustLook = true;
 	/** Networks, or who is in them, have changed. */
 	readonly #alarms = { overlay: new Alarm(), guard: new Alarm() };
-	/** Images, or containers that are none of ours, have changed. */
-	readonly #others = new Alarm();
+	/** What the other hosts know only from here has changed. */
+	readonly #told = { names: new Alarm(), images: new Alarm() };
 
 	constructor(parts: AgentParts) {
 		this.#parts = parts;
@@ -80,7 +80,7 @@ export class Agent {
 			announce(this.#services, signal),
 			weave(this.#services, this.#parts.underlay, this.#alarms.overlay, signal),
 			guard(this.#services, this.#alarms.guard, signal),
-			tell(this.#services, this.#others, signal),
+			tell(this.#services, this.#told, signal),
 			this.#lead(signal),
 		]);
 	}
@@ -113,7 +113,7 @@ export class Agent {
 				const events = this.#services.engine().events(signal, () => {
 					complained = false;
 					this.#mustLook = true; // what happened before nobody told us
-					this.#others.ring();
+					for (const alarm of Object.values(this.#told)) alarm.ring();
 					log.info({ engine: this.#services.engine().url }, "watching events");
 				});
 				for await (const event of events) this.#handle(event);
@@ -172,7 +172,7 @@ export class Agent {
 	#handle({ Type, Action, Actor }: EngineEvent): void {
 		const attributes = Actor.Attributes;
 		if (Type === "image") {
-			this.#others.ring();
+			this.#told.images.ring();
 			return;
 		}
 		if (Type === "network") {
@@ -191,7 +191,7 @@ export class Agent {
 		}
 		if (!attributes["arpanet.host"]) {
 			// none of ours, but its name is taken
-			if (/^(create|rename|destroy)$/.test(Action)) this.#others.ring();
+			if (/^(create|rename|destroy)$/.test(Action)) this.#told.names.ring();
 			return;
 		}
 		if (Action === "create") {

@@ -10,34 +10,51 @@ const LOOK_MS = 10_000;
 /** Between two looks: many events mean one. */
 const PAUSE_MS = 100;
 
+/** What is told of this host: each is rung when the engine has said that it changed. */
+export interface Told {
+	/** The names of containers that are not on record. */
+	names: Alarm;
+	/** What the names of images mean here. */
+	images: Alarm;
+}
+
 /**
- * Tells the others what this host's engine has that no create through arpanet tells of, so that they need not ask it: the names of
- * containers that are not on record, and what the names of images mean here. With one host there is nobody to tell.
+ * Tells the others what this host's engine has that no create through arpanet tells of, so that they need not ask it.
+ * With one host there is nobody to tell.
  */
 export async function tell(
 	services: Services,
-	alarm: Alarm,
+	alarms: Told,
 	signal: AbortSignal,
 ): Promise<void> {
-	const { cluster, log } = services;
+	const { cluster, engine } = services;
 	const names = new Names(services);
 	const images = new Images(services);
-	let complained = "";
-	while (!signal.aborted) {
-		try {
-			if (!cluster.alone) {
-				await names.look(await services.engine().listContainers());
-				await images.tell(cluster.self);
+	await Promise.all([
+		repeat(alarms.names, async () =>
+			names.look(await engine().listContainers()),
+		),
+		repeat(alarms.images, () => images.tell(cluster.self)),
+	]);
+
+	async function repeat(
+		alarm: Alarm,
+		look: () => Promise<void>,
+	): Promise<void> {
+		let complained = "";
+		while (!signal.aborted) {
+			try {
+				if (!cluster.alone) await look();
+				complained = "";
+			} catch (error) {
+				const err = messageOf(error);
+				if (err !== complained) {
+					services.log.warn({ err }, "others are not told what is here");
+				}
+				complained = err;
 			}
-			complained = "";
-		} catch (error) {
-			const message = messageOf(error);
-			if (message !== complained) {
-				log.warn({ err: message }, "others are not told what is here");
-			}
-			complained = message;
+			await setTimeout(PAUSE_MS, undefined, { signal }).catch(() => {});
+			await alarm.rest(LOOK_MS, signal);
 		}
-		await setTimeout(PAUSE_MS, undefined, { signal }).catch(() => {});
-		await alarm.rest(LOOK_MS, signal);
 	}
 }

@@ -27,7 +27,7 @@ interface ImageSummary {
 /** When an image was given a name last, in milliseconds since 1970: engines note no more than that, and not for what was loaded. */
 export function namedAt({ Created, Metadata }: ImageInspect): number {
 	const times = [Created, Metadata.LastTagTime].map((time) => Date.parse(time));
-	return Math.max(...times.filter((time) => !Number.isNaN(time)));
+	return Math.max(0, ...times.filter((time) => !Number.isNaN(time)));
 }
 
 /**
@@ -72,7 +72,8 @@ export class Images {
 			const entry = known.get(key);
 			if (entry?.value.id === id) continue;
 			const at = await this.#namedAt(host, id);
-			if (at) await this.#write(key, { host, id, at }, entry); // else removed meanwhile
+			if (at === undefined) continue; // removed meanwhile
+			await this.#write(key, { host, id, at }, entry);
 		}
 		for (const [key, entry] of known) {
 			if (entry.value.host !== host || names.has(key)) continue;

@@ -8,7 +8,7 @@ const COPIES = "arpanet/copies/";
 const KEEP_MS = 10_000;
 /** Between two reads of all slots, and for each slot: so a change costs a twentieth of a processor at most. */
 const PAUSE_MS = 100;
-const PAUSE_MS_EACH = 0.06;
+const PAUSE_MS_EACH = 0.2;
 /** Out of so many two seldom pick the same number. */
 const MANY = 1_000_000;
 
