@@ -457,7 +457,7 @@ volumes:
 	const keys = await eventually(
 		async () =>
 			(await stage.keys()).filter(
-				(key) => !/^arpanet\/(hosts|beats|repairs|leader)/.test(key),
+				(key) => !/^arpanet\/(hosts|beats|images|repairs|leader)/.test(key),
 			),
 		(found) => found.length === 1,
 	);

@@ -673,7 +673,9 @@ test.serial(
 			async () =>
 				(await keys("arpanet/")).filter(
 					(key) =>
-						!/^arpanet\/(hosts|beats|leader|repairs|subnets-serial)/.test(key),
+						!/^arpanet\/(hosts|beats|images|leader|repairs|subnets-serial)/.test(
+							key,
+						),
 				),
 			(all) => all.length === 0,
 			60,
