@@ -7,6 +7,7 @@ import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { EXPOSED } from "../pipeline/state/exposed.ts";
+import { GUESTS } from "../pipeline/state/guests.ts";
 import type { FencedStore } from "../pipeline/state/leader.ts";
 import { GATEWAYS } from "../pipeline/state/networks.ts";
 import { Alarm } from "./alarm.ts";
@@ -30,7 +31,7 @@ const ADOPT_MS = 500;
 const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
 
 /** What the overlay and the firewall follow. */
-const WATCHED = ["arpanet/networks/", GATEWAYS, EXPOSED];
+const WATCHED = ["arpanet/networks/", GATEWAYS, EXPOSED, GUESTS];
 
 /** What an agent works with. */
 export interface AgentParts {

@@ -1,8 +1,10 @@
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { exposures } from "../pipeline/state/exposed.ts";
+import { guestsOf } from "../pipeline/state/guests.ts";
 import type { Alarm } from "./alarm.ts";
 import { clearChains, writeChains } from "./firewall.ts";
+import { ends } from "./guard/ends.ts";
 import { forwarding } from "./guard/forwarding.ts";
 import { names } from "./guard/names.ts";
 import type { Seen } from "./guard/seen.ts";
@@ -45,7 +47,7 @@ async function look(
 	written: string | undefined,
 ): Promise<string> {
 	const seen = await see(services);
-	const chains = [...names(seen), ...forwarding(seen)];
+	const chains = [...names(seen), ...ends(seen), ...forwarding(seen)];
 	const rules = JSON.stringify(chains.map((chain) => chain.rules));
 	if (seen.here.length > 0) await writeChains(chains);
 	else if (written !== rules) await clearChains(chains);
@@ -53,17 +55,26 @@ async function look(
 }
 
 async function see(services: Services): Promise<Seen> {
-	const { engine, networks, cluster, store } = services;
+	const { engine, networks, cluster, store, host } = services;
 	const docker = await engine().listNetworks("arpanet.network");
-	const scopes = new Set(
-		docker.map(({ Labels }) => Labels?.["arpanet.network"]),
+	const ranges = new Map(
+		docker.map(({ Labels, IPAM }) => [
+			Labels?.["arpanet.network"],
+			IPAM?.Config ?? [],
+		]),
 	);
 	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
 	const [, ...others] = await cluster.all();
 	return {
 		all,
-		here: all.filter(({ scope }) => scopes.has(scope)),
+		here: all.flatMap((network) => {
+			const found = ranges.get(network.scope);
+			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
+			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
+		}),
 		exposed: await exposures(store),
+		guests: await guestsOf(store),
+		host: host.address,
 		peers: others.map(({ address }) => address),
 	};
 }

@@ -1,7 +1,7 @@
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
-import { GATEWAYS } from "../pipeline/state/networks.ts";
+import { GATEWAYS, MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./links.ts";
 
@@ -11,7 +11,6 @@ const LOOK_MS = 3_000;
 const DEVICE = /^arpa\d+$/;
 /** Bytes of a packet on a Docker network that says nothing else. */
 const USUAL_MTU = 1500;
-const MTU = "com.docker.network.driver.mtu";
 
 /** What carries the overlay's packets from host to host. */
 export interface Underlay {

@@ -18,7 +18,7 @@ import {
 	leasedNetwork,
 	leaseKey,
 } from "../pipeline/state/leases.ts";
-import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
 import type { Entry, Operation } from "../pipeline/state/store.ts";
 import type { Pool } from "../pipeline/state/subnets.ts";
 import {
@@ -39,9 +39,6 @@ interface Config extends Pool {
 }
 
 type Network = Entry<NetworkRecord>;
-
-/** Docker's option for the largest packet of a network. */
-const MTU = "com.docker.network.driver.mtu";
 
 /** How long a network may be in the making by another gateway. */
 const MAKING_MS = 2_000;
@@ -138,7 +135,7 @@ export default definePlugin<Config>({
 
 				const { asked, rest, wanted } = rangeOf(body);
 				const scope = scopeOf(facts.deployment, facts.network ?? "default");
-				fitMtu(body);
+				const fitted = fitMtu(body);
 				networks.forget(scope); // no commit of ours checks it: another adapter may have given it back
 				const entry = await networks.ensure(
 					{
@@ -148,6 +145,7 @@ export default definePlugin<Config>({
 						implicit: false,
 						...(facts.shared ? { shared: true } : {}),
 						host: host.name,
+						...(fitted ? { fitted: true } : {}),
 						...askedOf(body),
 						...wanted,
 					},
@@ -203,21 +201,23 @@ export default definePlugin<Config>({
 			const known = await networks.get(deployment);
 			if (!known) await mustNotBeLost(`${deployment}_default`, services);
 			const wanted = implicitNetwork(deployment, home, weaveCidr(body));
-			const Options = fitMtu({ Name: wanted.name }).Options;
+			const asked: NetworkCreate = { Name: wanted.name };
+			const fitted = fitMtu(asked);
 			return networks.ensure(
-				{ ...wanted, ...(Options ? { body: { Options } } : {}) },
+				{ ...wanted, ...(fitted ? { fitted, ...askedOf(asked) } : {}) },
 				sizeAsked(body.Labels?.["arpanet.size"], config.size),
 				config,
 				routes,
 			);
 		}
 
-		/** What containers send must fit through the overlay, which adds to each packet. */
-		function fitMtu(body: NetworkCreate): NetworkCreate {
+		/** What containers send must fit through the overlay, which adds to each packet. @returns whether the client left that to us */
+		function fitMtu(body: NetworkCreate): boolean {
 			const mtu = cluster.hosts.mtu;
-			if (cluster.alone || mtu === undefined) return body;
-			body.Options = { [MTU]: String(mtu), ...body.Options };
-			return body;
+			const asked = body.Options?.[MTU] !== undefined;
+			if (cluster.alone || mtu === undefined || asked) return false;
+			body.Options = { ...body.Options, [MTU]: String(mtu) };
+			return true;
 		}
 
 		/**

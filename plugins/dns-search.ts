@@ -1,5 +1,12 @@
 import { readFileSync } from "node:fs";
-import { definePlugin } from "../pipeline/plugin.ts";
+import {
+	type Attachment,
+	type CreateContext,
+	definePlugin,
+} from "../pipeline/plugin.ts";
+import { guestKey } from "../pipeline/state/guests.ts";
+import type { NetworkRecord, Networks } from "../pipeline/state/networks.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 
 interface Config {
 	/** What follows service and deployment in a name. */
@@ -26,27 +33,35 @@ export default definePlugin<Config>({
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},
-	setup: ({ domain, servers }, { cluster, networks }) => ({
-		async create({ body, facts, networks: joined }) {
+	setup: ({ domain, servers }, { cluster, networks, store }) => ({
+		async create(context) {
+			const { body, facts, networks: joined } = context;
 			if (!facts.deployment || !facts.host || joined.length === 0) return; // not ours to name
 			const host = await cluster.hosts.get(facts.host);
 
 			const scopes = new Set(joined.map(({ network }) => network.value.scope));
+			const forAll: string[] = [];
 			if (joined.some(({ network }) => !network.value.implicit)) {
 				// Compose connects a container to its further networks only after the create
 				for (const { value } of await networks.list()) {
 					if (value.deployment === facts.deployment) scopes.add(value.scope);
+					else if (value.shared) forAll.push(value.scope);
 				}
 			}
+			for (const { network, address } of joined)
+				stay(network, address, context);
 			body.HostConfig ??= {};
 			const settings = body.HostConfig;
-			settings.DnsSearch = [
-				...[...scopes].map((scope) => `${scope}.${domain}`),
-				...(settings.DnsSearch ?? []),
-			];
+			settings.DnsSearch = fitting(
+				[...scopes].map((scope) => `${scope}.${domain}`),
+				settings.DnsSearch ?? [],
+				forAll.map((scope) => `${scope}.${domain}`),
+			);
 			const own = settings.Dns ?? [];
 			settings.Dns = [
-				...(servers.length > 0 ? servers : [host.address]),
+				...(servers.length > 0
+					? servers
+					: [...(await ends(joined, facts.host, networks)), host.address]),
 				// asked in turn: when Consul is away, what is not in it still resolves
 				...(own.length > 0 ? own : hostResolvers()),
 			];
@@ -56,8 +71,67 @@ export default definePlugin<Config>({
 				settings.DnsOptions = [...(settings.DnsOptions ?? []), "ndots:1"];
 			}
 		},
+
+		connect(context) {
+			const { body, network } = context;
+			const address = body.EndpointConfig?.IPAMConfig?.IPv4Address;
+			if (address) stay(network, address, context);
+		},
+
+		async adopt(context) {
+			const { Networks } = context.container.NetworkSettings;
+			for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
+				const network = await networks.byName(name);
+				const address = IPAMConfig?.IPv4Address;
+				if (!network || !address) continue;
+				const key = guestKey(network.value.scope, address);
+				const known = await store.get(key);
+				if (known) context.commit({ verb: "delete", key, index: known.index });
+				stay(network, address, context);
+			}
+		},
 	}),
 });
+
+/** Notes that a container is in a network of another deployment: from there, too, it asks for names of its own. */
+function stay(
+	{ value: { deployment, scope } }: Entry<NetworkRecord>,
+	address: string,
+	{ facts, hold }: Pick<CreateContext, "facts" | "hold">,
+): void {
+	const own = facts.deployment;
+	if (!own || own === deployment) return;
+	hold(guestKey(scope, address), { deployment: own });
+}
+
+/**
+ * The host's ends of a container's networks, if no way leads out of these: there DNS is answered as at the host's own address
+ * (`agent/guard/ends.ts`).
+ */
+async function ends(
+	joined: readonly Attachment[],
+	host: string,
+	networks: Networks,
+): Promise<string[]> {
+	if (!joined.every(({ network }) => network.value.body?.Internal)) return [];
+	const found = await Promise.all(
+		joined.map(({ network }) => networks.bridge(network.value.scope, host)),
+	);
+	return found.filter((address) => address !== undefined);
+}
+
+/** musl passes over a search list of more characters, all of it. */
+const MAX_SEARCH = 255;
+
+/** A search list: what a container is in, what its user asks for, and of the rest what there is room for. */
+function fitting(own: string[], asked: string[], rest: string[]): string[] {
+	const list = new Set([...own, ...asked]);
+	for (const each of rest) {
+		const longer = [...list, each].join(" ").length;
+		if (longer <= MAX_SEARCH) list.add(each);
+	}
+	return [...list];
+}
 
 /**
  * The host's name servers that a container can reach too. A stub on loopback (systemd-resolved)

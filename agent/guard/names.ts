@@ -1,5 +1,6 @@
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Chain } from "../firewall.ts";
+import { keptIn } from "./ends.ts";
 import { admitted, type Seen } from "./seen.ts";
 
 /** Who asks: only containers of deployments are looked at. */
@@ -23,7 +24,10 @@ export function names(seen: Seen): Chain[] {
 		{
 			name: ASKERS,
 			from,
-			rules: seen.here.map(({ subnet }) => `-s ${subnet} -j ${NAMES}`),
+			rules: seen.here.flatMap((network) => [
+				`-s ${network.subnet} -j ${NAMES}`,
+				...keptIn(network),
+			]),
 		},
 		{
 			name: NAMES,
@@ -34,7 +38,13 @@ export function names(seen: Seen): Chain[] {
 
 /** Its own deployment may ask for names of a network, others for those of services that are exposed to them. */
 function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
-	const own = seen.all.filter((each) => each.deployment === deployment);
+	const isOwn = (each: { deployment: string }) =>
+		each.deployment === deployment;
+	const own = [
+		...seen.all.filter(isOwn).map(({ subnet }) => subnet),
+		// a container asks by way of one of its networks, which may be another deployment's
+		...seen.guests.filter(isOwn).map(({ address }) => address),
+	].filter((source) => /^[\d./]+$/.test(source));
 	const exposed = new Set(
 		seen.exposed
 			.filter((each) => each.scope === scope && isLabel(each.service))
@@ -53,7 +63,7 @@ function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
 	return [
 		...exposed,
 		...questions.flatMap((asked) => [
-			...own.map(({ subnet }) => `-s ${subnet} ${asked} -j RETURN`),
+			...own.map((source) => `-s ${source} ${asked} -j RETURN`),
 			`-p udp ${asked} -j REJECT`,
 			`-p tcp ${asked} -j REJECT --reject-with tcp-reset`,
 		]),

@@ -1,4 +1,5 @@
 import type { Exposure } from "../../pipeline/state/exposed.ts";
+import type { Guest } from "../../pipeline/state/guests.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 
 /** What the firewall's rules are made from. */
@@ -6,11 +7,21 @@ export interface Seen {
 	/** All networks of the cluster. */
 	all: NetworkRecord[];
 	/** Those that this host has. */
-	here: NetworkRecord[];
+	here: NetworkHere[];
 	/** What services open to others. */
 	exposed: Exposure[];
+	/** Containers in networks that are not of their deployment. */
+	guests: Guest[];
+	/** This host's address, where Consul answers DNS. */
+	host: string;
 	/** Addresses of the other hosts. */
 	peers: string[];
+}
+
+/** A network that this host has. */
+export interface NetworkHere extends NetworkRecord {
+	/** The host's address in it. */
+	bridge: string;
 }
 
 /** Subnets of the deployments that an exposure is for; undefined: for all. */

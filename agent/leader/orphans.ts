@@ -1,6 +1,7 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { EXPOSED } from "../../pipeline/state/exposed.ts";
+import { GUESTS } from "../../pipeline/state/guests.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import {
 	isLease,
@@ -26,6 +27,7 @@ const HELD = {
 	port: "arpanet/ports/",
 	"host to itself": "arpanet/exclusive/",
 	exposure: EXPOSED,
+	guest: GUESTS,
 };
 /** Repairs in one look: a mistake of ours, or of someone's script, must not take everything at once. */
 const MAX_EACH_LOOK = 60;

@@ -1,9 +1,10 @@
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
+import { MTU } from "../../pipeline/state/networks.ts";
 import type { Answer, Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { pruneNetworks } from "./network-prune.ts";
-import { filtersOf, withFilters } from "./query.ts";
+import { filtersOf, matches, withFilters } from "./query.ts";
 import type { Asked, Merged, Row } from "./treatment.ts";
 
 /** A network in an engine's answer. */
@@ -11,6 +12,7 @@ interface Network {
 	Id: string;
 	Name: string;
 	Containers?: Record<string, unknown> | null;
+	Options?: Record<string, string> | null;
 }
 
 /** Docker's own, of which every host has one. */
@@ -57,7 +59,7 @@ export function networks(engines: Engines): Row[] {
 					continue;
 				}
 				const copy = copies.get(known.scope) ?? new Map<string, Network>();
-				copy.set(host, { ...network, Id: known.id ?? network.Id });
+				copy.set(host, asMade(network, known));
 				copies.set(known.scope, copy);
 			}
 		}
@@ -86,17 +88,21 @@ export function networks(engines: Engines): Row[] {
 			{},
 			...found.map(({ network }) => network.Containers),
 		);
-		const Id = known.id ?? home.network.Id;
-		return { status: 200, body: { ...home.network, Id, Containers } };
+		const body = { ...asMade(home.network, known), Containers };
+		return { status: 200, body };
 	}
 
+	/** @throws HttpError 502 if none answers that may have it */
 	async function holders(known: KnownNetwork, request: string) {
-		const answers = await engines.ask(request);
-		return answers.flatMap(({ host, answer }) =>
-			answer !== undefined && known.hosts.includes(host)
-				? [{ host, network: answer as Network }]
-				: [],
+		const answers = (await engines.ask(request)).filter(({ host }) =>
+			known.hosts.includes(host),
 		);
+		const found = answers.flatMap(({ host, answer }) =>
+			answer === undefined ? [] : [{ host, network: answer as Network }],
+		);
+		const late = answers.find(({ error }) => error);
+		if (found.length === 0 && late) throw late.error;
+		return found;
 	}
 
 	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
@@ -160,21 +166,17 @@ export function networks(engines: Engines): Row[] {
 	];
 }
 
+/** A network as its client made it: with the one id, and without the option that we have added, which docker-compose 1.29 would take for a change. */
+function asMade(network: Network, { id, fitted }: KnownNetwork): Network {
+	const { [MTU]: _, ...others } = network.Options ?? {};
+	const Options = fitted ? others : network.Options;
+	return { ...network, Id: id ?? network.Id, ...(Options && { Options }) };
+}
+
 function parsed(body: string | null): unknown {
 	try {
 		return JSON.parse(body ?? "");
 	} catch {
 		return undefined; // the engine says what is wrong with it
 	}
-}
-
-/** Docker takes a filter's value for a regular expression, and for a part of the text if it is none. */
-function matches(text: string, values: string[]): boolean {
-	return values.some((value) => {
-		try {
-			return new RegExp(value).test(text);
-		} catch {
-			return text.includes(value);
-		}
-	});
 }

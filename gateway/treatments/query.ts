@@ -53,3 +53,14 @@ export async function withNetworkNames(
 	);
 	return withFilters(query, { ...filters, network: names });
 }
+
+/** Docker takes a filter's value for a regular expression, and for a part of the text if it is none. */
+export function matches(text: string, values: string[]): boolean {
+	return values.some((value) => {
+		try {
+			return new RegExp(value).test(text);
+		} catch {
+			return text.includes(value);
+		}
+	});
+}

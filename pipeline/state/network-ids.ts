@@ -13,6 +13,8 @@ interface NetworkId {
 	id: string;
 	/** It was made there first: this id is the one that clients see, through whatever gateway. */
 	home?: true;
+	/** As in its record. */
+	fitted?: true;
 }
 
 /** What a host's Docker calls a network, and where that is written. */
@@ -32,6 +34,8 @@ export interface KnownNetwork {
 	home: string | undefined;
 	/** Hosts whose Docker has it. */
 	hosts: string[];
+	/** Its option for the largest packet is ours, and not for clients to see. */
+	fitted: boolean;
 }
 
 /**
@@ -68,7 +72,12 @@ export class NetworkIds {
 
 	/** Writes down the id that a host's Docker gave a network; what is known already is not written again. */
 	async set(
-		{ scope, name, host: home }: { scope: string; name: string; host?: string },
+		{
+			scope,
+			name,
+			host: home,
+			fitted,
+		}: { scope: string; name: string; host?: string; fitted?: boolean },
 		host: string,
 		id: string,
 	): Promise<void> {
@@ -79,6 +88,7 @@ export class NetworkIds {
 			name,
 			id,
 			...(home === host ? { home: true } : {}),
+			...(fitted ? { fitted } : {}),
 		};
 		await this.#store.commit([{ verb: "set", key, value }]);
 	}
@@ -176,6 +186,7 @@ export class NetworkIds {
 				id: undefined,
 				home: undefined,
 				hosts: [],
+				fitted: value.fitted ?? false,
 			};
 			known.hosts.push(host);
 			if (value.home) {

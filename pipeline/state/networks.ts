@@ -11,6 +11,8 @@ import { choose, claim, type Pool } from "./subnets.ts";
 export const NETWORKS = "arpanet/networks/";
 /** Subnets that were granted, each with the scope of its network. */
 export const SUBNETS = "arpanet/subnets/";
+/** Docker's option for the largest packet of a network. */
+export const MTU = "com.docker.network.driver.mtu";
 /** Addresses of bridges, by network and host. */
 export const GATEWAYS = "arpanet/gateways/";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
@@ -32,6 +34,8 @@ export interface NetworkRecord {
 	shared?: true;
 	/** What the user asked for beside its addresses, for the hosts that it is still to come to. */
 	body?: Pick<NetworkCreate, "Internal" | "Attachable" | "Options" | "Labels">;
+	/** Its option for the largest packet is ours; the user asked for none. */
+	fitted?: boolean;
 	/** The user asked for this very subnet, and may ask for addresses in it. */
 	asked?: true;
 	/** Addresses are leased from this part of the subnet alone, unless one is asked for. */
@@ -102,6 +106,11 @@ export class Networks {
 	async hosts(scope: string): Promise<string[]> {
 		const keys = await this.#store.keys(`${GATEWAYS}${scope}/`);
 		return keys.map((key) => key.slice(key.lastIndexOf("/") + 1));
+	}
+
+	/** The address of a host's bridge in a network; undefined where it has none. */
+	async bridge(scope: string, host: string): Promise<string | undefined> {
+		return (await this.#store.get<string>(gatewayKey(scope, host)))?.value;
 	}
 
 	/** A host's bridge in a network is gone: gives back its address, and forgets its id. */

@@ -15,6 +15,8 @@ const PRINTER = "192.0.2.7";
 
 let stage: Stage;
 let server: Socket;
+/** Names that the site's name server was asked for. */
+const asked: string[] = [];
 const recursors: string[] = [];
 
 test.before(async () => {
@@ -301,6 +303,42 @@ test.serial(
 );
 
 test.serial(
+	"in an internal network its names resolve, and nothing of the world outside is asked for",
+	async (t) => {
+		await ok(
+			t,
+			through(
+				...["network", "create", "--internal", "abc_vault"],
+				...["--label", "com.docker.compose.project=abc"],
+				...["--label", "com.docker.compose.network=vault"],
+			),
+		);
+		const vault = ["--network", "abc_vault"];
+		await run(t, "abc_keeper_1", ...vault, "--network-alias", "guard");
+		await run(t, "abc_safe_1", ...vault);
+		const keeper = await stage.engine.inspectContainer("abc_keeper_1");
+		const expected = [keeper ? addressIn(keeper, "abc_vault") : ""];
+		await resolvesInside(t, "abc_safe_1", "keeper", expected);
+		await resolvesInside(t, "abc_safe_1", "guard", expected);
+		const safe = await stage.engine.inspectContainer("abc_safe_1");
+		// as newer engines do: no way leads to the host's own address
+		await stage.host.exec("nsenter", [
+			...["-t", String(safe?.State.Pid), "-n", "ip", "route", "del", "default"],
+		]);
+		const full = "keeper.abc-vault.service.consul";
+		await resolvesInside(t, "abc_safe_1", full, expected);
+
+		const before = asked.length;
+		t.deepEqual(await stage.dnsInside("abc_safe_1", OUTSIDE), []);
+		const out = ["ping", "-c1", "-W1", stage.lab.gateway];
+		t.not((await stage.inside("abc_safe_1", ...out)).code, 0);
+		t.deepEqual(asked.slice(before), []);
+		await ok(t, through("rm", "-f", "abc_keeper_1", "abc_safe_1"));
+		await ok(t, through("network", "rm", "abc_vault"));
+	},
+);
+
+test.serial(
 	"with Consul dead the world outside resolves still, and the copies talk on",
 	async (t) => {
 		await stage.host.stopConsul();
@@ -335,7 +373,8 @@ async function nameServer(host: string): Promise<Socket> {
 			at += size + 1;
 		}
 		const question = query.subarray(12, at + 5);
-		const known = labels.join(".").toLowerCase() === OUTSIDE;
+		asked.push(labels.join(".").toLowerCase());
+		const known = asked.at(-1) === OUTSIDE;
 		const isA = query.readUInt16BE(at + 1) === 1;
 		const head = Buffer.alloc(12);
 		query.copy(head, 0, 0, 2);

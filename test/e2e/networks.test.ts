@@ -79,6 +79,26 @@ async function resolves(container: string, name: string): Promise<string[]> {
 	return [...new Set([...found].map((match) => match[1] as string))].sort();
 }
 
+/** The same once there are so many: each host's Consul is a moment behind the others. */
+function comesToResolve(container: string, name: string, count = 1) {
+	return eventually(
+		() => resolves(container, name),
+		(found) => found.length >= count,
+	);
+}
+
+/** The address that a program in a container takes for a name; nslookup asks in all networks, a program in one after the other. */
+async function firstOf(container: string, name: string): Promise<string> {
+	const ping = ["ping", "-c", "1", "-W", "1", name];
+	return eventually(
+		async () => {
+			const { stdout } = await ask(any(), "exec", container, ...ping);
+			return /\((\d+\.\d+\.\d+\.\d+)\)/.exec(stdout)?.[1] ?? "";
+		},
+		(found) => found !== "",
+	);
+}
+
 async function inspect(t: ExecutionContext, ref: string, gateway = any()) {
 	const { code, stdout, stderr } = await ask(
 		gateway,
@@ -119,6 +139,11 @@ services:
     networks:
       back: {ipv4_address: ${net}.77}
       vault: {}
+  safe:
+    image: busybox
+    command: sleep 3600
+    labels: ["constraint:node==h1"]
+    networks: [vault]
 networks:
   front: {}
   vault: {internal: true}
@@ -151,16 +176,20 @@ for (const [version, compose, separator] of [
 			const api = await addressOf(t, of("api"), `${id}_back`);
 			t.is(await addressOf(t, of("db"), `${id}_back`), `${net}.77`);
 
-			t.deepEqual(await resolves(of("web"), "api"), [api]);
-			t.deepEqual(await resolves(of("web"), "backend"), [api]);
-			t.deepEqual(await resolves(of("web"), `db.${id}-back.service.consul`), [
-				`${net}.77`,
-			]);
+			t.deepEqual(await comesToResolve(of("web"), "api"), [api]);
+			t.deepEqual(await comesToResolve(of("web"), "backend"), [api]);
+			const inBack = `db.${id}-back.service.consul`;
+			t.deepEqual(await comesToResolve(of("web"), inBack), [`${net}.77`]);
 			t.true(await reaches(of("web"), `${net}.77`));
 			t.true(await reaches(of("db"), api));
 			const front = await addressOf(t, of("web"), `${id}_front`);
 			t.false(await reaches(of("api"), front), "not in front");
 			t.true((await inspect(t, `${id}_vault`)).Internal);
+			const db = await addressOf(t, of("db"), `${id}_vault`);
+			t.is(await firstOf(of("safe"), "db"), db);
+			t.true(await reaches(of("safe"), db));
+			t.false(await reaches(of("safe"), api), "no way leads out of vault");
+			t.false(await reaches(of("safe"), lab.gateway), "nor to the wire");
 
 			await fig("down", "-t", "1");
 			const left = ["network", "ls", "-q", "--filter", `name=${id}_`];
@@ -168,6 +197,90 @@ for (const [version, compose, separator] of [
 		},
 	);
 }
+
+/** @param id also the end of an alias of its api */
+const sharing = (id: string) => `version: "3.8"
+services:
+  web:
+    image: busybox
+    command: sleep 3600
+    labels: ["constraint:node==h1"]
+    networks: [default, front]
+  api:
+    image: busybox
+    command: sleep 3600
+    labels: ["constraint:node==h2"]
+    networks:
+      front: {aliases: [api-of-${id}]}
+  db:
+    image: busybox
+    command: sleep 3600
+    labels: ["constraint:node==h3"]
+networks:
+  front: {external: true, name: front}
+`;
+
+test.serial(
+	"two projects share an external network: all in it have names for each other, and none for what is not",
+	async (t) => {
+		await cli(t, "network", "create", "front");
+		const projects = [
+			[compose1, "left", "left_api_1"],
+			[compose2, "right", "right-api-1"],
+		] as const;
+		const fig = async (
+			[compose, id]: (typeof projects)[number],
+			...args: string[]
+		) => {
+			const file = await project(id, sharing(id));
+			const { code, stderr } = await compose(
+				any(),
+				["-f", file, "-p", id, ...args],
+				{ env: lab.certificates.client, timeout: 240_000 },
+			);
+			t.is(code, 0, `${id}: ${args.join(" ")}\n${stderr}`);
+		};
+		for (const each of projects) await fig(each, "up", "-d");
+		const apis = await Promise.all(
+			projects.map(([, , api]) => addressOf(t, api, "front")),
+		);
+		const [left, right] = apis as [string, string];
+		const webs = await Promise.all([
+			addressOf(t, "left_web_1", "front"),
+			addressOf(t, "right-web-1", "front"),
+		]);
+		for (const [asker, name, expected] of [
+			["left_web_1", "api-of-right", [right]],
+			["right-web-1", "api-of-left", [left]],
+			["left_api_1", "api-of-right", [right]],
+			["right-api-1", "left_api_1", [left]],
+			["left_web_1", "api", apis], // as Docker does with an alias of two
+			["left_web_1", "db", [await addressOf(t, "left_db_1", "left_default")]],
+		] as const) {
+			t.deepEqual(
+				await comesToResolve(asker, name, expected.length),
+				[...expected].sort(),
+				`${name} in ${asker}`,
+			);
+		}
+		const web = await addressOf(t, "left_web_1", "left_default");
+		t.is(await firstOf("left_db_1", "web"), web);
+		t.true(webs.includes(await firstOf("left_api_1", "web")));
+		t.deepEqual(await resolves("left_web_1", "db.right.service.consul"), []);
+		t.true(await reaches("left_web_1", right));
+		t.true(await reaches("right-api-1", left));
+		const db = await addressOf(t, "right-db-1", "right_default");
+		t.false(await reaches("left_web_1", db), "it is not in front");
+
+		const [first, second] = projects;
+		await fig(first, "down", "-t", "1");
+		t.deepEqual(await resolves("right-web-1", "api"), [right]);
+		t.true(await reaches("right-web-1", right));
+		t.not((await ask(any(), "network", "rm", "front")).code, 0);
+		await fig(second, "down", "-t", "1");
+		await cli(t, "network", "rm", "front");
+	},
+);
 
 test.serial(
 	"a network that a user makes is one network, with one id, from every gateway and on every host",
@@ -192,8 +305,8 @@ test.serial(
 		await run(t, "xyz_b_1", h2, "--network", id.slice(0, 12));
 		await run(t, "cee", h3, "--network", "shared"); // of no deployment
 		const b = await addressOf(t, "xyz_b_1", "shared");
-		t.deepEqual(await resolves("abc_a_1", "b"), [b]);
-		t.deepEqual(await resolves("cee", "b"), [b]);
+		t.deepEqual(await comesToResolve("abc_a_1", "b"), [b]);
+		t.deepEqual(await comesToResolve("cee", "b"), [b]);
 		t.true(await reaches("cee", b));
 		t.true(await reaches("abc_a_1", await addressOf(t, "cee", "shared")));
 
@@ -217,6 +330,11 @@ test.serial(
 			t.is(await list(`id=${id.slice(0, 12)}`), `${id} shared`);
 			t.is(await list("label=team=blue"), `${id} shared`);
 		}
+		for (const by of ["shared", id]) {
+			const listed = ["ps", "--filter", `network=${by}`, "--format"];
+			const found = await cli(t, ...listed, "{{.Names}}");
+			t.is(found.split("\n").sort().join(), "abc_a_1,cee,xyz_b_1", by);
+		}
 		for (const name of ["abc_a_1", "xyz_b_1", "cee"]) {
 			const format = '{{(index .NetworkSettings.Networks "shared").NetworkID}}';
 			t.is(await cli(t, "inspect", "-f", format, name), id);
@@ -235,13 +353,14 @@ test.serial(
 	"connect and disconnect, whatever host the container is on",
 	async (t) => {
 		const [, h2] = lab.hosts as [Host, Host];
+		const since = Math.floor(Date.now() / 1000);
 		const id = await cli(t, "network", "create", "second");
 		await cli(t, "network", "connect", "--alias", "bee", "second", "xyz_b_1");
 		await cli(t, "network", "connect", id, "cee");
 		const b = await addressOf(t, "xyz_b_1", "second");
 		t.true(await reaches("cee", b));
 		const bee = "bee.shared-second.service.consul";
-		t.deepEqual(await resolves("cee", bee), [b]);
+		t.deepEqual(await comesToResolve("cee", bee), [b]);
 
 		await cli(t, "network", "disconnect", id.slice(0, 12), "xyz_b_1");
 		t.false(await reaches("cee", b));
@@ -254,6 +373,19 @@ test.serial(
 		);
 		await cli(t, "network", "disconnect", "second", "cee");
 		await cli(t, "network", "rm", id);
+		const told = await cli(
+			t,
+			...["events", "--since", String(since), "--filter", "type=network"],
+			...["--until", String(Math.ceil(Date.now() / 1000))],
+			...["--format", "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}}"],
+		);
+		const lines = told.split("\n").filter((line) => line.endsWith(" second"));
+		t.deepEqual(
+			[...new Set(lines)], // the engine tells of a disconnect twice
+			["create", "connect", "disconnect", "destroy"].map(
+				(action) => `${action} ${id} second`,
+			),
+		);
 		for (const host of lab.hosts) {
 			const { stdout } = await docker(host, [
 				"network",
