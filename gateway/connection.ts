@@ -177,7 +177,7 @@ export class ClientConnection {
 	answerMerged(merged: Merged, incoming: Incoming): void {
 		if (this.closed || this.socket.writableEnded) return;
 		if ("stream" in merged) {
-			void this.#stream(merged);
+			void this.#stream(merged, incoming);
 			return;
 		}
 		const { head } = incoming;
@@ -199,21 +199,28 @@ export class ClientConnection {
 	}
 
 	/** Sends lines as they come, until there are no more or the client goes. */
-	async #stream(merged: Extract<Merged, { stream: unknown }>): Promise<void> {
+	async #stream(
+		merged: Extract<Merged, { stream: unknown }>,
+		{ head }: Incoming,
+	): Promise<void> {
 		const gone = new AbortController();
 		const leave = () => gone.abort();
 		this.exchange = { ...DISCARD, clientEnd: leave, clientClosed: leave };
 		if (this.socket.isPaused()) this.socket.resume();
+		// docker-py takes what is not chunked for an error, and reads it to its end
+		const chunked = !/^[^\r]* HTTP\/1\.0(\r|$)/.test(head.text);
+		const framing = chunked ? "Transfer-Encoding: chunked\r\n" : "";
 		this.socket.write(
-			`HTTP/1.1 ${merged.status} OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n`,
+			`HTTP/1.1 ${merged.status} OK\r\nContent-Type: application/json\r\n${framing}Connection: close\r\n\r\n`,
 		);
 		try {
 			for await (const line of merged.stream(gone.signal)) {
 				if (gone.signal.aborted) break;
-				if (!this.socket.write(line)) {
+				if (!this.socket.write(chunked ? chunk(line) : line)) {
 					await once(this.socket, "drain", { signal: gone.signal });
 				}
 			}
+			if (chunked && !gone.signal.aborted) this.socket.write(LAST_CHUNK);
 		} catch (error) {
 			if (!gone.signal.aborted) this.context.log.warn({ err: error }, "stream");
 		}
@@ -313,4 +320,11 @@ function jsonHead(
 		`Content-Type: application/json\r\n${keepAlive ? "" : "Connection: close\r\n"}` +
 		`${lines}Content-Length: ${length}\r\n\r\n`
 	);
+}
+
+const LAST_CHUNK = "0\r\n\r\n";
+
+/** A piece of a body in chunks. */
+function chunk(text: string): string {
+	return `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
 }

@@ -65,7 +65,9 @@ export class Engines {
 	/** Asks some hosts. */
 	askOf(hosts: readonly string[], path: string): Promise<Answer[]> {
 		return askEach(hosts, (host) =>
-			this.cluster.ask(host, (engine) => engine.get(path)),
+			this.cluster.ask(host, (engine) => engine.get(path), {
+				topic: topicOf(path),
+			}),
 		);
 	}
 
@@ -112,4 +114,10 @@ function askEach(
 			}
 		}),
 	);
+}
+
+/** `/volumes` of `/v1.41/volumes?filters=…`; none for what an engine may need long to find out. */
+function topicOf(path: string): string | undefined {
+	const [, topic] = /^(?:\/v[\d.]+)?(\/[a-z]+)/.exec(path) ?? [];
+	return topic === "/system" ? undefined : topic;
 }

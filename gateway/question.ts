@@ -10,20 +10,22 @@ import {
 import type { Fate } from "./inflow.ts";
 import type { EnginePool, Upstream, UpstreamSink } from "./upstream.ts";
 
-/** The engine can hang: no answer is waited for longer. */
-const LIMIT_MS = 60_000;
-
 /**
  * Asks an engine over a connection that is kept: what is asked before each list takes a third of the time that a
  * client of node:http needs for it.
  *
  * @param path of a `GET`, with its query
+ * @param limit milliseconds that the answer is waited for: the engine can hang
  * @returns its answer, whatever the status
  * @throws HttpError 502 when it does not answer
  */
-export function ask(pool: EnginePool, path: string): Promise<EngineAnswer> {
+export function ask(
+	pool: EnginePool,
+	path: string,
+	limit = 60_000,
+): Promise<EngineAnswer> {
 	return new Promise((resolve, reject) => {
-		new Question(pool, path, resolve, reject);
+		new Question(pool, path, limit, resolve, reject);
 	});
 }
 
@@ -42,6 +44,7 @@ class Question implements UpstreamSink {
 	constructor(
 		pool: EnginePool,
 		path: string,
+		limit: number,
 		answered: (answer: EngineAnswer) => void,
 		failed: (error: HttpError) => void,
 	) {
@@ -50,8 +53,8 @@ class Question implements UpstreamSink {
 		this.#failed = failed;
 		this.#request = `GET ${path} HTTP/1.1\r\nHost: docker\r\n\r\n`;
 		this.#limit = setTimeout(
-			() => this.#fail(`nothing came for ${LIMIT_MS / 1000} s`),
-			LIMIT_MS,
+			() => this.#fail(`nothing came for ${limit / 1000} s`),
+			limit,
 		).unref();
 		this.#upstream = pool.take(this);
 		this.#upstream.socket.write(this.#request);

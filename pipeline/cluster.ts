@@ -13,6 +13,24 @@ export interface Located {
 
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
+/** An engine that answers pings within `SOON_MS` is not busy: on what it has not answered after `HANGS_MS`, it hangs. */
+const SOON_MS = 50;
+const HANGS_MS = 1_500;
+/** One that is slow with pings, too, may take so long. */
+const BUSY_MS = 10_000;
+/** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
+const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
+
+/** How another host's engine is asked. */
+interface Asking {
+	/**
+	 * Of a question that an engine with nothing to do answers at once, and that can be asked again: `/volumes`. Others are not delayed
+	 * by an engine that hangs on it.
+	 */
+	topic?: string | undefined;
+	/** Milliseconds that it may stay silent: one that has much to do does, and nobody else can answer. */
+	patience?: number;
+}
 
 /** The engines of all hosts. */
 export class Cluster {
@@ -23,6 +41,8 @@ export class Cluster {
 	readonly #remote = new Map<string, Engine>();
 	/** Hosts whose engines have not answered a ping, until they do. */
 	readonly #silent = new Set<string>();
+	/** What hosts hang on although they answer pings, as `<host> <topic>`, until they answer it. */
+	readonly #hanging = new Set<string>();
 	readonly #closed = new AbortController();
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
@@ -81,23 +101,31 @@ export class Cluster {
 
 	/**
 	 * Asks another host's engine, and waits for as long as it answers pings meanwhile: it may have much to do.
-	 * @throws HttpError 502 within a second for one that does not, and at once while it stays silent
+	 * @throws HttpError 502 within a second for a host that does not answer pings (more, where it has `patience`), within two for one
+	 * that hangs, and at once while that is so
 	 */
 	async ask<T>(
 		host: string,
 		question: (engine: Engine) => Promise<T>,
+		{ topic, patience = 0 }: Asking = {},
 	): Promise<T> {
 		const engine = await this.engine(host);
 		if (host === this.self) return question(engine);
-		if (this.#silent.has(host)) throw silence(host);
+		if (this.#silent.has(host) && !patience) throw silence(host);
+		if (topic && this.#hanging.has(`${host} ${topic}`)) {
+			throw new Hangs(host, topic);
+		}
 		const answered = new AbortController();
 		const answer = question(engine);
 		answer.catch(() => {}); // nobody may be waiting any more
 		try {
-			return await Promise.race([
-				answer,
-				this.#fallSilent(host, engine, answered.signal),
-			]);
+			const asking = { topic, patience };
+			const alive = this.#watch(host, engine, answered.signal, asking);
+			return await Promise.race([answer, alive]);
+		} catch (error) {
+			if (error instanceof Hangs)
+				void this.#unhang(error, engine, answer, question);
+			throw error;
 		} finally {
 			answered.abort();
 		}
@@ -108,20 +136,54 @@ export class Cluster {
 		return this.#silent.has(host);
 	}
 
-	/** @throws HttpError once the host does not answer a ping */
-	async #fallSilent(
+	/** @throws HttpError once the host does not answer a ping, or hangs on the topic */
+	async #watch(
 		host: string,
 		engine: Engine,
 		answered: AbortSignal,
+		{ topic, patience = 0 }: Asking,
 	): Promise<never> {
-		do {
+		const asked = performance.now();
+		let heard = asked;
+		let slowest = 0;
+		for (;;) {
 			await setTimeout(PING_MS, undefined, { signal: answered });
-		} while (await engine.ping(PING_MS));
+			const pinged = performance.now();
+			const alive = await engine.ping(PING_MS);
+			const now = performance.now();
+			if (!alive && now - heard > patience) break;
+			if (alive) heard = now;
+			slowest = Math.max(slowest, now - pinged);
+			const limit = slowest < SOON_MS ? HANGS_MS : BUSY_MS;
+			if (topic && now - asked > limit) {
+				throw new Hangs(host, topic);
+			}
+		}
 		if (!answered.aborted && !this.#silent.has(host)) {
 			this.#silent.add(host);
 			void this.#listen(host, engine);
 		}
 		throw silence(host);
+	}
+
+	/** Waits for an engine to answer what it hangs on, or to refuse it. */
+	async #unhang<T>(
+		{ key }: Hangs,
+		engine: Engine,
+		first: Promise<T>,
+		question: (engine: Engine) => Promise<T>,
+	): Promise<void> {
+		if (this.#hanging.has(key)) return; // another waits
+		this.#hanging.add(key);
+		const { signal } = this.#closed;
+		let answer: Promise<unknown> = first;
+		while (!signal.aborted && !(await isAnswered(answer))) {
+			await setTimeout(PING_MS, undefined, { signal, ref: false }).catch(
+				() => {},
+			);
+			answer = question(engine);
+		}
+		this.#hanging.delete(key);
 	}
 
 	/** Waits for a silent host to speak again. */
@@ -141,15 +203,22 @@ export class Cluster {
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */
 	async find(ref: string, patience = 0): Promise<Located | undefined> {
-		const here = await this.#local.inspectContainer(ref);
+		let ambiguous: unknown;
+		const orSeveral = (error: unknown) => {
+			if (!isAmbiguous(error)) throw error;
+			ambiguous = error;
+			return undefined; // on another host one may be named so
+		};
+		const here = await this.#local.inspectContainer(ref).catch(orSeveral);
 		const own = here && { container: here, host: this.self };
 		if (own && isExactly(here, ref)) return own;
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
 		const asked = others.map(async ({ name: host }) => {
-			const container = patience
-				? await (await this.engine(host)).inspectContainer(ref, patience)
-				: await this.ask(host, (engine) => engine.inspectContainer(ref));
+			const asked = patience
+				? (await this.engine(host)).inspectContainer(ref, patience)
+				: this.ask(host, (engine) => engine.inspectContainer(ref));
+			const container = await asked.catch(orSeveral);
 			if (!container) throw undefined;
 			found.push({ container, host });
 			if (!isExactly(container, ref)) throw undefined;
@@ -157,12 +226,8 @@ export class Cluster {
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
 		if (exact) return exact;
-		if (found.length > 1) {
-			throw new HttpError(
-				500,
-				`Multiple IDs found with provided prefix: ${ref}`,
-			);
-		}
+		if (ambiguous) throw ambiguous;
+		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
 		return found[0];
 	}
 
@@ -177,6 +242,34 @@ export class Cluster {
 
 function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
 	return Id === ref || Name === (ref.startsWith("/") ? ref : `/${ref}`);
+}
+
+function isAmbiguous(error: unknown): boolean {
+	return error instanceof HttpError && error.message.startsWith(AMBIGUOUS);
+}
+
+/** Whether an engine has answered, be it that it refuses; 502 stands for one that did not. */
+async function isAnswered(answer: Promise<unknown>): Promise<boolean> {
+	try {
+		await answer;
+		return true;
+	} catch (error) {
+		return error instanceof HttpError && error.status !== 502;
+	}
+}
+
+/** An engine answers pings, and not what it was asked. */
+class Hangs extends HttpError {
+	/** What it hangs on. */
+	readonly key: string;
+
+	constructor(host: string, topic: string) {
+		super(
+			502,
+			`the engine of host ${host} lives, and does not answer GET ${topic}; look at its log`,
+		);
+		this.key = `${host} ${topic}`;
+	}
 }
 
 function silence(host: string): HttpError {

@@ -19,6 +19,8 @@ export type EngineAddress =
 
 /** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer. */
 const TIMEOUT = 60_000;
+/** A stream in which nothing happens is tried after so long whether the other end is still there. */
+const KEEPALIVE_MS = 5_000;
 
 /**
  * Reads `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
@@ -207,19 +209,27 @@ export class Engine {
 	/**
 	 * The lines of an endless `GET`.
 	 * @param ready called once the engine has begun to answer
+	 * @throws HttpError what the engine has against it; Error when the connection breaks
 	 */
 	async *lines(
 		path: string,
 		signal: AbortSignal,
 		ready = () => {},
 	): AsyncGenerator<string> {
-		const { body } = await this.#client.send({
+		const { status, body } = await this.#client.send({
 			method: "GET",
 			path,
 			signal,
 			timeout: TIMEOUT,
 		});
+		if (status >= 400) {
+			throw new HttpError(
+				status,
+				messageIn({ status, text: await textOf(body) }),
+			);
+		}
 		body.setTimeout(0); // from now on silence is news as well
+		body.socket.setKeepAlive(true, KEEPALIVE_MS); // but not that of a host that lost its power
 		ready();
 		for await (const line of createInterface({ input: body })) {
 			if (line) yield line;

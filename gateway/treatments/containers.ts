@@ -12,7 +12,7 @@ import { type Asked, addedUp, type Merged, type Row } from "./treatment.ts";
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
 const ID = /^[0-9a-f]{64}$/;
-/** How long hosts that seem silent are waited for where the answer would be that there is no such container. */
+/** How long hosts that seem silent are waited for where the answer would be that there is no such container, or that its host is lost. */
 const PATIENCE_MS = 5_000;
 
 /** Of all requests the one that the gateway answers itself with one host, too. */
@@ -103,11 +103,13 @@ export function containers(
 		if (lost.length === 0) return undefined;
 		const record = await records.get(ref.replace(/^\//, ""));
 		const host = record?.value.facts.host;
-		if (!lost.some(({ name }) => name === host)) {
-			// before it is said that there is none
+		const itsOwn = lost.find(({ name }) => name === host);
+		if (!itsOwn || itsOwn.state) {
+			// one that is silent may only have much to do
 			const late = await cluster.find(ref, PATIENCE_MS);
-			return late && remember(late.container.Id, late.host);
+			if (late) return remember(late.container.Id, late.host);
 		}
+		if (!itsOwn) return undefined;
 		throw new HttpError(
 			502,
 			`container ${ref} is on host ${host}, which is lost; start arpanet there, or say arpanet host rm ${host} if it will not come back`,
@@ -128,8 +130,10 @@ export function containers(
 		const name = await hostOf(ref);
 		if (!name) return local;
 		const host = await cluster.hosts.get(name);
-		const answer = await cluster.ask(name, (engine) =>
-			engine.answer(path + query),
+		const answer = await cluster.ask(
+			name,
+			(engine) => engine.answer(path + query),
+			{ patience: PATIENCE_MS },
 		);
 		if (answer.status !== 200) return engines.pool(name);
 		const body = JSON.parse(answer.text);

@@ -1,22 +1,122 @@
 import { setTimeout } from "node:timers/promises";
+import { HttpError } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
+import type { EnginePool } from "../upstream.ts";
+import { Merging, nanoIn } from "./merging.ts";
 import { withNetworkNames } from "./query.ts";
 import type { Merged, Row } from "./treatment.ts";
 
-/** `events`: those of all hosts, as they happen. */
+/** A host that has much to do may take so long to answer. */
+const PATIENCE_MS = 10_000;
+/** What ends so soon is put in order as a whole. */
+const SOON_MS = 2_000;
+/** How soon is seen that a host has joined, come back or gone. */
+const LOOK_MS = 500;
+
+/** `events`: those of all hosts, as they happen; a host that joins or comes back is followed from then on. */
 export function events(engines: Engines): Row[] {
 	const { cluster, networkIds } = engines;
 
-	async function follow(path: string, query: string): Promise<Merged> {
-		const request = path + (await withNetworkNames(query, networkIds));
-		const hosts = await cluster.reachable();
+	async function follow(
+		path: string,
+		query: string,
+	): Promise<EnginePool | Merged> {
+		const asked = new URLSearchParams(
+			await withNetworkNames(query, networkIds),
+		);
+		const began = Date.now();
+		if (await isRefused(path, asked)) return engines.local; // it says why
+		const until = asked.get("until") || undefined;
+		const end = until ? 1000 * Number(until) : Number.POSITIVE_INFINITY;
+		// what happens from now on is told, also if it takes a moment to ask a host
+		if (!asked.get("since") && began < end)
+			asked.set("since", String(began / 1000));
 		return {
 			status: 200,
-			stream: (signal) =>
-				mergeEvents(
-					hosts.map(({ name }) => shown(lines(name, request, signal))),
-				),
+			stream: (signal) => {
+				const merging = new Merging(end - began > SOON_MS);
+				void followAll(path, asked, end, merging, signal).then(
+					() => merging.end(),
+					(error) => merging.end(error),
+				);
+				return merging.lines();
+			},
 		};
+	}
+
+	/** Whether this host's engine has something to say against a request for events. */
+	async function isRefused(
+		path: string,
+		asked: URLSearchParams,
+	): Promise<boolean> {
+		const times = [asked.get("since"), asked.get("until")];
+		if (times.some((time) => Number.isNaN(Number(time)))) return true;
+		const past = new URLSearchParams(asked);
+		past.set("since", "1");
+		past.set("until", "1"); // ends at once
+		const own = await cluster.engine();
+		return (await own.answer(`${path}?${past}`)).status !== 200;
+	}
+
+	/** Follows every host. @param end in milliseconds since 1970, unless the client goes before */
+	async function followAll(
+		path: string,
+		asked: URLSearchParams,
+		end: number,
+		merging: Merging,
+		signal: AbortSignal,
+	): Promise<void> {
+		const ended = new AbortController();
+		/** Hosts that are followed, and what ends that. */
+		const followed = new Map<string, AbortController>();
+		const streams = new Set<Promise<void>>();
+		/** From when on a host has still to tell. */
+		const since = new Map<string, string>();
+
+		async function one(host: string): Promise<void> {
+			const query = new URLSearchParams(asked);
+			const from = since.get(host);
+			if (from) query.set("since", from);
+			const lost = new AbortController();
+			followed.set(host, lost);
+			const either = AbortSignal.any([signal, lost.signal, ended.signal]);
+			try {
+				for await (const line of lines(host, `${path}?${query}`, either)) {
+					since.set(host, after(nanoIn(line)));
+					const event = await networkIds.event(line);
+					if (event) merging.add(event);
+				}
+			} catch (error) {
+				// what an engine refuses it would refuse again
+				if (error instanceof HttpError && error.status < 500) return;
+			}
+			followed.delete(host);
+		}
+
+		try {
+			do {
+				const hosts = (await cluster.reachable()).map(({ name }) => name);
+				for (const [host, lost] of followed) {
+					if (!hosts.includes(host)) lost.abort(); // it may never say that it is gone
+				}
+				for (const host of hosts) {
+					if (followed.has(host)) continue;
+					const stream = one(host);
+					streams.add(stream);
+					void stream.finally(() => streams.delete(stream));
+				}
+				const left = end - Date.now();
+				if (left > 0) {
+					await setTimeout(Math.min(left, LOOK_MS), null, { signal });
+				}
+			} while (Date.now() < end);
+			const late = setTimeout(PATIENCE_MS, null, { signal, ref: false });
+			await Promise.race([Promise.all(streams), late]);
+		} catch (error) {
+			if (!signal.aborted) throw error;
+		} finally {
+			ended.abort();
+		}
 	}
 
 	/** A host's events; none of one that stays silent, which must not hold the stream's end up. */
@@ -25,55 +125,11 @@ export function events(engines: Engines): Row[] {
 		if (await engine.ping(PATIENCE_MS)) yield* engine.lines(request, signal);
 	}
 
-	/** Events as clients see them: networks have one id, whatever an engine calls them. */
-	async function* shown(lines: AsyncIterable<string>): AsyncGenerator<string> {
-		for await (const line of lines) {
-			const event = await networkIds.event(line);
-			if (event) yield event;
-		}
-	}
-
 	return [[/^GET$/, /^\/events$/, ({ path, query }) => follow(path, query)]];
 }
 
-/** A host that has much to do may take so long to answer. */
-const PATIENCE_MS = 10_000;
-/** How long events wait for earlier ones of other hosts. */
-const WINDOW_MS = 100;
-
-/** The lines of several hosts' `GET /events` as one stream, in the order of their times. */
-async function* mergeEvents(
-	streams: AsyncIterable<string>[],
-): AsyncGenerator<string> {
-	let waiting: { line: string; time: number }[] = [];
-	let open = streams.length;
-	let wake = () => {};
-	for (const stream of streams) {
-		void (async () => {
-			try {
-				for await (const line of stream) {
-					const { timeNano } = JSON.parse(line) as { timeNano: number };
-					waiting.push({ line, time: timeNano });
-					wake();
-				}
-			} catch {
-				// a host that is lost ends its part of the stream
-			} finally {
-				open--;
-				wake();
-			}
-		})();
-	}
-	while (open > 0 || waiting.length > 0) {
-		if (waiting.length === 0) {
-			await new Promise<void>((resolve) => {
-				wake = resolve;
-			});
-			continue;
-		}
-		if (open > 0) await setTimeout(WINDOW_MS);
-		const ready = waiting.sort((a, b) => a.time - b.time);
-		waiting = [];
-		for (const { line } of ready) yield `${line}\n`;
-	}
+/** The next moment, as an engine takes it for `since`. @param nano nanoseconds since 1970 */
+function after(nano: bigint): string {
+	const text = String(nano + 1n).padStart(10, "0");
+	return `${text.slice(0, -9)}.${text.slice(-9)}`;
 }

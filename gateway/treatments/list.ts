@@ -11,7 +11,11 @@ import { rowsOf } from "../view/rows.ts";
 import { statusAt } from "../view/status.ts";
 import type { Views } from "../view/views.ts";
 import { ofHost } from "./ports.ts";
+import { isMeant } from "./remembered.ts";
 import type { Asked, Merged, Treatment } from "./treatment.ts";
+
+/** What a host may hang on. */
+const TOPIC = "/containers";
 
 /**
  * `GET /containers/json`. With one host the view answers where it can, in the engine's own bytes, and
@@ -59,16 +63,26 @@ export function containerList(engines: Engines, views: Views): Treatment {
 	): Promise<Listed[]> {
 		const { name, address, state, engine } = host;
 		if (name !== cluster.self && !engine) return []; // lets nobody in
-		const remembered = () => lostRows(name, memory.get(name) ?? [], records);
+		const remembered = async () => {
+			const rows = await lostRows(name, memory.get(name) ?? [], records);
+			return rows.filter((row) => isMeant(row, asked.others));
+		};
 		if (!state) return remembered();
 		try {
 			const view = await views.of(name);
+			const own = name === cluster.self; // it says itself what is wrong
 			const known = isForEngine(asked)
 				? undefined
-				: await cluster.ask(name, () => view.rows(version));
+				: await cluster
+						.ask(name, () => view.rows(version), { topic: TOPIC })
+						.catch((error) => (own ? undefined : Promise.reject(error)));
 			const rows =
 				known ??
-				(await cluster.ask(name, () => fromEngine(name, asked, version)));
+				(await cluster.ask(
+					name,
+					() => fromEngine(name, asked, version),
+					asked.size ? {} : { topic: TOPIC }, // sizes take their time
+				));
 			if (!isForEngine(asked)) memory.set(name, rows);
 			return rows.map((row) => ofHost(row, address));
 		} catch (error) {

@@ -10,10 +10,23 @@ export function volumes(engines: Engines): Row[] {
 		return name ? engines.holderOf(pathOf(name)) : engines.local;
 	}
 
-	/** Gone from everywhere: one that was made and went elsewhere with its container may still be there as well. */
+	/**
+	 * Gone from everywhere, for one that was made and went elsewhere with its container may still be there as well; or from
+	 * nowhere, if containers use it: then the engine where they are says so.
+	 */
 	async function remove(ref: string, request: string): Promise<EnginePool> {
 		const answers = await engines.ask(pathOf(ref));
 		const [first, ...copies] = answers.filter(({ answer }) => answer);
+		if (first && copies.length > 0) {
+			const filters = encodeURIComponent(JSON.stringify({ volume: [ref] }));
+			const users = await engines.ask(
+				`/containers/json?all=1&filters=${filters}`,
+			);
+			const used = users.find(
+				({ answer }) => (answer as unknown[])?.length > 0,
+			);
+			if (used) return engines.pool(used.host);
+		}
 		await Promise.allSettled(
 			copies.map(async ({ host }) =>
 				(await engines.cluster.engine(host)).remove(request),

@@ -87,7 +87,7 @@ export class Journal {
 
 	async #ask(version: string, since: string): Promise<EngineAnswer> {
 		const path = `${version}/events?since=${since}&until=0`;
-		const answer = await ask(this.#pool, path);
+		const answer = await ask(this.#pool, path, LIMIT_MS);
 		if (answer.status !== 200) {
 			throw new HttpError(answer.status, messageIn(answer));
 		}
@@ -95,6 +95,8 @@ export class Journal {
 	}
 }
 
+/** A look is waited for by all that come after it, and what it was asked may be lost with a host's connection. */
+const LIMIT_MS = 10_000;
 /** Events that an engine keeps. */
 const KEPT = 256;
 const SECOND = 1_000_000_000n;

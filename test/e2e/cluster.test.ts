@@ -185,6 +185,49 @@ test.serial("published ports and inspect tell of the host", async (t) => {
 });
 
 test.serial(
+	"what several ids begin with is ambiguous, on whatever hosts they are",
+	async (t) => {
+		const [h1, h2, h3] = hosts;
+		const ids = new Map<Host, string[]>();
+		for (const host of hosts) {
+			const { stdout } = await docker(host, ["ps", "-aq", "--no-trunc"]);
+			ids.set(host, stdout.trim().split("\n"));
+		}
+		const count = (host: Host, start: string) =>
+			ids.get(host)?.filter((id) => id.startsWith(start)).length ?? 0;
+		const digits = [..."0123456789abcdef"];
+		const made: [Host, string][] = [];
+		let onTwo: string | undefined;
+		let onOne: string | undefined;
+		while (!onTwo || !onOne) {
+			for (const host of [h2, h3]) {
+				const { stdout } = await docker(host, ["create", "busybox"]);
+				made.push([host, stdout.trim()]);
+				ids.get(host)?.push(stdout.trim());
+			}
+			const starts = digits
+				.flatMap((digit) => [digit, ...digits.map((other) => digit + other)])
+				.filter((start) => count(h1, start) === 0);
+			onTwo ??= starts.find(
+				(start) => count(h2, start) === 1 && count(h3, start) === 1,
+			);
+			onOne ??= starts.find(
+				(start) => count(h2, start) === 2 && count(h3, start) === 0,
+			);
+		}
+		const said = await fetchEngine(h2, `/containers/${onOne}/json`);
+		for (const _ of gateways) {
+			const { status, body } = await api("GET", `/containers/${onTwo}/json`);
+			const message = `Multiple IDs found with provided prefix: ${onTwo}`;
+			t.deepEqual({ status, body }, { status: 500, body: { message } });
+			t.deepEqual(await api("GET", `/containers/${onOne}/json`), said);
+			t.deepEqual(await api("POST", `/containers/${onOne}/start`), said);
+		}
+		for (const [host, id] of made) await docker(host, ["rm", id]);
+	},
+);
+
+test.serial(
 	"a name is one container's in the whole cluster, also of creates at once",
 	async (t) => {
 		const create = { Image: "busybox", Cmd: ["sleep", "1000"] };
@@ -420,6 +463,89 @@ test.serial(
 	},
 );
 
+test.serial(
+	"volumes of all hosts are one list, and are removed and pruned wherever they are",
+	async (t) => {
+		const [h1, h2] = hosts;
+		for (const host of hosts) {
+			await docker(host, ["volume", "create", `at-${host.name}`]);
+		}
+		await docker(h1, ["volume", "create", "both"]);
+		await put(h2, "keeper", "-v", "both:/data");
+		const list = async (...args: string[]) =>
+			(await cli("volume", "ls", "-q", ...args)).split("\n");
+		for (const _ of gateways) {
+			t.deepEqual(await list(), ["at-h1", "at-h2", "at-h3", "both"]);
+			t.deepEqual(await list("--filter", "name=h2"), ["at-h2"]);
+			t.deepEqual(await list("--filter", "dangling=false"), ["both"]);
+			const inspect = ["volume", "inspect", "-f", "{{.Name}}"];
+			t.is(await cli(...inspect, "at-h1", "at-h3"), "at-h1\nat-h3");
+			t.deepEqual(await names(filters({ volume: ["both"] })), ["keeper"]);
+		}
+		const used = await api("DELETE", "/volumes/both");
+		t.is(used.status, 409);
+		t.regex(used.body.message, /volume is in use/);
+		const left = await docker(h1, ["volume", "ls", "-q"]);
+		t.true(left.stdout.includes("both"), "all of it or nothing");
+		await cli("volume", "rm", "at-h3");
+		const pruned = await api("POST", "/volumes/prune");
+		t.deepEqual(pruned.body.VolumesDeleted.sort(), ["at-h1", "at-h2", "both"]);
+		t.is(typeof pruned.body.SpaceReclaimed, "number");
+		t.deepEqual(await list(), ["both"]);
+		await cli("rm", "-f", "keeper");
+		await cli("volume", "rm", "both");
+		t.deepEqual(await list(), [""]);
+	},
+);
+
+/** A volume plugin as Docker has them, that says nothing of its volumes until it gets a signal. */
+const PLUGIN = `
+const { mkdirSync } = require("node:fs");
+const held = [];
+let hangs = true;
+const list = (response) => response.end('{"Volumes":[]}');
+require("node:http").createServer(({ url }, response) => {
+	if (url === "/Plugin.Activate") response.end('{"Implements":["VolumeDriver"]}');
+	else if (url !== "/VolumeDriver.List") response.end("{}");
+	else if (hangs) held.push(response);
+	else list(response);
+}).listen("/run/docker/plugins/stuck.sock", () => console.log("ready"));
+process.on("SIGUSR2", () => { hangs = false; held.forEach(list); });
+`;
+
+test.serial(
+	"an engine that hangs on a list while it answers pings delays nobody",
+	async (t) => {
+		const [h1, h2] = hosts;
+		for (const host of [h1, h2]) {
+			await docker(host, ["volume", "create", `at-${host.name}`]);
+		}
+		await h2.exec("mkdir", ["-p", "/run/docker/plugins"]);
+		const plugin = h2.spawn(process.execPath, ["-e", PLUGIN], {
+			stdio: ["ignore", "pipe", "inherit"],
+		});
+		await new Promise((resolve) => plugin.stdout?.once("data", resolve));
+		const list = async (gateway = gateways[0] as Arpanet) => {
+			const start = performance.now();
+			const { body } = await api("GET", "/volumes", undefined, gateway);
+			const found = body.Volumes as { Name: string }[];
+			const seconds = (performance.now() - start) / 1000;
+			return { seconds, found: found.map(({ Name }) => Name).sort() };
+		};
+		const first = await list();
+		t.deepEqual(first.found, ["at-h1"]);
+		t.true(first.seconds < 20, `${first.seconds} s`); // two on a machine with nothing else to do
+		const second = await list();
+		t.deepEqual(second.found, ["at-h1"]);
+		t.true(second.seconds < 8, `${second.seconds} s`); // at once
+		t.true((await names("")).includes("b2"), "what it does not hang on");
+		plugin.kill("SIGUSR2");
+		const whole = await eventually(list, ({ found }) => found.length > 1, 60);
+		t.deepEqual(whole.found, ["at-h1", "at-h2"]);
+		await cli("volume", "rm", "at-h1", "at-h2");
+	},
+);
+
 test.serial("system df and prune are of all hosts", async (t) => {
 	await cli("stop", "a1", "b2", "a3");
 	const usage = await api("GET", "/system/df");
@@ -440,10 +566,28 @@ test.serial("system df and prune are of all hosts", async (t) => {
 	t.regex((await api("GET", "/services")).body.message, /not a swarm manager/);
 });
 
+/** What a gateway says of containers from now on. */
+async function follow({ docker }: Arpanet) {
+	const end = new AbortController();
+	let text = "";
+	const path = `/events?${filters({ type: ["container"] })}`;
+	const answer = await fetch(docker.replace("tcp:", "http:") + path, {
+		signal: end.signal,
+	});
+	void (async () => {
+		const decoder = new TextDecoder();
+		for await (const chunk of answer.body ?? []) text += decoder.decode(chunk);
+	})().catch(() => {});
+	return { text: () => text, end: () => end.abort() };
+}
+
+let stream: Awaited<ReturnType<typeof follow>>;
+
 test.serial(
 	"a host that does not answer delays nobody, and its containers stay listed",
 	async (t) => {
 		const [, h2] = hosts;
+		stream = await follow(gateways[2] as Arpanet);
 		await put(h2, "away");
 		const create = {
 			Image: "busybox",
@@ -512,5 +656,45 @@ test.serial(
 		);
 		t.is(removed.status, 502);
 		t.regex(removed.body.message, new RegExp(`${there} is on host h2`));
+	},
+);
+
+test.serial(
+	"a host that comes back is whole again, also in events that are followed since before",
+	async (t) => {
+		const [, h2] = hosts;
+		await put(h2, "meanwhile");
+		await h2.plug();
+		for (const gateway of [gateways[0], gateways[2]] as Arpanet[]) {
+			const { body } = await eventually(
+				() => api("GET", "/containers/json", undefined, gateway),
+				({ body }) => !JSON.stringify(body).includes("Lost: host h2"),
+				60,
+			);
+			const status = Object.fromEntries(
+				body.map((row: { Names: string[]; Status: string }) => [
+					row.Names[0],
+					row.Status,
+				]),
+			);
+			t.regex(status["/away"], /^Up/);
+			t.regex(status["/meanwhile"], /^Up/);
+		}
+		await put(h2, "back");
+		const starts = (name: string) =>
+			stream
+				.text()
+				.split("\n")
+				.filter((line) => line.includes(`"name":"${name}"`))
+				.filter((line) => line.includes('"Action":"start"')).length;
+		await eventually(
+			async () => starts("meanwhile") && starts("back"),
+			Boolean,
+			60,
+		);
+		t.is(starts("back"), 1);
+		t.is(starts("meanwhile"), 1);
+		t.is(starts("away"), 1, "once, as it was followed before");
+		stream.end();
 	},
 );

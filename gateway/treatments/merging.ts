@@ -1,0 +1,54 @@
+import { setTimeout } from "node:timers/promises";
+
+/** How long events wait for earlier ones of other hosts. */
+const WINDOW_MS = 100;
+
+/** Lines of several hosts' `GET /events` as one stream, in the order of their times. */
+export class Merging {
+	#waiting: { line: string; nano: bigint }[] = [];
+	#ended = false;
+	#error: unknown;
+	#wake = () => {};
+	readonly #live: boolean;
+
+	/** @param live lines are given as they come, not all of them at the end */
+	constructor(live: boolean) {
+		this.#live = live;
+	}
+
+	/** @param line an event as an engine writes it */
+	add(line: string): void {
+		this.#waiting.push({ line, nano: nanoIn(line) });
+		this.#wake();
+	}
+
+	/** Nothing is added any more. @param error that has ended it */
+	end(error?: unknown): void {
+		this.#ended = true;
+		this.#error = error;
+		this.#wake();
+	}
+
+	/** What was added, each with its line end, until the end. @throws the error that was the end */
+	async *lines(): AsyncGenerator<string> {
+		while (!this.#ended || this.#waiting.length > 0) {
+			const early = !this.#live && !this.#ended;
+			if (this.#waiting.length === 0 || early) {
+				await new Promise<void>((resolve) => {
+					this.#wake = resolve;
+				});
+				continue;
+			}
+			if (!this.#ended) await setTimeout(WINDOW_MS);
+			const ready = this.#waiting.sort((a, b) => (a.nano < b.nano ? -1 : 1));
+			this.#waiting = [];
+			for (const { line } of ready) yield `${line}\n`;
+		}
+		if (this.#error) throw this.#error;
+	}
+}
+
+/** An event's time in nanoseconds since 1970, read from its text: as a number it has lost its last digits. */
+export function nanoIn(event: string): bigint {
+	return BigInt(/"timeNano":(\d+)\}$/.exec(event)?.[1] ?? 0);
+}
