@@ -2,6 +2,7 @@ import { Resolver } from "node:dns/promises";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import test from "ava";
 import type { Result } from "../../examples/images/tools.ts";
 import type {
 	ContainerInspect,
@@ -75,6 +76,11 @@ export class Stage {
 		}
 	}
 
+	/** What is published at an address as Docker says it: of one host, "all addresses" are its own. */
+	url(address: string): string {
+		return `http://${address.trim().replace("0.0.0.0", this.host.address)}/`;
+	}
+
 	/** The host that a container is on. */
 	async hostOf(container: string): Promise<Host> {
 		for (const host of this.lab.hosts) {
@@ -89,13 +95,14 @@ export class Stage {
 		await this.lab.stop();
 	}
 
-	/** The last warnings and errors that arpanet has logged. */
+	/** The last warnings and errors that arpanet has logged, and what chose the gateways. */
 	complaints(): string {
 		const lines = this.#gateways.map((each) => each.log()).join("\n");
 		return lines
 			.split("\n")
 			.filter((line) => !line.includes('"level":30'))
 			.slice(-30)
+			.concat(`SEED=${this.seed}`)
 			.join("\n");
 	}
 
@@ -109,6 +116,7 @@ export class Stage {
 
 	/** The addresses that Consul's DNS gives for a name, sorted. */
 	async dns(name: string): Promise<string[]> {
+		await this.#caughtUp();
 		try {
 			return (await this.#resolver.resolve4(`${name}.service.consul`)).sort();
 		} catch (error) {
@@ -120,10 +128,27 @@ export class Stage {
 
 	/** The addresses that a container gets for a name as it would look it up itself, sorted. */
 	async dnsInside(container: string, name: string): Promise<string[]> {
+		await this.#caughtUp();
 		const { stdout } = await this.inside(container, "nslookup", name);
 		const answer = stdout.slice(stdout.indexOf("\n\n"));
 		const found = answer.matchAll(/^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)/gm);
 		return [...new Set([...found].map((match) => match[1] as string))].sort();
+	}
+
+	/** Returns when each host's Consul, which answers DNS from its own copy, knows of all services that the leader knew of. */
+	async #caughtUp(): Promise<void> {
+		if (this.lab.hosts.length === 1) return;
+		const index = async ({ consul }: Host, mode: string) => {
+			const answer = await fetch(`${consul}/v1/catalog/services?${mode}`);
+			return Number(answer.headers.get("x-consul-index"));
+		};
+		const newest = await index(this.host, "consistent");
+		const behind = (host: Host) =>
+			eventually(
+				() => index(host, "stale"),
+				(own) => own >= newest,
+			);
+		await Promise.all(this.lab.hosts.map(behind));
 	}
 
 	/** Runs a command in a container, through the gateway. */
@@ -146,6 +171,14 @@ export class Stage {
 			.filter((each) => each !== undefined)
 			.filter(({ Config }) => !service || serviceOf(Config.Labels) === service)
 			.sort((a, b) => a.Name.localeCompare(b.Name));
+	}
+
+	/** How many hosts the containers of a project are on. */
+	async spread(project: string): Promise<number> {
+		const labels = (await this.containers(project)).map(
+			({ Config }) => Config.Labels?.["arpanet.host"],
+		);
+		return new Set(labels).size;
 	}
 
 	/** The addresses of the running copies of a service in one of its networks, as the engine has them, sorted. */
@@ -204,23 +237,36 @@ export class Stage {
 			...networks.map(({ Name }) => Name),
 			...registered.map(({ id, name }) => `${id} ${name}`),
 			...Object.entries(await this.kv())
-				.filter(([key]) => !key.startsWith("arpanet/repairs/"))
+				.filter(([key]) => !/^arpanet\/(repairs|images)\//.test(key)) // images stay
 				.map((entry) => entry.join(" ")),
 		].filter((trace) => named.test(trace));
 	}
 
-	/** The ServiceIDs registered under this host, sorted. */
-	async registered(): Promise<{ id: string; name: string; address: string }[]> {
-		const answer = await fetch(
-			`${this.host.consul}/v1/catalog/node/arpanet-${this.host.name}`,
+	/** Names of all volumes, as the engines have them, sorted. */
+	async volumes(): Promise<string[]> {
+		const lists = await Promise.all(
+			this.lab.hosts.map((host) => docker(host, ["volume", "ls", "-q"])),
 		);
-		const node = (await answer.json()) as {
-			Services: Record<
-				string,
-				{ ID: string; Service: string; Address: string }
-			>;
-		} | null;
-		return Object.values(node?.Services ?? {})
+		return lists.flatMap(({ stdout }) => stdout.match(/.+/g) ?? []).sort();
+	}
+
+	/** What is registered under the hosts, by ServiceID. */
+	async registered(): Promise<{ id: string; name: string; address: string }[]> {
+		const nodes = await Promise.all(
+			this.lab.hosts.map(async ({ name }) => {
+				const answer = await fetch(
+					`${this.host.consul}/v1/catalog/node/arpanet-${name}`,
+				);
+				return (await answer.json()) as {
+					Services: Record<
+						string,
+						{ ID: string; Service: string; Address: string }
+					>;
+				} | null;
+			}),
+		);
+		return nodes
+			.flatMap((node) => Object.values(node?.Services ?? {}))
 			.map(({ ID, Service, Address }) => ({
 				id: ID,
 				name: Service,
@@ -229,6 +275,12 @@ export class Stage {
 			.sort((a, b) => a.id.localeCompare(b.id));
 	}
 }
+
+/** A test that on several hosts is left out unless the environment has `ALL_TESTS`: each takes long there. */
+export const thorough =
+	process.env.STAGE_HOSTS && !process.env.ALL_TESTS
+		? test.serial.skip
+		: test.serial;
 
 /** Numbers below what is asked for, the same ones for the same seed: a linear congruential generator. */
 export function random(seed: number): (below: number) => number {
