@@ -72,7 +72,7 @@ export async function startArpanet(
 		agent: "watching events",
 	}[role] as string;
 	for (let i = 0; !log.includes(ready); i++) {
-		if (child.exitCode !== null || i === 600) {
+		if (child.exitCode !== null || i === 1200) {
 			throw new Error(`arpanet ${role} does not come up: ${log}`);
 		}
 		await setTimeout(50);
