@@ -9,6 +9,7 @@ import { create } from "./sections/create.ts";
 import { hooks } from "./sections/hooks.ts";
 import { hosts } from "./sections/hosts.ts";
 import { list } from "./sections/list.ts";
+import { load } from "./sections/load.ts";
 import { loop } from "./sections/loop.ts";
 import { ping } from "./sections/ping.ts";
 import { scale } from "./sections/scale.ts";
@@ -37,16 +38,19 @@ const ONE = {
 	consul,
 };
 const THREE = { cluster, scale, addresses };
-/** Brings its own hosts. */
-const OWN = { hosts };
+/** Bring their own hosts. */
+const OWN = { hosts, load };
 
 const SECTIONS = [ONE, THREE, OWN].flatMap((each) => Object.keys(each));
+/** Takes as long as all others: only when asked for. */
+const LONG = "load";
 
 async function main(): Promise<void> {
+	const usual = SECTIONS.filter((name) => name !== LONG);
 	const { values } = parseArgs({
 		options: {
 			quick: { type: "boolean", default: false },
-			only: { type: "string", default: SECTIONS.join(",") },
+			only: { type: "string", default: usual.join(",") },
 		},
 	});
 	const wanted = values.only.split(",");

@@ -12,6 +12,8 @@ const CLIENTS = 16;
 const HOSTS = 3;
 /** Of a client's containers so many run; older ones are killed, and removed when they are the oldest. */
 const RUNNING = 6;
+/** Removals of one container that fail, before it stays. */
+const MAX_TRIES = 5;
 /** Everything is given back this soon: a lease within a minute, its network in the next look. */
 const SETTLE_MS = 180_000;
 
@@ -135,7 +137,9 @@ class Customer {
 				HostConfig: { Init: true },
 			};
 			const path = `create?name=${name}`;
-			this.creates.push(await timed(() => this.#ask("POST", path, body)));
+			const began = performance.now();
+			if (!(await this.#ask("POST", path, body))) continue;
+			this.creates.push(performance.now() - began);
 			this.#names.push(name);
 			await this.#ask("POST", `${name}/start`);
 			const old = this.#names.at(-1 - RUNNING);
@@ -159,15 +163,23 @@ class Customer {
 		this.#client.close();
 	}
 
-	#remove(): Promise<void> {
-		return this.#ask("DELETE", `${this.#names.shift()}?force=1`);
+	/** Removes the oldest; what fails is an error, and tried again so that what is left at last is arpanet's doing. */
+	async #remove(): Promise<void> {
+		const name = this.#names.shift();
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			if (await this.#ask("DELETE", `${name}?force=1`)) return;
+			await sleep(500);
+		}
 	}
 
-	async #ask(method: string, path: string, body?: object): Promise<void> {
+	/** @returns whether it went well */
+	async #ask(method: string, path: string, body?: object): Promise<boolean> {
 		try {
 			await this.#client.ask(method, `/v1.40/containers/${path}`, body);
+			return true;
 		} catch (error) {
 			this.errors.push(String(error));
+			return false;
 		}
 	}
 }

@@ -20,6 +20,7 @@ test.after.always(() => lab?.stop());
 
 const crash = test.macro({
 	async exec(t, victim: string, prefix: string) {
+		t.timeout(10 * 60_000); // twenty-odd restarts, on whatever machine
 		const tripwire = new Tripwire({ writesOnly: true });
 		const scene = await ON_ONE[victim]?.(lab, tripwire);
 		if (!scene) throw new Error(victim);
