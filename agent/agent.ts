@@ -5,10 +5,12 @@ import { readLabels } from "../pipeline/facts.ts";
 import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
+import { SupersededCopies } from "../pipeline/lifecycle/superseded.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { EXPOSED } from "../pipeline/state/exposed.ts";
 import { GUESTS } from "../pipeline/state/guests.ts";
 import type { FencedStore } from "../pipeline/state/leader.ts";
+import { isSuperseded, SUPERSEDED } from "../pipeline/state/moves.ts";
 import { GATEWAYS } from "../pipeline/state/networks.ts";
 import { Alarm } from "./alarm.ts";
 import { announce } from "./announce.ts";
@@ -59,6 +61,7 @@ export class Agent {
 	#running: Promise<unknown> | undefined;
 	#watches: (() => void)[] = [];
 	#mustLook = true;
+	readonly #superseded: SupersededCopies;
 	/** Networks, or who is in them, have changed. */
 	readonly #alarms = { overlay: new Alarm(), guard: new Alarm() };
 	/** What the other hosts know only from here has changed. */
@@ -67,6 +70,7 @@ export class Agent {
 	constructor(parts: AgentParts) {
 		this.#parts = parts;
 		this.#services = parts.services;
+		this.#superseded = new SupersededCopies(parts.services);
 	}
 
 	/** Begins to watch; returns at once and goes on until `stop`. */
@@ -74,6 +78,15 @@ export class Agent {
 		const { signal } = this.#abort;
 		this.#watches = WATCHED.map((prefix) =>
 			this.#services.store.watch(prefix, () => this.#ring()),
+		);
+		const own = `${SUPERSEDED}${this.#services.host.name}/`;
+		this.#watches.push(
+			this.#services.store.watch(SUPERSEDED, (copies) => {
+				this.#ring();
+				// this host was taken for lost
+				if (copies.some(({ key }) => key.startsWith(own)))
+					this.#mustLook = true;
+			}),
 		);
 		this.#running = Promise.all([
 			this.#watch(),
@@ -155,9 +168,9 @@ export class Agent {
 
 	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
 	async #look(all: boolean): Promise<void> {
-		const containers = await this.#services
-			.engine()
-			.listContainers("arpanet.host");
+		await this.#superseded.settle(); // before any of them is registered
+		const listed = await this.#services.engine().listContainers("arpanet.host");
+		const containers = listed.filter(({ Names }) => !Names.some(isSuperseded));
 		if (all) {
 			await Promise.all(
 				containers.map(({ Id }) =>
@@ -211,6 +224,9 @@ export class Agent {
 				await this.#parts.containers.renamed(Actor.ID);
 				await this.#parts.containers.observe(Actor.ID);
 			} else if (STATE.test(Action)) {
+				if (Action === "start") {
+					await this.#superseded.started(Actor.ID, attributes.name ?? "");
+				}
 				await this.#parts.containers.observe(Actor.ID);
 			}
 		});

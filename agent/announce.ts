@@ -71,14 +71,26 @@ class Announcer {
 		this.#session = await this.#beat(session);
 	}
 
-	/** The host is switched off in good order: nobody need wait for its session to end. */
+	/**
+	 * arpanet is stopped in good order, perhaps to be started again at once: nothing new comes here, and who has business
+	 * with this host waits for it for as long as its session lasts.
+	 */
 	async leave(): Promise<void> {
-		const { store } = this.#services;
+		const { store, host } = this.#services;
 		const session = this.#session;
 		if (!session) return;
+		const { alive, beat } = hostKeys(host.name);
+		const value: HostState = {
+			...this.#meter.look(),
+			address: host.address,
+			stopping: true,
+		};
 		await store
-			.ask(() => store.consul.session.destroy(session))
-			.catch(() => {});
+			.commit([
+				{ verb: "lock", key: alive, value, session },
+				{ verb: "delete", key: beat }, // it may be removed
+			])
+			.catch(() => {}); // then its session tells
 	}
 
 	async #beat(before: string | undefined): Promise<string> {
@@ -95,14 +107,15 @@ class Announcer {
 		}
 		const { alive, beat } = hostKeys(host.name);
 		const other = await store.get<HostState>(alive);
-		if (!other || other.value.address === host.address) {
-			// this very host's, before it was killed: its session would keep us waiting, and then leave a gap
-			await store.commit([
-				{ verb: "delete", key: alive },
-				{ verb: "delete", key: beat },
-			]);
-		}
-		if (!(await this.#hold(session, state))) {
+		// this very host's, before it was stopped or killed: its session would keep us waiting, and then leave a gap
+		const own = !other || other.value.address === host.address;
+		const earlier: Operation[] = own
+			? [
+					{ verb: "delete", key: alive },
+					{ verb: "delete", key: beat },
+				]
+			: [];
+		if (!(await this.#hold(session, state, earlier))) {
 			await store.ask(() => store.consul.session.destroy(session));
 			throw new Error(
 				`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
@@ -116,9 +129,14 @@ class Announcer {
 	 * One sign of life: in the same commit DNS is told to answer for this host's containers, so that a host which
 	 * was taken for lost is back with its first word.
 	 * @param state what has changed of it
+	 * @param first what goes before, in the same commit
 	 * @returns false if another session has the host's name
 	 */
-	async #hold(session: string, state?: HostState): Promise<boolean> {
+	async #hold(
+		session: string,
+		state?: HostState,
+		first: Operation[] = [],
+	): Promise<boolean> {
 		const { store, host } = this.#services;
 		const { alive, beat } = hostKeys(host.name);
 		const sign: Beat = { at: new Date().toISOString() };
@@ -127,6 +145,7 @@ class Announcer {
 			: [];
 		try {
 			await store.commit([
+				...first,
 				...changed,
 				{ verb: "lock", key: beat, value: sign, session },
 				setNode(host),

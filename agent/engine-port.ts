@@ -1,9 +1,36 @@
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import { type EngineAddress, parseEngineUrl } from "../pipeline/engine.ts";
 import { listening } from "../pipeline/listen.ts";
 import type { Tls } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
+
+/** Milliseconds that what other gateways have asked may take when the port closes: as long as in the gateway. */
+const PATIENCE = 20_000;
+/** A connection on which nothing is awaited is hung up when it has been quiet for so many milliseconds. */
+const QUIET = 100;
+/** By then the other gateways have heard that this host's arpanet stops, and wait for it. */
+const NOTICE = 300;
+/** How often is looked whether anything is still to be waited for. */
+const LOOK = 20;
+
+/** A host's engine, open to the other hosts. */
+export interface EnginePort {
+	/** Where it listens: what was given for port 0. */
+	port: number;
+	/** Goes on until what was asked is answered, then accepts nothing more and hangs up. */
+	close(): Promise<void>;
+}
+
+/** A connection of another gateway. */
+interface Joined {
+	from: Socket;
+	/** The last bytes came from the gateway: an answer is awaited. */
+	asked: boolean;
+	/** When they came, by a monotonic clock. */
+	at: number;
+}
 
 /**
  * Lets the other hosts' gateways reach this host's engine: bytes both ways, each direction ended by itself.
@@ -18,7 +45,7 @@ export async function openEnginePort(
 	engine: string,
 	log: Logger,
 	tls?: Tls,
-): Promise<Server> {
+): Promise<EnginePort> {
 	const { host, port } = parseEngineUrl(listen) as {
 		host: string;
 		port: number;
@@ -29,20 +56,52 @@ export async function openEnginePort(
 		? tlsServer(tls, settings, "hosts", join)
 		: createServer(settings, join);
 
+	const open = new Set<Joined>();
+
 	function join(from: Socket): void {
 		const to = connect({ ...target, ...settings });
+		const joined: Joined = { from, asked: false, at: performance.now() };
+		open.add(joined);
+		const came = (asked: boolean) => {
+			joined.asked = asked;
+			joined.at = performance.now();
+		};
+		from.on("data", () => came(true));
+		to.on("data", () => came(false));
 		from.pipe(to);
 		to.pipe(from);
 		from.on("error", () => to.destroy());
 		to.on("error", () => from.destroy());
-		from.on("close", () => to.destroy());
+		from.on("close", () => {
+			open.delete(joined);
+			to.destroy();
+		});
 		to.on("close", () => from.destroy());
 	}
 
 	const address = `${listen} (host.engine)`;
 	await listening(server, { host, port }, { address, log });
 	log.info({ address: listen }, "engine port listens");
-	return server;
+	return {
+		port: (server.address() as AddressInfo).port,
+		async close() {
+			const end = performance.now() + PATIENCE;
+			await setTimeout(NOTICE);
+			const isAsked = () => [...open].some(({ asked }) => asked);
+			while (isAsked() && performance.now() < end) await setTimeout(LOOK);
+			await setImmediate(); // who has connected is accepted: the kernel would reset him
+			server.close();
+			while (open.size > 0) {
+				await setTimeout(LOOK);
+				await setImmediate(); // what came while we were busy is read before
+				const now = performance.now();
+				for (const { from, asked, at } of open) {
+					const isQuiet = !asked && now - at > QUIET;
+					if (isQuiet || now > end) from.destroy();
+				}
+			}
+		},
+	};
 }
 
 function dial(address: EngineAddress) {

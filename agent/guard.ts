@@ -2,6 +2,7 @@ import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { exposures } from "../pipeline/state/exposed.ts";
 import { guestsOf } from "../pipeline/state/guests.ts";
+import { hostsKeptOut } from "../pipeline/state/moves.ts";
 import type { Alarm } from "./alarm.ts";
 import { clearChains, writeChains } from "./firewall.ts";
 import { ends } from "./guard/ends.ts";
@@ -65,6 +66,7 @@ async function see(services: Services): Promise<Seen> {
 	);
 	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
 	const [, ...others] = await cluster.all();
+	const keptOut = await hostsKeptOut(store);
 	return {
 		all,
 		here: all.flatMap((network) => {
@@ -76,6 +78,11 @@ async function see(services: Services): Promise<Seen> {
 		guests: await guestsOf(store),
 		host: host.address,
 		peers: others.map(({ address }) => address),
+		keptOut: all.flatMap(({ scope, vni }) =>
+			others
+				.filter(({ name }) => keptOut.get(scope)?.has(name))
+				.map(({ address }) => ({ address, vni })),
+		),
 	};
 }
 

@@ -1,6 +1,7 @@
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
+import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { GATEWAYS, MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./links.ts";
@@ -16,8 +17,12 @@ const USUAL_MTU = 1500;
 export interface Underlay {
 	/** This host's address in it. */
 	address: string;
-	/** Makes it what it is to be with these other hosts. @returns what keeps some of them out @throws Error with the remedy */
-	look(others: KnownHost[]): Promise<string | undefined>;
+	/**
+	 * Makes it what it is to be with these other hosts.
+	 * @param keptOut by network, hosts from which nothing is to come; where networks cannot be told apart, nothing at all does
+	 * @returns what keeps some of them out @throws Error with the remedy
+	 */
+	look(others: KnownHost[], keptOut: HostsKeptOut): Promise<string | undefined>;
 	/** A host's address in it; undefined for one to which nothing must be sent. */
 	addressOf(host: KnownHost): string | undefined;
 }
@@ -78,8 +83,10 @@ interface Wanted {
 async function look(services: Services, underlay: Underlay): Promise<boolean> {
 	const { cluster } = services;
 	const [, ...others] = await cluster.all();
-	const kept = others.length > 0 ? await underlay.look(others) : undefined;
-	const wanted = await wantedHere(services, underlay, others);
+	const keptOut = await hostsKeptOut(services.store);
+	const kept =
+		others.length > 0 ? await underlay.look(others, keptOut) : undefined;
+	const wanted = await wantedHere(services, underlay, others, keptOut);
 	const links = (await linksOf("vxlan")).filter((link) =>
 		DEVICE.test(link.ifname),
 	);
@@ -90,7 +97,7 @@ async function look(services: Services, underlay: Underlay): Promise<boolean> {
 		const link = present.get(each.device);
 		present.delete(each.device);
 		await setDevice(each, link, underlay.address);
-		await setPeers(each.device, each.peers);
+		await setPeers(each);
 	}
 	for (const device of present.keys()) await ip("link", "del", device);
 	if (kept && wanted.length > 0) throw new Error(kept);
@@ -102,6 +109,7 @@ async function wantedHere(
 	{ engine, networks, host, store }: Services,
 	underlay: Underlay,
 	others: KnownHost[],
+	keptOut: HostsKeptOut,
 ): Promise<Wanted[]> {
 	const hostsOf = new Map<string, string[]>();
 	for (const key of await store.keys(GATEWAYS)) {
@@ -116,6 +124,7 @@ async function wantedHere(
 		if (!record || !hosts.some((name) => name !== host.name)) continue;
 		const peers = others
 			.filter(({ name }) => hosts.includes(name))
+			.filter(({ name }) => !keptOut.get(scope)?.has(name))
 			.map((other) => underlay.addressOf(other))
 			.filter((address) => address !== undefined);
 		wanted.push({
@@ -154,18 +163,28 @@ async function setDevice(
 	await ip("link", "set", device, "mtu", String(mtu), "master", bridge, "up");
 }
 
-async function setPeers(device: string, peers: string[]): Promise<void> {
+/** What was learned of a host that is no peer goes, too: its containers' addresses may be others' by now. */
+async function setPeers({ device, peers }: Wanted): Promise<void> {
 	const entries = (await bridge("fdb", "show", "dev", device)) as Fdb[];
+	const gone = entries.filter(({ dst }) => dst && !peers.includes(dst));
+	for (const { mac, dst = "" } of gone) {
+		const removal = bridge("fdb", "del", mac, "dev", device, "dst", dst);
+		await removal.catch((error) => {
+			if (mac === FLOOD) throw error;
+		}); // what was learned ages by itself
+	}
+	if (gone.length > 0) {
+		await ip(
+			...["link", "set", "dev", device],
+			...["type", "bridge_slave", "fdb_flush"],
+		);
+	}
 	const present = new Set(
 		entries.flatMap(({ mac, dst }) => (mac === FLOOD && dst ? [dst] : [])),
 	);
 	for (const peer of peers) {
-		if (!present.delete(peer)) {
-			await bridge("fdb", "append", FLOOD, "dev", device, "dst", peer);
-		}
-	}
-	for (const gone of present) {
-		await bridge("fdb", "del", FLOOD, "dev", device, "dst", gone);
+		if (present.has(peer)) continue;
+		await bridge("fdb", "append", FLOOD, "dev", device, "dst", peer);
 	}
 }
 

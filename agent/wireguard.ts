@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../pipeline/errors.ts";
 import type { HostRecord, KnownHost } from "../pipeline/state/hosts.ts";
+import type { HostsKeptOut } from "../pipeline/state/moves.ts";
 import { command, ip } from "./links.ts";
 import type { Underlay } from "./overlay.ts";
 
@@ -65,7 +66,10 @@ export class WireGuard implements Underlay {
 		return host.wireguard ? within(host) : undefined;
 	}
 
-	async look(others: KnownHost[]): Promise<string | undefined> {
+	async look(
+		others: KnownHost[],
+		keptOut: HostsKeptOut,
+	): Promise<string | undefined> {
 		const exists = await command("ip", "link", "show", DEVICE).then(
 			() => true,
 			() => false,
@@ -76,7 +80,8 @@ export class WireGuard implements Underlay {
 			await this.#setDevice();
 			this.#ready = true;
 		}
-		await this.#setPeers(others);
+		const out = new Set([...keptOut.values()].flatMap((hosts) => [...hosts]));
+		await this.#setPeers(others.filter(({ name }) => !out.has(name)));
 		const plain = others.filter(({ wireguard }) => !wireguard);
 		if (plain.length === 0) return undefined;
 		const names = plain.map(({ name }) => name).join(", ");

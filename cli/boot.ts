@@ -14,6 +14,7 @@ import { findPlugins, type Loaded, setUp } from "../pipeline/load.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
+import { Format } from "../pipeline/state/format.ts";
 import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { FencedStore } from "../pipeline/state/leader.ts";
 import { Networks } from "../pipeline/state/networks.ts";
@@ -43,6 +44,8 @@ export interface Booted extends Parts {
 	pipeline: Pipeline;
 	/** The same parts, plugins of their own among them, over a store that only a leader can write to. */
 	fenced(): Parts & { store: FencedStore };
+	/** Keeps to state that this version understands. */
+	format: Format;
 	/** Closes the connections to Consul and the engine. */
 	close(): Promise<void>;
 }
@@ -83,19 +86,23 @@ export async function boot(
 	const parts = over(store);
 	const { services, chain, containers, networks } = parts;
 	const stores: Store[] = [store];
+	const format = new Format(stores);
 	return {
 		...parts,
+		format,
 		reconcile: new Reconcile(chain, services, containers),
 		pipeline: new Pipeline(
 			{ containers, networks, volumes: new VolumeLifecycle(chain, log) },
 			log,
 		),
 		fenced: () => {
-			const store = new FencedStore(config.arpanet.consul);
-			stores.push(store);
-			return { ...over(store), store };
+			const fenced = new FencedStore(config.arpanet.consul);
+			fenced.refusal = store.refusal;
+			stores.push(fenced);
+			return { ...over(fenced), store: fenced };
 		},
 		close: async () => {
+			format.close();
 			services.slots.close();
 			services.networks.ids.close();
 			services.volumes.close();

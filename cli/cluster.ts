@@ -143,7 +143,7 @@ async function registrations(
 }
 
 function copyOf(
-	{ key, value: { facts, holds } }: Entry<ContainerRecord>,
+	{ key, value: { facts, holds, stays } }: Entry<ContainerRecord>,
 	containers: ContainerSummary[],
 	registered: Map<string, string>,
 	domain: string,
@@ -163,7 +163,7 @@ function copyOf(
 		...(index === undefined ? {} : { index }),
 		container: key.slice(key.lastIndexOf("/") + 1),
 		host,
-		state: running?.Status ?? "unknown",
+		state: running?.Status ?? (stays ? `lost; stays: ${stays}` : "unknown"),
 		addresses: leases.map((lease) => ({
 			...lease,
 			dns: registered.get(`${lease.network} ${lease.address}`) ?? "-",

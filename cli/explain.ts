@@ -47,10 +47,11 @@ export async function explain(config: Config, name: string): Promise<string> {
 }
 
 function ofRecord(
-	{ facts }: ContainerRecord,
+	{ facts, stays }: ContainerRecord,
 	reasons: Reasons | undefined,
 ): string[] {
-	const { deployment, service, index, host, network, address } = facts;
+	const { deployment, service, index, host, network, address, reschedule } =
+		facts;
 	const rows = [
 		["deployment:", deployment ?? "-"],
 		["service:", service ? `${service}${index ? ` (${index})` : ""}` : "-"],
@@ -63,6 +64,12 @@ function ofRecord(
 				: "put back on record; why it is where it is nobody knows any more",
 		],
 	];
+	if (reschedule) {
+		const how = stays
+			? `it stayed on ${host} when that was lost: ${stays}`
+			: "if its host is lost";
+		rows.push(["elsewhere:", how]);
+	}
 	const said = Object.entries(reasons?.because ?? {});
 	return table([...rows, ...said.map(([plugin, why]) => [`${plugin}:`, why])]);
 }

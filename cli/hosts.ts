@@ -2,6 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Config } from "../pipeline/config.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { Containers } from "../pipeline/state/containers.ts";
+import { formatRefusal, readFormat } from "../pipeline/state/format.ts";
 import {
 	type HostRecord,
 	Hosts,
@@ -133,6 +134,7 @@ function percent(share: number | undefined): string {
 function stateOf({ state, drained, removed }: KnownHost): string {
 	if (removed) return "removed";
 	if (!state) return "lost";
+	if (state.stopping) return "stopping";
 	return drained ? "drained" : "ready";
 }
 
@@ -151,6 +153,7 @@ async function withStore(
 ): Promise<string> {
 	const store = new Store(config.arpanet.consul);
 	try {
+		store.refusal = formatRefusal((await readFormat(store))?.value);
 		return await work(store, new Hosts(store, hostOf(config)));
 	} finally {
 		store.close();

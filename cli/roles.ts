@@ -99,7 +99,7 @@ export async function runAgent(
 	return {
 		stop: async () => {
 			await agent.stop();
-			if (port) port.close();
+			if (port) await port.close();
 		},
 	};
 }

@@ -7,8 +7,8 @@ import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
 
 export type RoleName = "gateway" | "adapter" | "agent";
 
-/** Time for everything together to end by itself. */
-const STOP_MS = 6_000;
+/** Time for everything together to end by itself: the gateway answers what it was asked. */
+const STOP_MS = 25_000;
 
 /**
  * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse: list what serves clients last.
@@ -30,6 +30,7 @@ export async function runRoles(
 			const { address } = hostOf(config);
 			consul = await ensureConsul(config, address, log, stop);
 		}
+		await booted.format.begin();
 		booted.services.cluster.hosts.follow();
 		booted.services.volumes.follow();
 		booted.services.networks.ids.follow();

@@ -53,6 +53,12 @@ export interface Incoming {
 	early: Buffer | null;
 }
 
+/**
+ * Of a gateway that closes: a connection is hung up when no request has come for so many milliseconds after an answer. A
+ * client has its next one on the way at once, or not at all.
+ */
+const IDLE = 500;
+
 const NO_HOOKS: Chains = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
@@ -80,6 +86,8 @@ export class ClientConnection {
 	/** To be called when the request is answered. */
 	#afterwards: (() => void)[] = [];
 	#closing = false;
+	/** Bytes written before the request that is being served. */
+	#written = 0;
 	#partial: Buffer | null = null;
 
 	constructor(socket: Socket, context: GatewayContext) {
@@ -120,6 +128,7 @@ export class ClientConnection {
 			if (this.ended) this.refuse(400, BREAKS_OFF); // while the one before was served
 			return;
 		}
+		this.#written = this.socket.bytesWritten;
 
 		const { head } = incoming;
 		const { router } = this.context;
@@ -150,13 +159,22 @@ export class ClientConnection {
 	/** The exchange is over. @param rest what the client has sent since */
 	next(keepAlive: boolean, rest: Buffer | null): void {
 		this.#over();
-		if (!keepAlive || this.#closing || (this.ended && !rest)) {
+		this.#written = this.socket.bytesWritten;
+		if (!keepAlive || (this.ended && !rest)) {
 			this.finish();
 			return;
 		}
 		this.exchange = null;
+		if (this.#closing) this.#finishWhenIdle();
 		if (this.socket.isPaused()) this.socket.resume();
 		if (rest) this.#serve(rest);
+	}
+
+	/** Whether a request is being served of whose answer nothing has been sent yet. */
+	get waits(): boolean {
+		if (this.closed || this.exchange === DISCARD) return false;
+		const served = this.exchange !== null || this.#partial !== null;
+		return served && this.socket.bytesWritten === this.#written;
 	}
 
 	/**
@@ -248,10 +266,19 @@ export class ClientConnection {
 		socket.resume();
 	}
 
-	/** Hangs up once nothing is running. */
+	/** Hangs up once what was asked is answered, and for a moment no request comes. */
 	close(): void {
 		this.#closing = true;
-		if (!this.exchange) this.socket.destroy();
+		const isNew = this.socket.bytesWritten === 0; // its request is on the way
+		if (!this.exchange && !isNew) this.#finishWhenIdle();
+	}
+
+	#finishWhenIdle(): void {
+		const finish = () => {
+			if (!this.exchange && !this.#partial) this.finish();
+		};
+		// what came while we were busy is read before
+		setTimeout(() => setImmediate(finish), IDLE).unref();
 	}
 }
 

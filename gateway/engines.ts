@@ -1,20 +1,10 @@
-import type { Cluster } from "../pipeline/cluster.ts";
+import type { Answer, Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
 import type { NetworkIds } from "../pipeline/state/network-ids.ts";
 import type { Store } from "../pipeline/state/store.ts";
 import { EnginePool } from "./upstream.ts";
-
-/** As long as a client waits for a create. */
-const PATIENCE_MS = 30_000;
-
-/** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface Answer {
-	host: string;
-	answer: unknown;
-	error?: unknown;
-}
 
 /** What the gateway knows beyond this host's engine. */
 export type GatewayServices = Pick<
@@ -52,35 +42,17 @@ export class Engines {
 		if (url === this.local.name) return this.local;
 		const known = this.#pools.get(url);
 		if (known) return known;
-		const pool = new EnginePool(parseEngineUrl(url, this.cluster.tls));
+		const address = parseEngineUrl(url, this.cluster.tls);
+		const pool = new EnginePool(address, () =>
+			this.cluster.hosts.isStopping(host),
+		);
 		this.#pools.set(url, pool);
 		return pool;
 	}
 
 	/** Asks every host that can be reached, this one first. @param path with its query */
-	async ask(path: string): Promise<Answer[]> {
-		return this.askOf(await this.#reachable(), path);
-	}
-
-	/** Asks some hosts. */
-	askOf(hosts: readonly string[], path: string): Promise<Answer[]> {
-		return askEach(hosts, (host) =>
-			this.cluster.ask(host, (engine) => engine.get(path), {
-				topic: topicOf(path),
-			}),
-		);
-	}
-
-	/** The same for what is worth waiting for: a host that seems silent may only have much to do. */
-	async askPatiently(path: string): Promise<Answer[]> {
-		return askEach(await this.#reachable(), async (host) => {
-			const engine = await this.cluster.engine(host);
-			return engine.get(path, PATIENCE_MS);
-		});
-	}
-
-	async #reachable(): Promise<string[]> {
-		return (await this.cluster.reachable()).map(({ name }) => name);
+	ask(path: string): Promise<Answer[]> {
+		return this.cluster.answers(path);
 	}
 
 	/** The first host, this one before others, whose engine has something at a path. */
@@ -99,25 +71,4 @@ export class Engines {
 	close(): void {
 		for (const pool of this.#pools.values()) pool.close();
 	}
-}
-
-function askEach(
-	hosts: readonly string[],
-	question: (host: string) => Promise<unknown>,
-): Promise<Answer[]> {
-	return Promise.all(
-		hosts.map(async (host): Promise<Answer> => {
-			try {
-				return { host, answer: await question(host) };
-			} catch (error) {
-				return { host, answer: undefined, error };
-			}
-		}),
-	);
-}
-
-/** `/volumes` of `/v1.41/volumes?filters=…`; none for what an engine may need long to find out. */
-function topicOf(path: string): string | undefined {
-	const [, topic] = /^(?:\/v[\d.]+)?(\/[a-z]+)/.exec(path) ?? [];
-	return topic === "/system" ? undefined : topic;
 }

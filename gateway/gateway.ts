@@ -7,6 +7,7 @@ import {
 	type Server,
 	type Socket,
 } from "node:net";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Endpoint } from "../pipeline/config.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
@@ -47,12 +48,19 @@ export interface Gateway {
 	 * @throws Error naming the address that could not be had; then it listens nowhere
 	 */
 	listen(addresses: string[]): Promise<string[]>;
-	/** Accepts nothing more, lets what runs finish for `GRACE`, then hangs up. */
+	/**
+	 * Goes on until what was asked is answered, for `PATIENCE` at most, and only then accepts nothing more. Streams,
+	 * whose answers have begun, are ended after `GRACE`.
+	 */
 	close(): Promise<void>;
 }
 
-/** Milliseconds for running requests when the gateway closes. */
+/** Milliseconds for what is not answered yet when the gateway closes: a stop takes ten seconds, and an image is carried. */
+const PATIENCE = 20_000;
+/** The same for streams. */
 const GRACE = 3_000;
+/** How often is looked whether anything is still to be waited for. */
+const LOOK = 20;
 /** TCP keep-alive, so that a client whose machine died does not stay for ever. */
 const KEEP_ALIVE = 60_000;
 
@@ -69,10 +77,12 @@ export function createGateway(options: GatewayOptions): Gateway {
 	};
 	const connections = new Set<ClientConnection>();
 	const servers: Server[] = [];
+	let closing = false;
 
 	function accept(socket: Socket): void {
 		const connection = new ClientConnection(socket, context);
 		connections.add(connection);
+		if (closing) connection.close();
 		socket.once("close", () => connections.delete(connection));
 	}
 
@@ -94,15 +104,25 @@ export function createGateway(options: GatewayOptions): Gateway {
 	}
 
 	async function close(): Promise<void> {
+		closing = true;
+		const began = performance.now();
+		const within = (ms: number) => performance.now() - began < ms;
+		const early = [...connections];
+		for (const connection of early) connection.close();
+		while (early.some(({ waits }) => waits) && within(PATIENCE)) {
+			await setTimeout(LOOK);
+		}
+		await setImmediate(); // who has connected is accepted: the kernel would reset him
 		const closed = servers.map(
 			(server) => new Promise((resolve) => server.close(resolve)),
 		);
-		for (const connection of connections) connection.close();
-		const limit = setTimeout(() => {
-			for (const { socket } of connections) socket.destroy();
-		}, GRACE);
+		const waiting = () => [...connections].some(({ waits }) => waits);
+		while (connections.size > 0 && (within(GRACE) || waiting())) {
+			if (!within(PATIENCE)) break;
+			await setTimeout(LOOK);
+		}
+		for (const { socket } of connections) socket.destroy();
 		await Promise.all(closed);
-		clearTimeout(limit);
 		router.close();
 	}
 

@@ -36,6 +36,8 @@ export interface Collector {
 
 /** Once its client is gone, an answer that post-hooks wait for may take this long. */
 const ABANDONED_LIMIT = 120_000;
+/** How soon an engine that is being started again is asked again. */
+const RETRY = 100;
 const RAW_STREAM = /^application\/vnd\.docker\.(raw|multiplexed)-stream/;
 
 /**
@@ -58,6 +60,8 @@ export class Pass implements Exchange, UpstreamSink {
 	#payload: Buffer[] | undefined;
 	#size = 0;
 	#abandoned: NodeJS.Timeout | undefined;
+	/** Until the engine is asked again. */
+	#retry: NodeJS.Timeout | undefined;
 	/** What is being read is needed for longer. */
 	#kept = false;
 
@@ -263,7 +267,13 @@ export class Pass implements Exchange, UpstreamSink {
 		if (!this.#early) this.#connection.socket.resume();
 	}
 
-	upstreamClosed(error: Error | undefined): void {
+	upstreamClosed(error: NodeJS.ErrnoException | undefined): void {
+		const refused = error?.code === "ECONNREFUSED" && this.#replay;
+		if (refused && this.#pool.isReturning()) {
+			this.#connection.socket.pause();
+			this.#retry = setTimeout(() => this.#again(refused), RETRY);
+			return;
+		}
 		this.#lost(error?.message ?? "it closed the connection without an answer");
 	}
 
@@ -276,6 +286,14 @@ export class Pass implements Exchange, UpstreamSink {
 			this.#upstream = this.#pool.fresh(this);
 			this.#upstream.socket.write(this.#replay);
 		} else this.#fail(this.#silent(why));
+	}
+
+	/** The engine refused the connection, so nothing was sent; meanwhile it may be there. */
+	#again(sent: Buffer): void {
+		this.#upstream = this.#pool.fresh(this);
+		this.#upstream.socket.write(sent);
+		if (!this.#early) this.#connection.socket.resume();
+		if (this.#connection.ended) this.clientEnd();
 	}
 
 	/** Whether it does no harm if the engine gets the request twice: RFC 9110, 9.2.2. */
@@ -300,6 +318,7 @@ export class Pass implements Exchange, UpstreamSink {
 	}
 
 	#drop(): void {
+		clearTimeout(this.#retry);
 		this.#upstream.sink = null;
 		this.#upstream.socket.destroy();
 	}

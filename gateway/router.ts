@@ -1,8 +1,8 @@
 import type { EngineAddress } from "../pipeline/engine.ts";
+import { imageCarrier } from "../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../pipeline/lifecycle/images.ts";
 import { decode } from "../pipeline/verbs.ts";
 import { Engines, type GatewayServices } from "./engines.ts";
-import { imageCarrier } from "./image-carrier.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
@@ -36,7 +36,7 @@ export class Router {
 		this.#engines = engines;
 		this.#views = views;
 		const names = new Images(services);
-		const bringImage = imageCarrier(engines, names);
+		const bringImage = imageCarrier(engines.cluster, names);
 		this.#table = [
 			...containers(engines, views, bringImage),
 			...images(engines, names, bringImage),

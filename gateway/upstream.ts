@@ -35,11 +35,14 @@ export const WINDOW = 512 * 1024;
 /** Kept-alive connections to one engine. */
 export class EnginePool {
 	readonly address: EngineAddress;
+	/** Whether it is worth while to wait if the engine refuses connections now: it is being started again. */
+	readonly isReturning: () => boolean;
 	readonly #idle: Upstream[] = [];
 	#closed = false;
 
-	constructor(address: EngineAddress) {
+	constructor(address: EngineAddress, isReturning = () => false) {
 		this.address = address;
+		this.isReturning = isReturning;
 	}
 
 	/** As users write it: `unix:///var/run/docker.sock`, `tcp://10.0.0.1:2375`. */

@@ -11,6 +11,16 @@ export interface Located {
 	host: string;
 }
 
+/** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
+export interface Answer {
+	host: string;
+	answer: unknown;
+	error?: unknown;
+}
+
+/** As long as a client waits for a create. */
+const PATIENCE_MS = 30_000;
+
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
 /** An engine that answers pings within `SOON_MS` is not busy: on what it has not answered after `HANGS_MS`, it hangs. */
@@ -94,7 +104,7 @@ export class Cluster {
 		}
 		const known = this.#remote.get(url);
 		if (known) return known;
-		const engine = new Engine(url, this.tls);
+		const engine = new Engine(url, this.tls, () => this.hosts.isStopping(host));
 		this.#remote.set(url, engine);
 		return engine;
 	}
@@ -131,12 +141,38 @@ export class Cluster {
 		}
 	}
 
+	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
+	async answers(path: string): Promise<Answer[]> {
+		return this.answersOf(await this.#names(), path);
+	}
+
+	/** Asks some hosts. */
+	answersOf(hosts: readonly string[], path: string): Promise<Answer[]> {
+		return askEach(hosts, (host) =>
+			this.ask(host, (engine) => engine.get(path), {
+				topic: topicOf(path),
+			}),
+		);
+	}
+
+	/** All, for what is worth waiting for: a host that seems silent may only have much to do. */
+	async patientAnswers(path: string): Promise<Answer[]> {
+		return askEach(await this.#names(), async (host) => {
+			const engine = await this.engine(host);
+			return engine.get(path, PATIENCE_MS);
+		});
+	}
+
+	async #names(): Promise<string[]> {
+		return (await this.reachable()).map(({ name }) => name);
+	}
+
 	/** Whether a host's engine has not answered when last asked for a sign of life. */
 	isSilent(host: string): boolean {
 		return this.#silent.has(host);
 	}
 
-	/** @throws HttpError once the host does not answer a ping, or hangs on the topic */
+	/** @throws HttpError once the host does not answer a ping and is not being started again, or hangs on the topic */
 	async #watch(
 		host: string,
 		engine: Engine,
@@ -149,7 +185,7 @@ export class Cluster {
 		for (;;) {
 			await setTimeout(PING_MS, undefined, { signal: answered });
 			const pinged = performance.now();
-			const alive = await engine.ping(PING_MS);
+			const alive = this.hosts.isStopping(host) || (await engine.ping(PING_MS));
 			const now = performance.now();
 			if (!alive && now - heard > patience) break;
 			if (alive) heard = now;
@@ -240,6 +276,21 @@ export class Cluster {
 	}
 }
 
+function askEach(
+	hosts: readonly string[],
+	question: (host: string) => Promise<unknown>,
+): Promise<Answer[]> {
+	return Promise.all(
+		hosts.map(async (host): Promise<Answer> => {
+			try {
+				return { host, answer: await question(host) };
+			} catch (error) {
+				return { host, answer: undefined, error };
+			}
+		}),
+	);
+}
+
 function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
 	return Id === ref || Name === (ref.startsWith("/") ? ref : `/${ref}`);
 }
@@ -277,4 +328,10 @@ function silence(host: string): HttpError {
 		502,
 		`host ${host} does not answer; look at arpanet hosts`,
 	);
+}
+
+/** `/volumes` of `/v1.41/volumes?filters=…`; none for what an engine may need long to find out. */
+function topicOf(path: string): string | undefined {
+	const [, topic] = /^(?:\/v[\d.]+)?(\/[a-z]+)/.exec(path) ?? [];
+	return topic === "/system" ? undefined : topic;
 }

@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { text as textOf } from "node:stream/consumers";
+import { setTimeout } from "node:timers/promises";
 import type {
 	ContainerInspect,
 	ContainerSummary,
@@ -21,6 +22,8 @@ export type EngineAddress =
 const TIMEOUT = 60_000;
 /** A stream in which nothing happens is tried after so long whether the other end is still there. */
 const KEEPALIVE_MS = 5_000;
+/** How soon one that is being started again is asked again. */
+const RETRY_MS = 100;
 
 /**
  * Reads `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
@@ -69,10 +72,15 @@ export interface EngineAnswer {
 export class Engine {
 	readonly url: string;
 	readonly #client: HttpClient;
+	readonly #isReturning: () => boolean;
 
-	/** @param url `unix:///var/run/docker.sock` or `tcp://host:port` */
-	constructor(url: string, tls?: Tls) {
+	/**
+	 * @param url `unix:///var/run/docker.sock` or `tcp://host:port`
+	 * @param isReturning whether it is worth while to wait if it refuses connections now
+	 */
+	constructor(url: string, tls?: Tls, isReturning = () => false) {
 		this.url = url;
+		this.#isReturning = isReturning;
 		this.#client = new HttpClient(parseEngineUrl(url, tls));
 	}
 
@@ -288,6 +296,11 @@ export class Engine {
 						}),
 			});
 		} catch (error) {
+			const { code } = error as NodeJS.ErrnoException;
+			if (code === "ECONNREFUSED" && this.#isReturning()) {
+				await setTimeout(RETRY_MS); // nothing was sent
+				return this.#ask(method, path, body, timeout);
+			}
 			throw new HttpError(
 				502,
 				`engine ${this.url} does not answer: ${messageOf(error)}; start it, or set "engine" in powerstrip.yml`,

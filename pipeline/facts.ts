@@ -1,4 +1,5 @@
 import type { ContainerCreate } from "./docker.ts";
+import { HttpError } from "./errors.ts";
 import type { Facts } from "./plugin.ts";
 
 /**
@@ -16,6 +17,7 @@ const USER_LABELS = new Set([
 	"enabled",
 	"exclusive",
 	"expose",
+	"reschedule",
 ]);
 
 /** Whether the user says that a container or network is none of arpanet's. */
@@ -23,6 +25,21 @@ export function isDisabled(
 	labels: Record<string, string> | null | undefined,
 ): boolean {
 	return labels?.[`${LABEL_PREFIX}enabled`] === "false";
+}
+
+/**
+ * When the user wants a container to be started elsewhere, if ever.
+ * @throws HttpError 400 for anything but what there is
+ */
+export function rescheduleAsked(
+	labels: Record<string, string> | undefined,
+): Facts["reschedule"] {
+	const asked = labels?.["arpanet.reschedule"];
+	if (asked === undefined || asked === "on-host-failure") return asked;
+	throw new HttpError(
+		400,
+		`label arpanet.reschedule=${asked} is not known; use on-host-failure, or leave it out`,
+	);
 }
 
 /** Removes every `arpanet.*` label that only we may write. */

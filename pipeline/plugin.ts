@@ -42,6 +42,8 @@ export interface Facts {
 	network?: string;
 	/** Leased IPv4 address. */
 	address?: string;
+	/** When its host is lost it is started elsewhere; none without. */
+	reschedule?: "on-host-failure";
 }
 
 /** What a plugin is given at setup: the outside world. */
@@ -103,6 +105,8 @@ export interface CreateContext extends Committing {
 	previous: ContainerRecord | undefined;
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
 	replaced: ContainerRecord | undefined;
+	/** The lost host whose copy this one stands in for: it has `previous`, all of which this one may hold. */
+	lostHost?: string;
 	/** Operations with which this create has lost against others so far: do not try them again. */
 	lost: readonly Operation[];
 }

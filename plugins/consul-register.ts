@@ -8,8 +8,9 @@ import {
 	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
-import { nodeOf, setNode } from "../pipeline/state/catalog.ts";
+import { deleteService, nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
+import { isCurrent } from "../pipeline/state/moves.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import {
 	type CatalogService,
@@ -69,8 +70,9 @@ export default definePlugin({
 					return;
 				const node = nodeFor(facts, services);
 				await services.store.commit([
+					isCurrent(facts.host ?? services.host.name, container.Id),
 					...wanted,
-					...left.map((each) => deletion(node, each)),
+					...left.map((each) => deleteService(node, each)),
 				]);
 			},
 			async stop({ container, facts, grace }) {
@@ -210,29 +212,13 @@ async function deregister(
 		try {
 			await services.store.commit([
 				mark,
-				...registered.map((each) => deletion(node, each)),
+				...registered.map((each) => deleteService(node, each)),
 			]);
 			return;
 		} catch (error) {
 			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
 		}
 	}
-}
-
-function deletion(
-	node: string,
-	{ ID, Service, ModifyIndex }: CatalogService,
-): Operation {
-	return {
-		verb: "catalog",
-		operation: {
-			Service: {
-				Verb: "delete-cas",
-				Node: node,
-				Service: { ID, Service, ModifyIndex },
-			},
-		},
-	};
 }
 
 async function isLeaving(

@@ -17,6 +17,7 @@ import {
 	leasedAddress,
 	leasedNetwork,
 	leaseKey,
+	leaseOf,
 } from "../pipeline/state/leases.ts";
 import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
 import type { Entry, Operation } from "../pipeline/state/store.ts";
@@ -90,13 +91,13 @@ export default definePlugin<Config>({
 					context.commit(networks.check(network));
 					context.hold(
 						leaseKey(network.value.scope, address),
-						leaseOf(context, network.value),
+						leaseOf(facts, context.record),
 					);
 					context.networks.push({ network, address } satisfies Attachment);
 					const why = wanted
 						? "the client asked for it"
 						: held
-							? "an earlier create of that name had leased it"
+							? heldBefore(context)
 							: `free in ${network.value.subnet}`;
 					const after = lost.length > 0 ? `, try ${lost.length + 1}` : "";
 					given.push(`${address} in ${network.value.scope}: ${why}${after}`);
@@ -124,7 +125,10 @@ export default definePlugin<Config>({
 				context.commit(networks.check(network));
 				context.hold(
 					leaseKey(network.value.scope, address),
-					leaseOf(context, network.value),
+					leaseOf(
+						{ deployment: network.value.deployment, ...facts },
+						context.record,
+					),
 				);
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
 			},
@@ -176,7 +180,7 @@ export default definePlugin<Config>({
 			async adopt(context) {
 				const { facts } = context;
 				if (!facts.deployment || !facts.host) return;
-				const lease = leaseOf(context);
+				const lease = leaseOf(facts, context.record);
 				await restore.addresses(context, facts.deployment, lease);
 			},
 
@@ -288,20 +292,6 @@ function learn(
 	}
 }
 
-/** What stands under an address of a container. */
-function leaseOf(
-	{ facts, record }: Pick<CreateContext, "facts" | "record">,
-	network?: NetworkRecord,
-): Lease {
-	const { host = "", service } = facts;
-	return {
-		host,
-		deployment: facts.deployment ?? network?.deployment ?? "",
-		container: record,
-		...(service ? { service } : {}),
-	};
-}
-
 function heldAddress(
 	holds: readonly string[],
 	{ value }: Network,
@@ -310,6 +300,13 @@ function heldAddress(
 		(held) => isLease(held) && leasedNetwork(held) === value.scope,
 	);
 	return key && leasedAddress(key);
+}
+
+/** Why a container has an address that is leased to its name already. */
+function heldBefore({ lostHost }: CreateContext): string {
+	return lostHost
+		? `the copy on ${lostHost} had it`
+		: "an earlier create of that name had leased it";
 }
 
 /** Subnets that this machine itself has an address in; Docker's bridges for our own networks among them. */

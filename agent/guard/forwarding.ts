@@ -5,9 +5,19 @@ import { admitted, type Seen } from "./seen.ts";
 /** The port at which hosts take the overlay's packets. */
 const VXLAN = ["-p", "udp", "--dport", "4789"];
 
+/** Matches the overlay's packets of one network: VXLAN's header (RFC 7348) follows those of IPv4 and UDP. */
+function within(vni: number): string {
+	const header = Buffer.alloc(7);
+	header.writeUInt8(8); // its number is there
+	header.writeUIntBE(vni, 4, 3);
+	const hex = header.toString("hex");
+	return `-m string --algo bm --from 28 --to 64 --hex-string "|${hex}|"`;
+}
+
 /**
  * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
- * speaking to hosts as though they were the overlay, by which they would be in any network.
+ * speaking to hosts as though they were the overlay, by which they would be in any network. A host that is back with
+ * copies of what was started elsewhere is not heard in their networks until it has stopped them.
  */
 export function forwarding(seen: Seen): Chain[] {
 	const peers = seen.peers.filter(isIPv4);
@@ -35,7 +45,12 @@ export function forwarding(seen: Seen): Chain[] {
 		{
 			name: "ARPANET-VXLAN",
 			from: [{ chain: "INPUT", match: VXLAN }],
-			rules: seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+			rules: [
+				...seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+				...seen.keptOut
+					.filter(({ address }) => isIPv4(address))
+					.map(({ address, vni }) => `-s ${address} ${within(vni)} -j DROP`),
+			],
 		},
 	];
 }

@@ -16,6 +16,8 @@ export interface Seen {
 	host: string;
 	/** Addresses of the other hosts. */
 	peers: string[];
+	/** Hosts that are not to be heard in a network, by their addresses. */
+	keptOut: { address: string; vni: number }[];
 }
 
 /** A network that this host has. */

@@ -11,6 +11,7 @@ import { Leftovers } from "./leftovers.ts";
 import { LostHosts } from "./lost-hosts.ts";
 import { Orphans } from "./orphans.ts";
 import { RemovedHosts } from "./removed-hosts.ts";
+import { Reschedule } from "./reschedule.ts";
 import { Subnets } from "./subnets.ts";
 
 /** DNS shall stop answering for a lost host within 10 s. */
@@ -43,12 +44,16 @@ export function leads({
 	return async (signal) => {
 		// of this term alone: what an earlier one has seen may be long past
 		const lost = new LostHosts(services, repairs);
+		const reschedule = new Reschedule(services, containers, repairs);
 		const removed = new RemovedHosts(services, containers, repairs);
 		const orphans = new Orphans(services, chain, repairs);
 		const subnets = new Subnets(services, networks, repairs);
 		const leftovers = new Leftovers(services);
 		await Promise.all([
 			repeat("lost hosts", WATCH_MS, signal, () => lost.look()),
+			repeat("containers of lost hosts", WATCH_MS, signal, () =>
+				reschedule.look(),
+			),
 			repeat("removed hosts", WATCH_MS, signal, () => removed.look()),
 			repeat("orphans", LOOK_MS, signal, () => orphans.look()),
 			repeat("networks", LOOK_MS, signal, () => subnets.look()),

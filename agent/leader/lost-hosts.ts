@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
-	HOST_CHECK,
+	lostNodes,
 	nodeOf,
 	setHostCheck,
 	setNode,
@@ -75,7 +75,7 @@ export class LostHosts {
 				() =>
 					store.consul.agent.members() as unknown as Promise<readonly Member[]>,
 			),
-			this.#marked(),
+			lostNodes(store),
 		]);
 		for (const name of this.#lost) {
 			if (marked.has(nodeOf(name))) continue;
@@ -125,19 +125,6 @@ export class LostHosts {
 		return silence > LONG_SILENT_MS
 			? "its agent is silent, its engine port does not answer"
 			: undefined;
-	}
-
-	/** Nodes that DNS does not answer for already. */
-	async #marked(): Promise<Set<string>> {
-		const { store } = this.#services;
-		const checks = (await store.ask(() =>
-			store.consul.health.state("critical"),
-		)) as { Node: string; CheckID: string }[];
-		return new Set(
-			checks
-				.filter(({ CheckID }) => CheckID === HOST_CHECK)
-				.map(({ Node }) => Node),
-		);
 	}
 
 	/** @param beat as it was when the host was judged: one that came since saves the host */

@@ -24,6 +24,7 @@ const HELD = {
 	slot: "arpanet/slots/",
 	copy: "arpanet/copies/",
 	reason: "arpanet/reasons/",
+	body: "arpanet/bodies/",
 	port: "arpanet/ports/",
 	"host to itself": "arpanet/exclusive/",
 	exposure: EXPOSED,

@@ -3,6 +3,7 @@ import type { Services } from "../../pipeline/plugin.ts";
 import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
 import { leaseKey } from "../../pipeline/state/leases.ts";
+import { supersededOn } from "../../pipeline/state/moves.ts";
 import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
 import {
 	GATEWAYS,
@@ -91,6 +92,9 @@ export class RemovedHosts {
 			for (const { key, value } of await store.list<{ host: string }>(prefix)) {
 				if (value.host === name) deletions.push({ verb: "delete", key });
 			}
+		}
+		for (const { key } of await supersededOn(store, name)) {
+			deletions.push({ verb: "delete", key });
 		}
 		const homeless: string[] = [];
 		for (const network of await store.list<NetworkRecord>(NETWORKS)) {

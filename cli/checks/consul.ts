@@ -2,6 +2,8 @@ import { Resolver } from "node:dns/promises";
 import type { Config } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import { formatRefusal, readFormat } from "../../pipeline/state/format.ts";
+import { Store } from "../../pipeline/state/store.ts";
 import { addressOf, ask } from "../ask.ts";
 import { isAbsent } from "../consul.ts";
 import { DNS_PORT, mustBeFreeForDns } from "../dns-port.ts";
@@ -54,6 +56,7 @@ export async function checkConsul(
 	const found = [
 		ok(`consul: ${address} answers and has a leader`),
 		...(await checkRights(config)),
+		...(await checkFormat(config)),
 	];
 	try {
 		const self = await get(config, "/v1/agent/self");
@@ -93,6 +96,24 @@ async function checkEmbedded(
 		ok(`consul: none at ${address} yet; arpanet up starts ${program}`),
 		ok(`dns: port ${DNS_PORT} of ${servers.join(", ")} is free for it`),
 	];
+}
+
+/** Whether this arpanet understands the state that is there. */
+async function checkFormat({ arpanet }: Config): Promise<Finding[]> {
+	const store = new Store(arpanet.consul);
+	try {
+		const found = (await readFormat(store))?.value;
+		const refusal = formatRefusal(found);
+		const [what = "", remedy = ""] = refusal?.split(": ") ?? [];
+		if (refusal) return [fail(`consul: ${what}`, remedy)];
+		return found === undefined
+			? [ok("consul: no state of arpanet yet")]
+			: [ok(`consul: state of format ${found}`)];
+	} catch {
+		return []; // the rights that are missing say why
+	} finally {
+		store.close();
+	}
 }
 
 function checkSettings({ DebugConfig: settings }: Self): Finding[] {

@@ -1,7 +1,7 @@
 import { HttpError } from "../../pipeline/errors.ts";
+import type { BringImage } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { Engines } from "../engines.ts";
-import type { BringImage } from "../image-carrier.ts";
 import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
 import { containerList } from "./list.ts";

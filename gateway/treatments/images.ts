@@ -1,7 +1,11 @@
+import type { Answer } from "../../pipeline/cluster.ts";
+import {
+	type BringImage,
+	byName,
+} from "../../pipeline/lifecycle/image-carrier.ts";
 import type { Images } from "../../pipeline/lifecycle/images.ts";
 import type { ImageRecord } from "../../pipeline/state/images.ts";
-import type { Answer, Engines } from "../engines.ts";
-import { type BringImage, byName } from "../image-carrier.ts";
+import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import {
 	type Asked,

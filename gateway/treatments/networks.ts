@@ -1,7 +1,8 @@
+import type { Answer } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import { MTU } from "../../pipeline/state/networks.ts";
-import type { Answer, Engines } from "../engines.ts";
+import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { pruneNetworks } from "./network-prune.ts";
 import { filtersOf, matches, withFilters } from "./query.ts";

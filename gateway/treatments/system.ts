@@ -1,4 +1,5 @@
-import type { Answer, Engines } from "../engines.ts";
+import type { Answer } from "../../pipeline/cluster.ts";
+import type { Engines } from "../engines.ts";
 import { mergedList, type Row } from "./treatment.ts";
 
 /** `info` and `system/df`: the cluster as one big engine. */

@@ -1,5 +1,6 @@
+import type { Answer } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
-import type { Answer, Engines } from "../engines.ts";
+import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 
 /** An answer that the gateway gives itself: a JSON body or none, the bytes of one, or lines as they come. */

@@ -1,4 +1,5 @@
-import type { Answer, Engines } from "../engines.ts";
+import type { Answer } from "../../pipeline/cluster.ts";
+import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { addedUp, mergedList, type Row } from "./treatment.ts";
 

@@ -21,7 +21,16 @@ export async function lostRows(
 	last: readonly Listed[],
 	records: Containers,
 ): Promise<Listed[]> {
-	const seen = last.map((row) => {
+	const known = await records.list(true).catch(() => []); // without Consul, what was seen must do
+	const elsewhere = new Set(
+		known
+			.filter(({ value }) => value.facts.host !== host)
+			.map(({ key }) => records.name(key)),
+	);
+	const here = last.filter(
+		({ names }) => !names.some((name) => elsewhere.has(name)), // else started anew
+	);
+	const seen = here.map((row) => {
 		const text = `${row.head}${row.tail}`;
 		const labels = Object.entries(row.labels).filter(
 			([key]) => !key.startsWith(COMPOSE),
@@ -29,7 +38,6 @@ export async function lostRows(
 		return listed(host, JSON.parse(text), row.created, labels);
 	});
 	const names = new Set(seen.flatMap((row) => row.names));
-	const known = await records.list(true).catch(() => []); // without Consul, what was seen must do
 	const recorded = known
 		.filter(({ value }) => value.facts.host === host)
 		.map(({ key, value }) => ({ name: records.name(key), value }))

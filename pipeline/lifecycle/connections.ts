@@ -1,7 +1,8 @@
 import type { Chain } from "../chain.ts";
-import type { NetworkConnect } from "../docker.ts";
+import type { EndpointSettings, NetworkConnect } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
+import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
 import {
@@ -79,6 +80,9 @@ export class Connections {
 						{ verb: "update", key: entry.key, value, index: entry.index },
 						...operations,
 						...holds.handOver(),
+						...(await this.#noted(entry, network.value.name, {
+							...body.EndpointConfig,
+						})),
 					]);
 				}
 				return changed;
@@ -121,7 +125,27 @@ export class Connections {
 					index: entry.index,
 				},
 				...gone.map((key): Operation => ({ verb: "delete", key })),
+				...(await this.#noted(entry, network.name, undefined)),
 			]),
 		);
+	}
+
+	/**
+	 * The operation that keeps what a container would be made from elsewhere as it is now; none for one that stays where
+	 * it is.
+	 * @param settings as the client sent them; undefined: it is in the network no longer
+	 */
+	async #noted(
+		{ value: { holds } }: Entry<ContainerRecord>,
+		network: string,
+		settings: EndpointSettings | undefined,
+	): Promise<Operation[]> {
+		const key = holds.find(isBody);
+		const before = key && (await this.#services.store.get<Body>(key));
+		if (!before) return [];
+		const { [network]: _, ...others } = before.value.connected;
+		const connected = settings ? { ...others, [network]: settings } : others;
+		const value: Body = { ...before.value, connected };
+		return [{ verb: "update", key: before.key, value, index: before.index }];
 	}
 }

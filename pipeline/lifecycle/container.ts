@@ -1,7 +1,13 @@
 import type { Chain } from "../chain.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { isDisabled, readLabels, stripLabels, writeLabels } from "../facts.ts";
+import {
+	isDisabled,
+	readLabels,
+	rescheduleAsked,
+	stripLabels,
+	writeLabels,
+} from "../facts.ts";
 import type {
 	ContainerContext,
 	CreateContext,
@@ -9,6 +15,7 @@ import type {
 	Services,
 } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
+import { type Body, newBodyKey } from "../state/bodies.ts";
 import {
 	type ContainerRecord,
 	type Holding,
@@ -16,6 +23,8 @@ import {
 	type Reasons,
 	reasonsKey,
 } from "../state/containers.ts";
+import { isLease, leaseOf } from "../state/leases.ts";
+import { isSuperseded } from "../state/moves.ts";
 import { Removals } from "../state/removals.ts";
 import { withoutId } from "../state/slots.ts";
 import {
@@ -44,6 +53,18 @@ export interface CreateRequest {
 	body: ContainerCreate;
 	headers: HookHeaders;
 	onlyHost: string | undefined;
+	/** The copy for which this one is made, if that is lost with its host. */
+	instead?: Instead;
+}
+
+/** A copy that is lost with its host, and what is made of it. */
+export interface Instead {
+	/** Its record: what it holds the new copy takes over, in one commit that fails if the record has changed. */
+	entry: Entry<ContainerRecord>;
+	/** What it was connected with since it was made. */
+	connected: Body["connected"];
+	/** What else goes into that commit. @param body as the engine is to be given it */
+	operations(body: ContainerCreate): Operation[];
 }
 
 /**
@@ -71,7 +92,7 @@ export class ContainerLifecycle {
 	/**
 	 * Runs the chain over a create body and commits what it acquired in one transaction.
 	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
-	 * @throws HttpError with nothing left acquired
+	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
 		const stripped = structuredClone(request.body);
@@ -79,15 +100,21 @@ export class ContainerLifecycle {
 		const untouched = () =>
 			changedLabels(request.body, stripped) ? stripped : undefined;
 		if (isDisabled(stripped.Labels)) return untouched();
+		const reschedule = rescheduleAsked(stripped.Labels);
 		const record = recordName(request.name, request.headers);
+		const { instead } = request;
 		const lost: Operation[] = [];
-		let previous: Entry<ContainerRecord> | undefined;
+		let previous = instead?.entry;
 		let replaced: Entry<ContainerRecord> | undefined;
 		let unrecorded = false;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const operations: Operation[] = [];
-			const holds = new Holds(operations, previous?.value.holds, replaced);
+			const holds = instead
+				? new Holds(operations, [], instead.entry)
+				: new Holds(operations, previous?.value.holds, replaced);
 			const because: Record<string, string> = {};
+			const lostHost = instead?.entry.value.facts.host;
+			if (lostHost) because.reschedule = `${lostHost}, where it ran, is lost`;
 			const context: CreateContext = {
 				name: request.name,
 				body: structuredClone(stripped),
@@ -102,10 +129,12 @@ export class ContainerLifecycle {
 				record,
 				previous: previous?.value,
 				replaced: replaced?.value,
+				...(lostHost ? { lostHost } : {}),
 				lost,
 				commit: (operation) => operations.push(operation),
 				hold: (key, value) => holds.add(key, value),
 			};
+			let further: Operation[] = [];
 			try {
 				await this.#chain.acquire("create", context, (position) =>
 					this.#undo(context.facts, position),
@@ -119,11 +148,23 @@ export class ContainerLifecycle {
 				// a second key that has the name in it: who loses the record does not lose the name
 				if (previous || unrecorded) holds.set(reasonsKey(record), reasons);
 				else holds.add(reasonsKey(record), reasons);
+				if (reschedule && context.facts.service) {
+					context.facts.reschedule = reschedule;
+					const { connected = {} } = instead ?? {};
+					const kept: Body = { create: stripped, connected };
+					holds.set(newBodyKey(record), kept);
+				}
+				for (const key of instead?.entry.value.holds.filter(isLease) ?? []) {
+					if (holds.keys.includes(key)) continue; // else for a network that it is connected to later
+					holds.set(key, leaseOf(context.facts, record));
+				}
+				writeLabels(context.body, context.facts);
+				further = instead?.operations(context.body) ?? [];
 				const value: ContainerRecord = {
 					facts: context.facts,
 					holds: holds.keys,
 					attempts: (previous?.value.attempts ?? 0) + 1,
-					...(holds.tookOver ? { tookOver: true } : {}),
+					...(!instead && holds.tookOver ? { tookOver: true } : {}),
 				};
 				const key = this.#services.containers.key(record);
 				const commit = this.#services.store.commit([
@@ -132,7 +173,8 @@ export class ContainerLifecycle {
 						: { verb: "create", key, value },
 					...this.#nameIsFree(request.name),
 					...operations,
-					...holds.handOver(),
+					...further,
+					...(instead ? [] : holds.handOver()),
 					...(previous?.value.holds ?? [])
 						.filter((held) => !holds.keys.includes(held))
 						.map((held): Operation => ({ verb: "delete", key: held })),
@@ -141,7 +183,6 @@ export class ContainerLifecycle {
 					await this.#undo(context.facts);
 					throw error;
 				});
-				writeLabels(context.body, context.facts);
 				return context.body;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
@@ -154,7 +195,11 @@ export class ContainerLifecycle {
 					unrecorded = true;
 				}
 				lost.push(error.operation);
-				if (lostKey(error, this.#services.containers.key(record))) {
+				const isAnother = lostKey(error, this.#services.containers.key(record));
+				if (instead && (isAnother || further.includes(error.operation))) {
+					throw error;
+				}
+				if (isAnother) {
 					previous = await this.#leftBehind(record);
 				}
 				replaced = await this.replaced(record, lost);
@@ -195,6 +240,12 @@ export class ContainerLifecycle {
 
 	/** Docker is about to start a container. @throws HttpError when a plugin refuses */
 	async starting(ref: string): Promise<void> {
+		if (isSuperseded(ref)) {
+			throw new HttpError(
+				409,
+				`container ${ref} was started elsewhere while its host was lost, and its address is that one's now; docker rm ${ref}`,
+			); // by its id it can be started: then its host's agent stops it
+		}
 		if (!this.#chain.has("start")) return;
 		const context = await this.context(ref);
 		if (context) await this.#chain.acquire("start", context);
@@ -217,7 +268,8 @@ export class ContainerLifecycle {
 		const context = await this.context(ref);
 		if (!context) return;
 		const { Running, Paused, Restarting } = context.container.State;
-		if (Running && !Paused && !Restarting) {
+		const isOther = isSuperseded(context.container.Name);
+		if (Running && !Paused && !Restarting && !isOther) {
 			await this.#chain.acquire("started", { ...context, settled });
 			return;
 		}
@@ -334,7 +386,10 @@ export class ContainerLifecycle {
 		}
 		const holders = (
 			await engine.listContainers(`arpanet.address=${address}`)
-		).filter(({ Labels }) => Labels["arpanet.network"] === network);
+		).filter(
+			({ Labels, Names }) =>
+				Labels["arpanet.network"] === network && !Names.some(isSuperseded),
+		);
 		return (
 			holders.find(({ Names }) => Names.includes(`/${name}`)) ?? holders[0]
 		);

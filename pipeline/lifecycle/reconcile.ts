@@ -4,6 +4,7 @@ import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, leaseKey } from "../state/leases.ts";
+import { MOVES, moveKey } from "../state/moves.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
 import { isSlot, slotKey } from "../state/slots.ts";
@@ -140,8 +141,11 @@ export class Reconcile {
 			containers.map(({ Labels }) => leaseOf(readLabels(Labels))),
 		);
 		const names = new Set(containers.flatMap(({ Names }) => Names));
+		const coming = new Set(await this.#services.store.keys(MOVES));
 		const orphans = records.filter(({ key, value }) => {
 			if (value.facts.host !== this.#services.host.name) return false;
+			if (coming.has(moveKey(this.#services.containers.name(key))))
+				return false;
 			const lease = leaseOf(value.facts);
 			if (lease) return !alive.has(lease);
 			return !names.has(`/${this.#services.containers.name(key)}`);

@@ -1,5 +1,5 @@
 import type { HostRecord } from "./hosts.ts";
-import type { Operation } from "./store.ts";
+import type { CatalogService, Operation, Store } from "./store.ts";
 
 /** While it is critical, DNS answers for none of the host's containers; their registrations stay. */
 export const HOST_CHECK = "arpanet-host";
@@ -33,6 +33,35 @@ export function setHostCheck(
 		Output: output,
 	};
 	return { verb: "catalog", operation: { Check: { Verb: "set", Check } } };
+}
+
+/** The nodes of hosts that the leader has found lost: DNS does not answer for them. */
+export async function lostNodes(store: Store): Promise<Set<string>> {
+	const checks = (await store.ask(() =>
+		store.consul.health.state("critical"),
+	)) as { Node: string; CheckID: string }[];
+	return new Set(
+		checks
+			.filter(({ CheckID }) => CheckID === HOST_CHECK)
+			.map(({ Node }) => Node),
+	);
+}
+
+/** The operation that takes a service out of the catalog, if it has not changed since it was read. */
+export function deleteService(
+	Node: string,
+	{ ID, Service, ModifyIndex }: CatalogService,
+): Operation {
+	return {
+		verb: "catalog",
+		operation: {
+			Service: {
+				Verb: "delete-cas",
+				Node,
+				Service: { ID, Service, ModifyIndex },
+			},
+		},
+	};
 }
 
 /** The operation that takes a host out of the catalog with all that is registered there. */

@@ -36,6 +36,8 @@ export interface ContainerRecord {
 	attempts: number;
 	/** It has the address of the container that it replaces, as whose removal its own must not be taken. */
 	tookOver?: true;
+	/** Its host is lost, and this is why it is not started elsewhere. */
+	stays?: string;
 }
 
 /**
@@ -134,9 +136,12 @@ export class Containers {
 	}
 }
 
-/** Whether two sets of facts are of the same container: a lease, or a slot, is never held by two. */
+/**
+ * Whether two sets of facts are of the same container: a lease, or a slot, is never held by two. What a lost host still
+ * has of one that was started elsewhere tells of the same lease, and of another host.
+ */
 function isSame(a: Facts, b: Facts): boolean {
-	return identity(a) === identity(b);
+	return identity(a) === identity(b) && a.host === b.host;
 }
 
 /** The key by which a container is known whatever its name: its lease or, without an address, its slot. */

@@ -3,6 +3,9 @@ import type { Entry, Operation, Store } from "./store.ts";
 
 const PREFIX = "arpanet/hosts/";
 
+/** A host whose arpanet was stopped is waited for so long: it may only be started again. */
+const RETURN_MS = 8_000;
+
 /** A host of the cluster, under `arpanet/hosts/<name>/record`: stays when the host is lost. */
 export interface HostRecord {
 	/** `node1`: a DNS label, one of a kind in the cluster. */
@@ -45,6 +48,8 @@ export interface HostState {
 	network?: number;
 	/** Tells two hosts of one name from one that was started again. */
 	address: string;
+	/** Its arpanet was told to stop, perhaps to start again at once: it gets nothing new, and is waited for. */
+	stopping?: true;
 }
 
 /** A host and whether it lives. */
@@ -78,6 +83,8 @@ export class Hosts {
 	readonly #store: Store;
 	readonly #self: HostRecord;
 	#known: Map<string, KnownHost> | undefined;
+	/** Since when, by a monotonic clock, hosts have been seen to stop. */
+	readonly #stopping = new Map<string, number>();
 	#stop: (() => void) | undefined;
 
 	/** @param self this host, known before any agent has announced it */
@@ -90,6 +97,7 @@ export class Hosts {
 	follow(): void {
 		this.#stop ??= this.#store.watch<unknown>(PREFIX, (entries) => {
 			this.#known = gather(entries);
+			this.#seeStopping(this.#known);
 		});
 	}
 
@@ -97,6 +105,12 @@ export class Hosts {
 	async list(): Promise<KnownHost[]> {
 		const known = this.#known ?? (await this.#load());
 		return [...known.values()];
+	}
+
+	/** Whether a host's arpanet was told to stop a moment ago: if it refuses connections, it may take them again at once. */
+	isStopping(name: string): boolean {
+		const since = this.#stopping.get(name);
+		return since !== undefined && performance.now() - since < RETURN_MS;
 	}
 
 	/** How many hosts are known so far; 0 before anything was read. */
@@ -157,6 +171,15 @@ export class Hosts {
 	/** Ends the watch. */
 	close(): void {
 		this.#stop?.();
+	}
+
+	#seeStopping(known: ReadonlyMap<string, KnownHost>): void {
+		for (const { name, state } of known.values()) {
+			if (!state?.stopping) this.#stopping.delete(name);
+			else if (!this.#stopping.has(name)) {
+				this.#stopping.set(name, performance.now());
+			}
+		}
 	}
 
 	async #load(): Promise<Map<string, KnownHost>> {

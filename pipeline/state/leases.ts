@@ -1,5 +1,6 @@
 import { Netmask } from "netmask";
 import { HttpError } from "../errors.ts";
+import type { Facts } from "../plugin.ts";
 import type { NetworkRecord } from "./networks.ts";
 import type { Store } from "./store.ts";
 
@@ -14,6 +15,19 @@ export interface Lease {
 	deployment: string;
 	container?: string;
 	service?: string;
+}
+
+/** What stands under an address of a container. @param record name under which it is on record */
+export function leaseOf(
+	{ host = "", deployment = "", service }: Facts,
+	record: string,
+): Lease {
+	return {
+		host,
+		deployment,
+		container: record,
+		...(service ? { service } : {}),
+	};
 }
 
 /** Key of the lease of an address in a network. */

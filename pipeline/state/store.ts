@@ -114,6 +114,8 @@ export class Store {
 	readonly consul: Consul;
 	/** `http://127.0.0.1:8500` */
 	readonly address: string;
+	/** Why nothing may be written now, for whoever tries; see format.ts. */
+	refusal: string | undefined;
 	/** Requests sent to Consul so far, for the bench. */
 	requests = 0;
 	readonly #waiting: Waiting[] = [];
@@ -192,9 +194,10 @@ export class Store {
 	/**
 	 * Writes all operations, or none of them. Commits that wait together share one
 	 * transaction; one that lost is taken out and the others go on without it.
-	 * @throws Conflict when an operation lost against another writer
+	 * @throws Conflict when an operation lost against another writer; HttpError 503 while nothing may be written
 	 */
 	async commit(operations: Operation[]): Promise<void> {
+		if (this.refusal) throw new HttpError(503, this.refusal);
 		if (operations.length > MAX_OPERATIONS) {
 			throw new Error(`a commit of ${operations.length} operations is too big`);
 		}

@@ -5,6 +5,7 @@ export const fit: PartMaker = (_, { host: { name: here } }) => ({
 	place: ({ onlyHost }) => ({
 		filter({ name, state, drained, engine }) {
 			if (!state) return "it is lost";
+			if (state.stopping && name !== here) return "its arpanet is stopping";
 			if (drained) return `it is drained (arpanet host undrain ${name})`;
 			if (name === here || name === onlyHost || engine) return undefined;
 			return "others cannot reach its engine (host.engine in its powerstrip.yml)";

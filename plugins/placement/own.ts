@@ -14,7 +14,7 @@ const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
 export const own: PartMaker = ({ shared }, services) => ({
 	async place(context) {
 		if (services.cluster.alone) return undefined;
-		const here = services.host.name;
+		const here = context.lostHost ?? services.host.name;
 		const bound = namesHost(context.body)
 			? undefined
 			: boundPaths(context.body).find((path) => !isShared(path, shared));
@@ -24,6 +24,9 @@ export const own: PartMaker = ({ shared }, services) => ({
 		return {
 			filter({ name }) {
 				if (name === here) return undefined;
+				if (bound && context.lostHost) {
+					return `bind mount ${bound} is a path of ${here}`;
+				}
 				return bound
 					? `bind mount ${bound} is a path of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`
 					: `network ${network} is ${here}'s own`;

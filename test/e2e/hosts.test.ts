@@ -333,7 +333,7 @@ test.serial(
 				const all = (await answer.json()) as string[];
 				return all.filter(
 					(key) =>
-						!/^arpanet\/(hosts\/|beats\/|images\/|repairs\/|leader$|subnets-serial)/.test(
+						!/^arpanet\/(hosts\/|beats\/|images\/|repairs\/|leader$|format$|subnets-serial)/.test(
 							key,
 						),
 				);

@@ -673,7 +673,7 @@ test.serial(
 			async () =>
 				(await keys("arpanet/")).filter(
 					(key) =>
-						!/^arpanet\/(hosts|beats|images|leader|repairs|subnets-serial)/.test(
+						!/^arpanet\/(hosts|beats|images|leader|format|repairs|subnets-serial)/.test(
 							key,
 						),
 				),

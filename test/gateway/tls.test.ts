@@ -93,9 +93,9 @@ test("a gateway lets in who shows a certificate of its authority, and tells ever
 test("an engine port lets hosts in, and no client", async (t) => {
 	const engine = await answering(t, OK);
 	const url = "host" in engine ? `tcp://${engine.host}:${engine.port}` : "";
-	const server = await openEnginePort("tcp://127.0.0.1:0", url, log, host);
-	t.teardown(() => server.close());
-	const { port } = server.address() as { port: number };
+	const opened = await openEnginePort("tcp://127.0.0.1:0", url, log, host);
+	t.teardown(() => opened.close());
+	const { port } = opened;
 	t.regex((await pinged(port, host)).text, /OK$/);
 	t.regex(
 		(await pinged(port, client)).text,

@@ -1,11 +1,7 @@
-import {
-	type ImageInspect,
-	type Images,
-	namedAt,
-} from "../pipeline/lifecycle/images.ts";
-import type { ImageRecord } from "../pipeline/state/images.ts";
-import type { Entry } from "../pipeline/state/store.ts";
-import type { Answer, Engines } from "./engines.ts";
+import type { Answer, Cluster } from "../cluster.ts";
+import type { ImageRecord } from "../state/images.ts";
+import type { Entry } from "../state/store.ts";
+import { type ImageInspect, type Images, namedAt } from "./images.ts";
 
 /**
  * Sees to it that a host has the image that a create names.
@@ -18,10 +14,9 @@ export type BringImage = (image: string, host: string) => Promise<void>;
  * engine says so. Consul knows what a name means, so the host itself is asked, and those where images are just being
  * named; all are only where nothing is on record, or not what there is.
  */
-export function imageCarrier(engines: Engines, images: Images): BringImage {
+export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	/** Images that are on their way, by name and host: creates at once share one copy. */
 	const copying = new Map<string, Promise<void>>();
-	const { cluster } = engines;
 
 	/** The host to copy an image from; undefined where the host has it already, or nobody has. */
 	async function sourceFor(
@@ -30,20 +25,20 @@ export function imageCarrier(engines: Engines, images: Images): BringImage {
 	): Promise<string | undefined> {
 		const path = `/images/${image}/json`;
 		const [own, known] = await Promise.all([
-			engines.askOf([host], path),
+			cluster.answersOf([host], path),
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
 		const [here] = byName(own);
 		if (known) {
 			const { record, tagging } = known;
 			const others = tagging.filter((each) => each !== host);
-			const told = [...own, ...(await engines.askOf(others, path))];
+			const told = [...own, ...(await cluster.answersOf(others, path))];
 			const [newest] = byName(told, record);
 			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
 			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
 			if (record) {
 				const { host: home, id } = record.value;
-				const [there] = byName(await engines.askOf([home], path));
+				const [there] = byName(await cluster.answersOf([home], path));
 				if (there?.id === id) return home;
 			}
 		}
@@ -56,12 +51,7 @@ export function imageCarrier(engines: Engines, images: Images): BringImage {
 		path: string,
 		record: Entry<ImageRecord> | undefined,
 	): Promise<ImageRecord | undefined> {
-		let told = await engines.ask(path);
-		const none = told.every(({ answer }) => answer === undefined);
-		if (none && told.some(({ error }) => error)) {
-			told = await engines.askPatiently(path); // before it is said that there is none
-		}
-		const [source] = byName(told, record);
+		const [source] = byName(await askAll(path, cluster), record);
 		if (record) void images.correct(record, source).catch(() => {});
 		return source;
 	}
@@ -82,6 +72,23 @@ export function imageCarrier(engines: Engines, images: Images): BringImage {
 			copying.delete(key);
 		}
 	};
+}
+
+/** Whether any host has an image. */
+export async function isAnywhere(
+	image: string,
+	cluster: Cluster,
+): Promise<boolean> {
+	const told = await askAll(`/images/${image}/json`, cluster);
+	return told.some(({ answer }) => answer !== undefined);
+}
+
+/** What all hosts say; before they say that there is none, those that seem silent are waited for. */
+async function askAll(path: string, cluster: Cluster): Promise<Answer[]> {
+	const told = await cluster.answers(path);
+	const none = told.every(({ answer }) => answer === undefined);
+	const isSilent = none && told.some(({ error }) => error);
+	return isSilent ? cluster.patientAnswers(path) : told;
 }
 
 /**

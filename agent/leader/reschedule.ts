@@ -1,0 +1,372 @@
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
+import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
+import {
+	type BringImage,
+	imageCarrier,
+	isAnywhere,
+} from "../../pipeline/lifecycle/image-carrier.ts";
+import { Images } from "../../pipeline/lifecycle/images.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import { type Body, isBody } from "../../pipeline/state/bodies.ts";
+import {
+	deleteService,
+	lostNodes,
+	nodeOf,
+} from "../../pipeline/state/catalog.ts";
+import type { ContainerRecord } from "../../pipeline/state/containers.ts";
+import { hostKeys } from "../../pipeline/state/hosts.ts";
+import { Deposed } from "../../pipeline/state/leader.ts";
+import { isLease, leasedNetwork } from "../../pipeline/state/leases.ts";
+import {
+	MOVES,
+	type Move,
+	moveKey,
+	type Superseded,
+	supersededKey,
+} from "../../pipeline/state/moves.ts";
+import type { Repairs } from "../../pipeline/state/repairs.ts";
+import {
+	type CatalogService,
+	Conflict,
+	type Entry,
+	type Operation,
+} from "../../pipeline/state/store.ts";
+
+/** A host that is back so soon after it was found lost keeps what it has. */
+const PATIENCE_MS = 10_000;
+/** How soon a container that could not be placed is tried again. */
+const RETRY_MS = 10_000;
+/** Containers that are made at once: images may have to be carried. */
+const MAX_TOGETHER = 4;
+
+type Lost = Entry<ContainerRecord>;
+
+/**
+ * Starts containers elsewhere whose host is lost, if their label `arpanet.reschedule=on-host-failure` asks for it: those
+ * that answered in DNS, so ran. What decides it is one commit: it fails unless this agent leads, the host is still
+ * silent, and the record is as it was. From then on the new copy has the name, the address and all else, and what the host
+ * has is superseded.
+ */
+export class Reschedule {
+	readonly #services: Services;
+	readonly #containers: ContainerLifecycle;
+	readonly #repairs: Repairs;
+	readonly #bringImage: BringImage;
+	/** When, by a monotonic clock, each host was first seen to be lost. */
+	readonly #since = new Map<string, number>();
+	/** When containers that had to stay were tried last, by their records' keys. */
+	readonly #tried = new Map<string, number>();
+	/** What has failed, by what it was about. */
+	readonly #complained = new Map<string, string>();
+
+	/** @param services with a fenced store, as `containers` has it */
+	constructor(
+		services: Services,
+		containers: ContainerLifecycle,
+		repairs: Repairs,
+	) {
+		this.#services = services;
+		this.#containers = containers;
+		this.#repairs = repairs;
+		this.#bringImage = imageCarrier(services.cluster, new Images(services));
+	}
+
+	/** One look at all lost hosts; goes on with what has been begun, too. */
+	async look(): Promise<void> {
+		const { store, containers } = this.#services;
+		const moves = await store.list<Move>(MOVES);
+		const lost = await this.#lost();
+		if (moves.length + lost.length === 0) return;
+		const records = await containers.list();
+		for (const host of lost) {
+			const left = records.filter(
+				({ key, value: { facts } }) =>
+					facts.host === host &&
+					facts.reschedule &&
+					!containers.name(key).startsWith("."), // never got a name
+			);
+			if (left.length === 0) continue;
+			const registered = await store.nodeServices(nodeOf(host));
+			for (const entry of left) {
+				const name = containers.name(entry.key);
+				const begun = moves.find(({ key }) => key === moveKey(name));
+				await this.#pastErrors(name, () =>
+					this.#consider(entry, registered, begun),
+				);
+			}
+		}
+		const begun = await store.list<Move>(MOVES);
+		while (begun.length > 0) {
+			await Promise.all(
+				begun
+					.splice(-MAX_TOGETHER)
+					.map((move) => this.#pastErrors(move.key, () => this.#finish(move))),
+			);
+		}
+	}
+
+	/** What cannot be done now must not keep the rest from it; it is tried again, and told once. */
+	async #pastErrors(what: string, work: () => Promise<void>): Promise<void> {
+		try {
+			await work();
+			this.#complained.delete(what);
+		} catch (error) {
+			if (error instanceof Conflict) return; // it has changed, or the host is back
+			if (error instanceof Deposed) throw error;
+			const err = messageOf(error);
+			if (this.#complained.get(what) !== err) {
+				this.#services.log.warn({ what, err }, "cannot be started yet");
+			}
+			this.#complained.set(what, err);
+		}
+	}
+
+	/** Hosts that have been lost for long enough. */
+	async #lost(): Promise<string[]> {
+		const { cluster, store } = this.#services;
+		const silent = (await cluster.hosts.list()).filter(
+			({ name, state, removed }) => !state && !removed && name !== cluster.self,
+		);
+		const nodes = silent.length > 0 ? await lostNodes(store) : new Set();
+		const now = performance.now();
+		const lost = silent
+			.map(({ name }) => name)
+			.filter((name) => nodes.has(nodeOf(name)));
+		for (const name of this.#since.keys()) {
+			if (!lost.includes(name)) this.#since.delete(name);
+		}
+		return lost.filter((name) => {
+			const since = this.#since.get(name) ?? now;
+			this.#since.set(name, since);
+			return now - since > PATIENCE_MS;
+		});
+	}
+
+	/** @param begun its move to that very host, if it was not done when the host was lost */
+	async #consider(
+		entry: Lost,
+		registered: CatalogService[],
+		begun: Entry<Move> | undefined,
+	): Promise<void> {
+		const own = servicesOf(entry.value, registered);
+		if (own.length === 0 && !begun) return; // it did not run
+		const now = performance.now();
+		const tried = this.#tried.get(entry.key);
+		if (tried !== undefined && now - tried < RETRY_MS) return;
+		try {
+			await this.#claim(entry, own, begun);
+			this.#tried.delete(entry.key);
+		} catch (error) {
+			if (!(error instanceof HttpError) || error.status >= 500) throw error;
+			this.#tried.set(entry.key, now);
+			await this.#stays(entry, error.message);
+		}
+	}
+
+	/**
+	 * Decides that a container is started elsewhere, by the same create as any gateway's.
+	 * @throws HttpError why it cannot be
+	 */
+	async #claim(
+		entry: Lost,
+		own: CatalogService[],
+		begun: Entry<Move> | undefined,
+	): Promise<void> {
+		const { store, containers, cluster } = this.#services;
+		const { facts, holds } = entry.value;
+		const from = facts.host ?? "";
+		const name = containers.name(entry.key);
+		const key = holds.find(isBody);
+		const body = key && (await store.get<Body>(key));
+		if (!body) {
+			throw new HttpError(
+				409,
+				"Consul has lost what it was made from; make it anew",
+			);
+		}
+		const { connected } = body.value;
+		const image = String(body.value.create.Image ?? "");
+		if (!(await isAnywhere(image, cluster))) {
+			throw new HttpError(
+				409,
+				`no host that lives has image ${image}; docker pull it`,
+			);
+		}
+		const ids = new Set(own.map(({ Meta }) => Meta?.container));
+		if (begun?.value.id) ids.add(begun.value.id);
+		const ownNetwork = facts.network
+			? (await this.#services.networks.get(facts.network))?.value.name
+			: undefined;
+		const { [ownNetwork ?? ""]: again, ...connect } = connected;
+		const create = structuredClone(body.value.create);
+		if (again && ownNetwork) {
+			create.NetworkingConfig ??= {};
+			create.NetworkingConfig.EndpointsConfig = {
+				...create.NetworkingConfig.EndpointsConfig,
+				[ownNetwork]: again,
+			};
+		}
+		await this.#containers.create({
+			name,
+			body: create,
+			headers: facts.deployment
+				? { "x-arpanet-deployment": facts.deployment }
+				: {},
+			onlyHost: undefined,
+			instead: {
+				entry,
+				connected,
+				operations: (made) => {
+					const to = made.Labels?.["arpanet.host"] ?? "";
+					const move: Move = { from, to, create: made, connect };
+					const superseded: Superseded = {
+						container: name,
+						to,
+						scopes: holds.filter(isLease).map(leasedNetwork),
+					};
+					return [
+						{ verb: "absent", key: hostKeys(from).beat },
+						begun
+							? {
+									verb: "update",
+									key: begun.key,
+									value: move,
+									index: begun.index,
+								}
+							: { verb: "create", key: moveKey(name), value: move },
+						...[...ids].filter(Boolean).map(
+							(id): Operation => ({
+								verb: "set",
+								key: supersededKey(from, id ?? ""),
+								value: superseded,
+							}),
+						),
+						...own.map((each) => deleteService(nodeOf(from), each)),
+						this.#repairs.note({
+							what: "container started elsewhere",
+							to,
+							why: `${from}, where it ran, is lost`,
+							container: name,
+						}),
+					];
+				},
+			},
+		});
+		this.#services.log.warn({ container: name, from }, "started elsewhere");
+	}
+
+	/** Why a container stays where it is, for whoever asks; said once. */
+	async #stays(entry: Lost, why: string): Promise<void> {
+		if (entry.value.stays === why) return;
+		const { store, containers, log } = this.#services;
+		const container = containers.name(entry.key);
+		const value: ContainerRecord = { ...entry.value, stays: why };
+		try {
+			await store.commit([
+				{ verb: "update", key: entry.key, value, index: entry.index },
+				this.#repairs.note({
+					what: "container not started elsewhere",
+					to: entry.value.facts.host ?? "",
+					why,
+					container,
+				}),
+			]);
+			log.warn({ container, why }, "not started elsewhere");
+		} catch (error) {
+			if (!(error instanceof Conflict)) throw error;
+		}
+	}
+
+	/** Makes and starts what was decided; whatever of it is done already is success. */
+	async #finish(entry: Entry<Move>): Promise<void> {
+		const { store, containers, cluster, log } = this.#services;
+		const { to, create, connect } = entry.value;
+		const container = entry.key.slice(MOVES.length);
+		const record = await containers.get(container);
+		if (record?.value.facts.host !== to) {
+			await store.commit([
+				{ verb: "delete", key: entry.key, index: entry.index },
+			]);
+			return; // removed meanwhile
+		}
+		if (!(await cluster.hosts.get(to)).state) return; // lost too: it is considered again
+		const id = await this.#make(container, to, create);
+		// nothing starts unless this agent still leads, and the move is as it was read
+		const index = await this.#noted(entry, id);
+		const done: Operation[] = [{ verb: "delete", key: entry.key, index }];
+		try {
+			await this.#start(id, to, connect);
+			log.info({ container, host: to }, "runs again");
+		} catch (error) {
+			const refused = error instanceof HttpError && error.status !== 502;
+			if (!refused) throw error;
+			const why = error.message; // the engine would say so again
+			log.warn({ container, host: to, why }, "does not start");
+			const what = "container not started";
+			done.push(this.#repairs.note({ what, to, why, container }));
+		}
+		await store.commit(done);
+	}
+
+	/** @returns index of the move with the id in it */
+	async #noted(entry: Entry<Move>, id: string): Promise<number> {
+		const { store } = this.#services;
+		const value: Move = { ...entry.value, id };
+		const { key, index } = entry;
+		await store.commit([{ verb: "update", key, value, index }]);
+		return (await store.get<Move>(key))?.index ?? 0;
+	}
+
+	/** @returns id of the container, which may be there already */
+	async #make(
+		name: string,
+		to: string,
+		create: ContainerCreate,
+	): Promise<string> {
+		const engine = await this.#services.cluster.engine(to);
+		const there = await engine.inspectContainer(name);
+		const isIt =
+			there?.Config.Labels?.["arpanet.slot"] ===
+			create.Labels?.["arpanet.slot"];
+		if (there && isIt) return there.Id;
+		await this.#bringImage(String(create.Image), to);
+		const { Id } = await engine.post<{ Id: string }>(
+			`/containers/create?name=${encodeURIComponent(name)}`,
+			create,
+		);
+		await this.#containers.created(Id, name);
+		return Id;
+	}
+
+	async #start(
+		id: string,
+		to: string,
+		connect: Move["connect"],
+	): Promise<void> {
+		const engine = await this.#services.cluster.engine(to);
+		const container = await engine.inspectContainer(id);
+		for (const [network, EndpointConfig] of Object.entries(connect)) {
+			if (container?.NetworkSettings.Networks[network]) continue;
+			const asked = { Container: id, EndpointConfig };
+			const body = await this.#containers.connections.connect(network, asked);
+			await engine.post(
+				`/networks/${encodeURIComponent(network)}/connect`,
+				body ?? asked,
+			);
+		}
+		await this.#containers.starting(id);
+		await engine.post(`/containers/${id}/start`);
+	}
+}
+
+/** What is registered of a container that was there when its host was lost. */
+function servicesOf(
+	{ facts: { address } }: ContainerRecord,
+	registered: CatalogService[],
+): CatalogService[] {
+	const ids = registered
+		.filter(({ Address }) => Address === address)
+		.map(({ Meta }) => Meta?.container);
+	return registered.filter(({ Meta }) => ids.includes(Meta?.container));
+}

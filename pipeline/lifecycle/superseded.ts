@@ -1,0 +1,80 @@
+import type { ContainerInspect } from "../docker.ts";
+import type { Services } from "../plugin.ts";
+import {
+	isSuperseded,
+	type Superseded,
+	supersededName,
+	supersededOn,
+} from "../state/moves.ts";
+import { Repairs } from "../state/repairs.ts";
+import { ignoreConflict } from "../state/store.ts";
+
+/**
+ * The copies that this host still has of containers that were started elsewhere while it was lost: each is stopped, kept
+ * from starting by itself, and called by another name, since its own is the other's. None is deleted.
+ */
+export class SupersededCopies {
+	readonly #services: Services;
+	readonly #repairs: Repairs;
+
+	constructor(services: Services) {
+		this.#services = services;
+		this.#repairs = new Repairs(services.store, services.host.name);
+	}
+
+	/** Stops those that Consul tells of; to be awaited before anything of this host is registered. */
+	async settle(): Promise<void> {
+		const { store, host, engine, log } = this.#services;
+		for (const { id, key, value, index } of await supersededOn(
+			store,
+			host.name,
+		)) {
+			const container = await engine().inspectContainer(id);
+			if (container) await this.#putAside(container, value);
+			const name = supersededName(value.container, id);
+			const why = container
+				? `it was started on ${value.to} while this host was lost; restart is off, and it is called ${name}`
+				: `it was started on ${value.to}, and the one here is gone`;
+			await ignoreConflict(
+				store.commit([
+					{ verb: "delete", key, index },
+					this.#repairs.note({
+						what: "superseded copy stopped",
+						to: host.name,
+						why,
+						container: value.container,
+					}),
+				]),
+			);
+			log.warn({ container: value.container, why }, "superseded copy stopped");
+		}
+	}
+
+	/** Stops one that somebody has started again, past the gateway or by its id. */
+	async started(id: string, name: string): Promise<boolean> {
+		if (!isSuperseded(name)) return false;
+		const { engine, log } = this.#services;
+		await engine().post(`/containers/${id}/stop`);
+		log.warn({ container: name }, "its address is another's; stopped again");
+		return true;
+	}
+
+	/** First the restart policy: who is stopped may come back by it; the name last, by which one can tell that all is done. */
+	async #putAside(
+		{ Id, Name, HostConfig }: ContainerInspect,
+		{ container }: Superseded,
+	): Promise<void> {
+		const engine = this.#services.engine();
+		if (!HostConfig.AutoRemove) {
+			await engine.post(`/containers/${Id}/update`, {
+				RestartPolicy: { Name: "no" },
+			});
+		}
+		await engine.post(`/containers/${Id}/stop`);
+		const name = supersededName(container, Id);
+		if (HostConfig.AutoRemove || Name === `/${name}`) return;
+		await engine.post(
+			`/containers/${Id}/rename?name=${encodeURIComponent(name)}`,
+		);
+	}
+}
