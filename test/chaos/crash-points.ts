@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findBinary } from "../../examples/images/tools.ts";
 import { insist } from "../e2e/adapters.ts";
-import { eventually } from "../e2e/stage.ts";
 import {
 	type Arpanet,
 	type ArpanetOptions,
@@ -211,11 +210,11 @@ async function remote(lab: Lab, tripwire: Tripwire): Promise<Scene> {
 	const neighbour = await startUp(other);
 	const start = () => startUp(host, guarded);
 	const made = scene(tripwire, await start(), start);
-	await eventually(
-		() => docker(made.gateway, ["info"]),
-		({ stdout }) => stdout.includes("Hosts: 2"),
-		60,
-	);
+	for (const end = performance.now() + RIGHT_MS; ; await sleep(200)) {
+		const { stdout } = await docker(made.gateway, ["info"]);
+		if (stdout.includes("Hosts: 2")) break;
+		if (performance.now() > end) throw new Error(stdout);
+	}
 	return {
 		...made,
 		more: { Env: [`constraint:node==${other.name}`] },
