@@ -12,7 +12,7 @@ import {
 	type Operation,
 } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
-import { Holds } from "./holds.ts";
+import { Holds, replacedBy } from "./holds.ts";
 
 /** Tries before a connect gives up against others that want the same. */
 const MAX_TRIES = 50;
@@ -89,7 +89,7 @@ export class Connections {
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				lost.push(error.operation);
-				replaced = await this.#containers.replaced(name, lost);
+				replaced = await replacedBy(name, lost, this.#services);
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);

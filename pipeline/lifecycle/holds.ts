@@ -1,4 +1,10 @@
-import type { ContainerRecord } from "../state/containers.ts";
+import type { Services } from "../plugin.ts";
+import {
+	type ContainerRecord,
+	type Holding,
+	isHandedOver,
+} from "../state/containers.ts";
+import { withoutId } from "../state/slots.ts";
 import type { Entry, Operation } from "../state/store.ts";
 
 /** What a container is to hold: written, had already, or taken over from the one that it replaces. */
@@ -43,4 +49,26 @@ export class Holds {
 		if (holds.length === value.holds.length) return [];
 		return [{ verb: "update", key, value: { ...value, holds }, index }];
 	}
+}
+
+/**
+ * The record that holds what was asked for in vain, if it is that of the same copy: Compose makes a container
+ * anew beside the old one, whose id it puts before the name of either.
+ */
+export async function replacedBy(
+	name: string,
+	lost: readonly Operation[],
+	{ store, containers }: Pick<Services, "store" | "containers">,
+): Promise<Entry<ContainerRecord> | undefined> {
+	const keys = lost
+		.map((operation) => ("key" in operation ? operation.key : ""))
+		.filter(isHandedOver);
+	for (const key of new Set(keys.reverse())) {
+		const holder = (await store.get<Holding>(key))?.value.container;
+		if (!holder || holder === name) continue;
+		if (withoutId(holder) !== withoutId(name)) continue;
+		const record = await containers.get(holder);
+		if (record) return record;
+	}
+	return undefined;
 }

@@ -1,0 +1,309 @@
+import type { Chain } from "../chain.ts";
+import type { ContainerCreate } from "../docker.ts";
+import { HttpError } from "../errors.ts";
+import {
+	isDisabled,
+	rescheduleAsked,
+	stripLabels,
+	writeLabels,
+} from "../facts.ts";
+import type { CreateContext, Facts, Services } from "../plugin.ts";
+import type { HookHeaders } from "../protocol.ts";
+import { type Body, newBodyKey } from "../state/bodies.ts";
+import {
+	type ContainerRecord,
+	type Reasons,
+	reasonsKey,
+} from "../state/containers.ts";
+import { isLease, leaseOf } from "../state/leases.ts";
+import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import { Holds, replacedBy } from "./holds.ts";
+import { inUse, type Names } from "./names.ts";
+
+/** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
+const MAX_REASON = 400;
+
+/** Tries before a create gives up against other creates that want the same. */
+const MAX_TRIES = 50;
+
+/** How long a host may seem silent that is asked whether it has a container. */
+const PATIENCE_MS = 5_000;
+
+export interface CreateRequest {
+	/** `?name=`, if the client gave one. */
+	name: string | undefined;
+	body: ContainerCreate;
+	headers: HookHeaders;
+	onlyHost: string | undefined;
+	/** The copy for which this one is made, if that is lost with its host. */
+	instead?: Instead;
+}
+
+/** A copy that is lost with its host, and what is made of it. */
+export interface Instead {
+	/** Its record: what it holds the new copy takes over, in one commit that fails if the record has changed. */
+	entry: Entry<ContainerRecord>;
+	/** What it was connected with since it was made. */
+	connected: Body["connected"];
+	/** What else goes into that commit. @param body as the engine is to be given it */
+	operations(body: ContainerCreate): Operation[];
+}
+
+/** What a creation asks of the containers that there are. */
+export interface Others {
+	/** The container that a record is of, if the engine has it. */
+	holder(
+		entry: Entry<ContainerRecord>,
+	): Promise<{ Id: string; Names: string[] } | undefined>;
+	/** A container has a new name; its record goes with it. */
+	renamed(ref: string): Promise<void>;
+}
+
+/** One run of the chain, and what it wants to write. */
+interface Attempt {
+	context: CreateContext;
+	holds: Holds;
+	/** What the plugins write, beside what the container holds. */
+	operations: Operation[];
+	because: Record<string, string>;
+	/** What is written in the place of a lost copy. */
+	further: Operation[];
+}
+
+/**
+ * One create: the chain runs over its body, and what it acquired is committed in one transaction. If that loses against
+ * another's, the chain runs again and knows what was lost.
+ */
+export class Creation {
+	readonly #chain: Chain;
+	readonly #services: Services;
+	readonly #names: Names;
+	readonly #others: Others;
+	readonly #request: CreateRequest;
+	/** The body without labels that only arpanet gives. */
+	readonly #body: ContainerCreate;
+	/** Name under which it is on record. */
+	readonly #record: string;
+	readonly #lost: Operation[] = [];
+	/** What an earlier create of that name left, if no container came of it. */
+	#previous: Entry<ContainerRecord> | undefined;
+	/** The container that Compose makes anew. */
+	#replaced: Entry<ContainerRecord> | undefined;
+	/** Reasons stand there without a record: they may be written over. */
+	#unrecorded = false;
+
+	constructor(
+		chain: Chain,
+		services: Services,
+		names: Names,
+		others: Others,
+		request: CreateRequest,
+	) {
+		this.#chain = chain;
+		this.#services = services;
+		this.#names = names;
+		this.#others = others;
+		this.#request = request;
+		this.#body = structuredClone(request.body);
+		stripLabels(this.#body);
+		this.#record = recordName(request.name, request.headers);
+		this.#previous = request.instead?.entry;
+	}
+
+	/**
+	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
+	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
+	 */
+	async run(): Promise<ContainerCreate | undefined> {
+		if (isDisabled(this.#body.Labels)) return this.#untouched();
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			const attempt = this.#attempt();
+			try {
+				await this.#chain.acquire("create", attempt.context, (position) =>
+					this.#undo(attempt.context.facts, position),
+				);
+				if (Object.keys(attempt.context.facts).length === 0) {
+					return this.#untouched();
+				}
+				await this.#commit(attempt);
+				return attempt.context.body;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error;
+				await this.#learn(error, attempt);
+			}
+		}
+		throw new HttpError(
+			503,
+			`too many creates at once wanted the same as ${this.#request.name ?? "this one"}; try again`,
+		);
+	}
+
+	#attempt(): Attempt {
+		const { name, headers, onlyHost, instead } = this.#request;
+		const previous = this.#previous?.value;
+		const operations: Operation[] = [];
+		const holds = instead
+			? new Holds(operations, [], instead.entry)
+			: new Holds(operations, previous?.holds, this.#replaced);
+		const because: Record<string, string> = {};
+		const lostHost = instead?.entry.value.facts.host;
+		if (lostHost) because.reschedule = `${lostHost}, where it ran, is lost`;
+		const context: CreateContext = {
+			...{ name, headers, onlyHost, previous },
+			body: structuredClone(this.#body),
+			facts: {},
+			verdicts: [],
+			explain: (plugin, why) => {
+				because[plugin] = why.slice(0, MAX_REASON);
+			},
+			networks: [],
+			record: this.#record,
+			replaced: this.#replaced?.value,
+			...(lostHost ? { lostHost } : {}),
+			lost: this.#lost,
+			commit: (operation) => operations.push(operation),
+			hold: (key, value) => holds.add(key, value),
+		};
+		return { context, holds, operations, because, further: [] };
+	}
+
+	/** @throws Conflict with nothing written, and nothing left acquired */
+	async #commit(attempt: Attempt): Promise<void> {
+		const { context, holds, operations } = attempt;
+		const { instead, name } = this.#request;
+		this.#holdMore(attempt);
+		writeLabels(context.body, context.facts);
+		attempt.further = instead?.operations(context.body) ?? [];
+		const previous = this.#previous;
+		const value: ContainerRecord = {
+			facts: context.facts,
+			holds: holds.keys,
+			attempts: (previous?.value.attempts ?? 0) + 1,
+			...(!instead && holds.tookOver ? { tookOver: true } : {}),
+		};
+		const key = this.#services.containers.key(this.#record);
+		const given = previous?.value.holds ?? [];
+		try {
+			await this.#services.store.commit([
+				previous
+					? { verb: "update", key, value, index: previous.index }
+					: { verb: "create", key, value },
+				...this.#nameIsFree(name),
+				...operations,
+				...attempt.further,
+				...(instead ? [] : holds.handOver()),
+				...given
+					.filter((held) => !holds.keys.includes(held))
+					.map((held): Operation => ({ verb: "delete", key: held })),
+			]);
+		} catch (error) {
+			await this.#undo(context.facts);
+			throw error;
+		}
+	}
+
+	/** What a container holds that no plugin gave it: the reasons, and what it takes to start it elsewhere. */
+	#holdMore({ context, holds, because }: Attempt): void {
+		const { instead } = this.#request;
+		const reasons: Reasons = {
+			at: new Date().toISOString(),
+			by: this.#services.host.name,
+			because,
+		};
+		// a second key that has the name in it: who loses the record does not lose the name
+		const key = reasonsKey(this.#record);
+		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
+		else holds.add(key, reasons);
+		const reschedule = rescheduleAsked(this.#body.Labels);
+		if (reschedule && context.facts.service) {
+			context.facts.reschedule = reschedule;
+			const connected = instead?.connected ?? {};
+			const kept: Body = { create: this.#body, connected };
+			holds.set(newBodyKey(this.#record), kept);
+		}
+		for (const lease of instead?.entry.value.holds.filter(isLease) ?? []) {
+			if (holds.keys.includes(lease)) continue; // else for a network that it is connected to later
+			holds.set(lease, leaseOf(context.facts, this.#record));
+		}
+	}
+
+	/**
+	 * A commit lost: finds out what that means for the next try.
+	 * @throws HttpError 409 if the name is another's; the Conflict if the copy is not lost after all
+	 */
+	async #learn(error: Conflict, { further }: Attempt): Promise<void> {
+		const { name, instead } = this.#request;
+		const record = this.#record;
+		if (name && this.#names.isTaken(error)) {
+			await this.#names.retry(name);
+			return;
+		}
+		if (isAbout(error, reasonsKey(record))) {
+			await this.#mustBeGone(record);
+			this.#unrecorded = true;
+		}
+		this.#lost.push(error.operation);
+		const isAnother = isAbout(error, this.#services.containers.key(record));
+		if (instead && (isAnother || further.includes(error.operation))) {
+			throw error;
+		}
+		if (isAnother) this.#previous = await this.#leftBehind(record);
+		this.#replaced = await replacedBy(record, this.#lost, this.#services);
+	}
+
+	/**
+	 * The record that an earlier create of that name left, if no container came of it.
+	 * @throws HttpError 409, in Docker's words, if one did
+	 */
+	async #leftBehind(name: string): Promise<Entry<ContainerRecord> | undefined> {
+		const entry = await this.#services.containers.get(name);
+		const holder = entry && (await this.#others.holder(entry));
+		if (!holder) return entry;
+		if (!holder.Names.includes(`/${name}`)) {
+			await this.#others.renamed(holder.Id); // its record had not followed yet
+			return undefined;
+		}
+		throw inUse(name, holder.Id);
+	}
+
+	/**
+	 * Something is left of a container that is not on record: someone deleted its record, or it has another name now.
+	 * @throws HttpError 409, in Docker's words, if any host has a container of that name
+	 */
+	async #mustBeGone(name: string): Promise<void> {
+		const found = await this.#services.cluster.find(name, PATIENCE_MS);
+		const { Id, Name } = found?.container ?? {};
+		if (Id && Name === `/${name}`) throw inUse(name, Id);
+	}
+
+	/** With one host, its engine alone knows. */
+	#nameIsFree(name: string | undefined): Operation[] {
+		const { alone } = this.#services.cluster;
+		return name && !alone ? [this.#names.free(name)] : [];
+	}
+
+	#untouched(): ContainerCreate | undefined {
+		const labels = ({ Labels }: ContainerCreate) =>
+			Object.keys(Labels ?? {}).length;
+		return labels(this.#request.body) === labels(this.#body)
+			? undefined
+			: this.#body;
+	}
+
+	async #undo(facts: Facts, from?: number): Promise<void> {
+		const context = { id: undefined, facts, holds: [] };
+		await this.#chain.release("removed", context, from);
+	}
+}
+
+/** A container without a name is on record under its request until the agent learns the name Docker made up. */
+export function recordName(
+	name: string | undefined,
+	headers: HookHeaders,
+): string {
+	return name ?? `.${headers["x-arpanet-request"] ?? crypto.randomUUID()}`;
+}
+
+function isAbout({ operation }: Conflict, key: string): boolean {
+	return "key" in operation && operation.key === key;
+}
