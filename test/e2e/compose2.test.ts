@@ -2,6 +2,7 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { Netmask } from "netmask";
 import { projectRoot, type Result } from "../../examples/images/tools.ts";
+import { LASTING } from "../lab/arpanet.ts";
 import { compose2, docker } from "../lab/clients.ts";
 import { addressIn, eventually, Stage, thorough, within } from "./stage.ts";
 
@@ -452,13 +453,10 @@ volumes:
 	await compose(t, SHOP, "shop", "down", "-v");
 	await gone(t, "shop");
 	const keys = await eventually(
-		async () =>
-			(await stage.keys()).filter(
-				(key) => !/^arpanet\/(hosts|beats|images|repairs|leader)/.test(key),
-			),
-		(found) => found.length === 1,
+		async () => (await stage.keys()).filter((key) => !LASTING.test(key)),
+		(found) => found.length === 0,
 	);
-	t.deepEqual(keys, ["arpanet/subnets-serial"]);
+	t.deepEqual(keys, []);
 	t.deepEqual(await stage.registered(), []);
 	t.deepEqual(await stage.engine.listNetworks("arpanet.network"), []);
 });

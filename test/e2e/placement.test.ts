@@ -1,6 +1,11 @@
 import test, { type ExecutionContext } from "ava";
 import type { HostRecord } from "../../pipeline/state/hosts.ts";
-import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import {
+	type Arpanet,
+	arpanetProgram,
+	LASTING,
+	startArpanet,
+} from "../lab/arpanet.ts";
 import { compose1, compose2, docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
@@ -670,13 +675,7 @@ test.serial(
 	async (t) => {
 		await removeAll(t, "");
 		const left = await eventually(
-			async () =>
-				(await keys("arpanet/")).filter(
-					(key) =>
-						!/^arpanet\/(hosts|beats|images|leader|format|repairs|subnets-serial)/.test(
-							key,
-						),
-				),
+			async () => (await keys("arpanet/")).filter((key) => !LASTING.test(key)),
 			(all) => all.length === 0,
 			60,
 		);

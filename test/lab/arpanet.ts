@@ -40,6 +40,10 @@ export interface Arpanet {
 /** Path of the `arpanet` command, for `host.exec("node", [arpanetProgram, …])`. */
 export const arpanetProgram = PROGRAM;
 
+/** Keys that arpanet has in Consul though there is no container and no network. */
+export const LASTING =
+	/^arpanet\/(hosts|beats|images|leader|format|repairs|subnets-serial)\b/;
+
 /**
  * Starts `arpanet up` (or one role) on a host with the shipped powerstrip.yml: gateway on
  * `tcp://<host>:2375`, Consul and engine the host's own. Returns when it serves.
