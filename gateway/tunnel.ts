@@ -3,8 +3,8 @@ import type { Fate } from "./inflow.ts";
 import type { Upstream, UpstreamSink } from "./upstream.ts";
 
 /**
- * Milliseconds between the head that opens a stream and stream bytes that came with it:
- * docker-py reads the head through a buffer, and what is in one segment with it is lost to it.
+ * Milliseconds between the head that opens a stream and the engine's first bytes: docker-py reads the head through a
+ * buffer, and what it finds there behind it is lost to it.
  */
 const GAP = 20;
 
@@ -12,7 +12,9 @@ const GAP = 20;
 export class Tunnel implements Exchange, UpstreamSink {
 	readonly #connection: ClientConnection;
 	readonly #upstream: Upstream;
+	/** The engine's first bytes, while they wait. */
 	#held: Buffer | null = null;
+	#opening = true;
 	#over = false;
 
 	/**
@@ -32,20 +34,20 @@ export class Tunnel implements Exchange, UpstreamSink {
 		connection.exchange = this;
 		upstream.sink = this;
 		connection.socket.write(head);
-		if (first.length > 0) {
-			this.#held = first;
-			upstream.inflow.pause();
-			setTimeout(() => this.#release(), GAP);
-		}
+		if (first.length > 0) this.#held = first;
+		upstream.inflow.pause();
+		setTimeout(() => this.#release(), GAP);
 		if (early) this.clientData(early);
 		if (!connection.socket.isPaused()) return;
 		if (!upstream.socket.writableNeedDrain) connection.socket.resume();
 	}
 
 	#release(): void {
+		if (!this.#opening) return;
+		this.#opening = false;
 		const held = this.#held;
 		this.#held = null;
-		if (held && this.#connection.socket.write(held)) {
+		if (!held || this.#connection.socket.write(held)) {
 			this.#upstream.inflow.resume();
 		}
 		if (this.#over) this.#connection.socket.end();
@@ -60,7 +62,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 	}
 
 	clientDrain(): void {
-		if (!this.#held) this.#upstream.inflow.drained();
+		if (!this.#opening) this.#upstream.inflow.drained();
 	}
 
 	clientClosed(): void {
@@ -77,7 +79,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 
 	upstreamEnd(): void {
 		this.#over = true; // node tells a paused socket's end as well
-		if (!this.#held) this.#connection.socket.end();
+		if (!this.#opening) this.#connection.socket.end();
 	}
 
 	upstreamDrain(): void {

@@ -109,7 +109,7 @@ test.serial(
 	"whatever is asked has an answer, and nobody falls over it",
 	async (t) => {
 		const before = stage.members.map(({ arpanet }) => arpanet.process);
-		await fuzz(stage, 8_000);
+		await fuzz(stage, 1, 8_000); // what is asked has passed before: a suite is no lottery
 		t.deepEqual(
 			before.filter(({ exitCode, signalCode }) => exitCode ?? signalCode),
 			[],

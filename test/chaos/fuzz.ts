@@ -162,10 +162,15 @@ const hook = fc.oneof(
 
 /**
  * Asks gateways and an adapter whatever comes to mind.
+ * @param seed what comes to mind
  * @param milliseconds to go on for, each with requests and with bare bytes
  * @throws Error with fast-check's counterexample
  */
-export async function fuzz(stage: Stage, milliseconds: number): Promise<void> {
+export async function fuzz(
+	stage: Stage,
+	seed: number,
+	milliseconds: number,
+): Promise<void> {
 	const gateways = stage.hosts.map(({ address }) => ({
 		host: address,
 		port: 2375,
@@ -174,6 +179,7 @@ export async function fuzz(stage: Stage, milliseconds: number): Promise<void> {
 	const gateway = fc.constantFrom(...gateways);
 	const any = fc.constantFrom(...gateways, adapter);
 	const options = {
+		seed,
 		numRuns: 10_000,
 		endOnFailure: true,
 	};
