@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -321,7 +320,7 @@ async function throwAt(
 	const socket = connect(where);
 	socket.on("error", () => {}); // a reset is a way to hang up
 	socket.resume();
-	const closed = once(socket, "close");
+	const closed = new Promise((resolve) => socket.once("close", resolve));
 	for (const chunk of chunks) socket.write(chunk);
 	socket.end();
 	const late = sleep(PATIENCE_MS, "late", { ref: false });
