@@ -166,7 +166,7 @@ async function until(
 		const seen = await eventually(
 			() => names(host, deployment),
 			(found) => String(found) === String(wanted),
-			30,
+			60,
 		);
 		t.deepEqual(seen, wanted, `as ${host.name} sees it`);
 	}
