@@ -14,6 +14,7 @@ import {
 	type Operation,
 } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load.ts";
+import { rejoin } from "./rejoin.ts";
 
 /**
  * Seconds after which a host that says nothing gets no new containers; Consul takes up to twice as long to see it.
@@ -44,6 +45,7 @@ export async function announce(
 			if (!complained)
 				services.log.warn({ err: error }, "this host is not announced");
 			complained = true;
+			await rejoin(services.store);
 		}
 		const rest = complained ? RETRY_MS : BEAT_MS;
 		await setTimeout(rest, undefined, { signal }).catch(() => {});

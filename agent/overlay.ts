@@ -72,6 +72,7 @@ export async function weave(
 }
 
 interface Wanted {
+	scope: string;
 	device: string;
 	vni: number;
 	bridge: string;
@@ -92,15 +93,20 @@ async function look(services: Services, underlay: Underlay): Promise<boolean> {
 	);
 	const present = new Map(links.map((link) => [link.ifname, link]));
 	const bridges = new Set((await linksOf("bridge")).map((link) => link.ifname));
+	const wrong = kept && wanted.length > 0 ? [kept] : [];
 	for (const each of wanted) {
 		if (!bridges.has(each.bridge)) continue; // Docker is making it, or has just taken it down
 		const link = present.get(each.device);
 		present.delete(each.device);
-		await setDevice(each, link, underlay.address);
-		await setPeers(each);
+		try {
+			await setDevice(each, link, underlay.address);
+			await setPeers(each);
+		} catch (error) {
+			wrong.push(`network ${each.scope}: ${messageOf(error)}`); // the others are woven all the same
+		}
 	}
 	for (const device of present.keys()) await ip("link", "del", device);
-	if (kept && wanted.length > 0) throw new Error(kept);
+	if (wrong.length > 0) throw new Error(wrong.join("; "));
 	return wanted.length > 0;
 }
 
@@ -120,6 +126,7 @@ async function wantedHere(
 	for (const network of await engine().listNetworks("arpanet.network")) {
 		const scope = network.Labels?.["arpanet.network"] ?? "";
 		const hosts = hostsOf.get(scope) ?? [];
+		networks.forget(scope); // one made anew under the same name has another VNI
 		const record = (await networks.get(scope))?.value;
 		if (!record || !hosts.some((name) => name !== host.name)) continue;
 		const peers = others
@@ -128,6 +135,7 @@ async function wantedHere(
 			.map((other) => underlay.addressOf(other))
 			.filter((address) => address !== undefined);
 		wanted.push({
+			scope,
 			device: `arpa${record.vni}`,
 			vni: record.vni,
 			bridge:

@@ -47,7 +47,7 @@ export class LostHosts {
 	readonly #repairs: Repairs;
 	/** When, by a monotonic clock, each host's beat was first seen as it is now. */
 	readonly #seen = new Map<string, { index: number; at: number }>();
-	/** Those that this agent has marked. */
+	/** Those that this agent has marked and not seen to speak since. */
 	readonly #lost = new Set<string>();
 	/** Hosts there were before this agent led have not been watched: the gossip alone speaks for them. */
 	readonly #since = performance.now();
@@ -100,6 +100,7 @@ export class LostHosts {
 		const index = beat?.index ?? 0;
 		const before = this.#seen.get(name);
 		if (before?.index === index) return now - before.at;
+		this.#lost.delete(name);
 		const first = now - this.#since < SILENT_MS;
 		const at = before || !first ? now : this.#since - SILENT_MS - 1;
 		this.#seen.set(name, { index, at });

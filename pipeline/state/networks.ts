@@ -300,12 +300,14 @@ export class Networks {
 	): Promise<Entry<NetworkRecord>> {
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
+		// the serial may have been lost or be of an old backup
+		const last = (await this.list()).map(({ value }) => value.vni);
 		const used = granted.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
 			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
 		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
-		const vni = (serial?.value ?? 0) + 1;
+		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet ? { asked: true as const } : {};
 		const record: NetworkRecord = { ...rest, ...asked, subnet, vni };
 		await this.#store.commit([

@@ -110,6 +110,15 @@ async function leader(...others: (Host | undefined)[]): Promise<Host> {
 	return lab.hosts.find(({ name }) => name === found?.host) as Host;
 }
 
+/** A host other than this one that does not lead Consul either: without it nobody elects. */
+async function follower(leads: Host): Promise<Host> {
+	const answer = await fetch(`${leads.consul}/v1/status/leader`);
+	const elected = String(await answer.json());
+	return lab.hosts.find(
+		(host) => host !== leads && !elected.startsWith(`${host.address}:`),
+	) as Host;
+}
+
 async function copies(
 	t: ExecutionContext,
 	deployment: string,
@@ -166,7 +175,7 @@ async function until(
 		const seen = await eventually(
 			() => names(host, deployment),
 			(found) => String(found) === String(wanted),
-			60,
+			30,
 		);
 		t.deepEqual(seen, wanted, `as ${host.name} sees it`);
 	}
@@ -294,26 +303,26 @@ test.serial(
 );
 
 test.serial(
-	"a host that is cut off is out of DNS in ten seconds, and back with all it had",
+	"a host that is cut off is out of DNS in ten seconds, and back with all it had in ten more; the second time, too",
 	async (t) => {
 		await consulIsWhole();
 		const leads = await leader();
-		// cutting off Consul's own leader costs an election when it comes back: 17 to 29 s
-		const elected = await fetch(`${leads.consul}/v1/status/leader`);
-		const consulLeads = String(await elected.json());
-		const cut = lab.hosts.find(
-			(host) => host !== leads && !consulLeads.startsWith(`${host.address}:`),
-		) as Host;
+		const cut = lab.hosts.find((host) => host !== leads) as Host;
 		const rest = lab.hosts.filter((host) => host !== cut);
 		const all = await addresses(lab.hosts, "abc");
 		const left = await addresses(rest, "abc");
-		await cut.unplug();
-		const out = await until(t, rest, "abc", left);
-		await cut.plug();
-		const back = await until(t, lab.hosts, "abc", all);
-		t.log(`out after ${out.toFixed(1)} s, back after ${back.toFixed(1)} s`);
-		t.true(out < LIMIT_S, `${out} s`);
-		// ten seconds are wanted; it takes up to 29 where Consul elects a leader meanwhile (docs/faults.md)
+		for (const time of ["first", "second"]) {
+			await cut.unplug();
+			const out = await until(t, rest, "abc", left);
+			await cut.plug();
+			const back = await until(t, lab.hosts, "abc", all);
+			t.log(
+				`${time}: out after ${out.toFixed(1)} s, back after ${back.toFixed(1)} s`,
+			);
+			t.true(out < LIMIT_S, `${out} s`);
+			t.true(back < LIMIT_S, `${back} s`);
+			await consulIsWhole();
+		}
 		t.deepEqual(await addresses(lab.hosts, "abc"), all);
 	},
 );
@@ -374,19 +383,12 @@ async function asked(from: Host, client: string, address: string) {
 	return stdout.trim();
 }
 
-// with ALL_TESTS alone: now and then the overlay reaches nobody at an address for long, and why is not known yet
-const unsettled = process.env.ALL_TESTS ? test.serial : test.serial.skip;
-unsettled(
+test.serial(
 	"a lost host's containers are started elsewhere if they ask for it, and what it still has of them is stopped before anybody hears of it",
 	async (t) => {
 		await consulIsWhole();
 		const leads = await leader();
-		// Consul's own elections are another test's
-		const servers = await fetch(`${leads.consul}/v1/status/leader`);
-		const elected = String(await servers.json());
-		const cut = lab.hosts.find(
-			(host) => host !== leads && !elected.startsWith(`${host.address}:`),
-		) as Host;
+		const cut = await follower(leads);
 		const rest = lab.hosts.filter((host) => host !== cut);
 		const client = gateway(leads);
 		const run = async (...args: string[]) => {
@@ -549,7 +551,7 @@ async function inside(host: Host, name: string, ...script: string[]) {
 	);
 }
 
-unsettled(
+test.serial(
 	"arpanet is started again on one host after the other: what clients do goes on, and no packet is lost",
 	async (t) => {
 		const [first, , third] = lab.hosts as [Host, Host, Host];

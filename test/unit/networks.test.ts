@@ -37,6 +37,19 @@ test("a network that another adapter has given back is made anew", async (t) => 
 	t.truthy(await two.services.networks.byName("twice_default"));
 });
 
+test("a VNI is no other network's, also when Consul has lost the last one given", async (t) => {
+	const { networks, services } = newAllocator();
+	const vniOf = async (name: string) => {
+		await networks.create(composeNetwork(name), {});
+		return (await services.networks.byName(`${name}_default`))?.value.vni ?? 0;
+	};
+	const first = await vniOf("vnia");
+	await services.store.commit([
+		{ verb: "delete", key: "arpanet/subnets-serial" },
+	]);
+	t.true((await vniOf("vnib")) > first);
+});
+
 test("a range of IPv6 stays as the user gave it", async (t) => {
 	const asked = [{ Subnet: "2001:db8::/64" }, { Subnet: "172.28.5.0/24" }];
 	const body = await newAllocator().networks.create(

@@ -1,0 +1,46 @@
+import { connect } from "node:net";
+import type { Store } from "../pipeline/state/store.ts";
+
+/** How long a member may take to be reached: more is as good as still cut off. */
+const REACH_MS = 500;
+
+/** A member of Consul's cluster, as the agent tells of it that is asked. */
+interface Member {
+	Addr: string;
+	/** Of Serf, TCP and UDP. */
+	Port: number;
+	Tags: { role?: string };
+}
+
+/**
+ * Has this host's Consul talk to the servers that it can reach again. By itself one that was cut off may stay
+ * failed in the others' eyes, and they in its own, until Serf next tries members that failed: it does so
+ * every 30 s. Meanwhile it has no leader to send a write to.
+ * Whatever fails is tried again by whoever calls: also a token that may not (it needs `agent` with policy `write`).
+ */
+export async function rejoin({ consul }: Store): Promise<void> {
+	const members = await consul.agent.members().catch(() => []);
+	await Promise.all(
+		(members as unknown as Member[])
+			.filter(({ Tags }) => Tags.role === "consul")
+			.map(async ({ Addr, Port }) => {
+				if (!(await isReachable(Addr, Port))) return;
+				const host = Addr.includes(":") ? `[${Addr}]` : Addr;
+				await consul.agent.join(`${host}:${Port}`).catch(() => {});
+			}),
+	);
+}
+
+/** Consul itself would wait for ten seconds. */
+function isReachable(host: string, port: number): Promise<boolean> {
+	return new Promise((resolve) => {
+		const socket = connect({ host, port, timeout: REACH_MS });
+		const end = (reached: boolean) => {
+			socket.destroy();
+			resolve(reached);
+		};
+		socket.once("connect", () => end(true));
+		socket.once("timeout", () => end(false));
+		socket.once("error", () => end(false));
+	});
+}
