@@ -21,8 +21,9 @@ export interface Slot {
 }
 
 interface Known extends Slot {
-	/** Index at which it was written; undefined while only we believe in it, since `since`. */
+	/** Index at which it was written; undefined while only we believe in it. */
 	index: number | undefined;
+	/** When we began to believe in it, or read it by itself; a list that was asked for earlier may not have it. */
 	since: number;
 	/** The read that saw it last. */
 	round: number;
@@ -91,10 +92,12 @@ export class Slots {
 		if (this.#stop) return;
 		const { consul } = this.#store;
 		const ended = new AbortController();
+		let asked = 0;
 		const watch = consul.watch({
 			method: async (options: object) => {
 				const pause = PAUSE_MS + this.#known.size * PAUSE_MS_EACH;
 				await setTimeout(pause, undefined, { signal: ended.signal });
+				asked = performance.now();
 				return consul.kv.get(options as never);
 			},
 			options: { key: PREFIX, recurse: true },
@@ -106,6 +109,7 @@ export class Slots {
 					index: ModifyIndex,
 					value: () => JSON.parse(Value ?? "null") as Placed,
 				})),
+				asked,
 			);
 		});
 		watch.on("error", () => {}); // it tries again by itself
@@ -133,8 +137,12 @@ export class Slots {
 
 	/** Reads all slots now. */
 	async refresh(): Promise<void> {
+		const asked = performance.now();
 		const entries = await this.#store.list<Placed>(PREFIX);
-		this.#apply(entries.map((each) => ({ ...each, value: () => each.value })));
+		this.#apply(
+			entries.map((each) => ({ ...each, value: () => each.value })),
+			asked,
+		);
 	}
 
 	/** Reads now who has what a commit could not have: a slot, or a copy's number. */
@@ -203,14 +211,17 @@ export class Slots {
 		this.#stop?.();
 	}
 
-	#apply(entries: { key: string; index: number; value: () => Placed }[]): void {
+	/** @param asked when the list was asked for */
+	#apply(
+		entries: { key: string; index: number; value: () => Placed }[],
+		asked: number,
+	): void {
 		this.#round++;
 		const recently = performance.now() - KEEP_MS;
 		for (const { key, index, value } of entries) {
 			const known = this.#known.get(key);
 			// what was read of it by itself may be newer than this list
-			const newer =
-				(known?.index ?? 0) > index && (known?.since ?? 0) > recently;
+			const newer = (known?.index ?? 0) > index && (known?.since ?? 0) > asked;
 			if (known && (known.index === index || newer)) {
 				known.round = this.#round;
 				continue;
@@ -218,8 +229,9 @@ export class Slots {
 			this.#drop(key);
 			this.#put(key, value(), index, Number.NEGATIVE_INFINITY);
 		}
-		for (const [key, { round, since }] of this.#known) {
-			if (round < this.#round && since < recently) this.#drop(key);
+		for (const [key, { round, since, index }] of this.#known) {
+			const believed = index === undefined ? recently : asked;
+			if (round < this.#round && since < believed) this.#drop(key);
 		}
 	}
 
