@@ -236,9 +236,14 @@ export class Cluster {
 	/**
 	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
 	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
+	 * @param unheard gets the names of hosts that did not answer: if none is found, it may be there
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */
-	async find(ref: string, patience = 0): Promise<Located | undefined> {
+	async find(
+		ref: string,
+		patience = 0,
+		unheard: string[] = [],
+	): Promise<Located | undefined> {
 		let ambiguous: unknown;
 		const orSeveral = (error: unknown) => {
 			if (!isAmbiguous(error)) throw error;
@@ -254,7 +259,10 @@ export class Cluster {
 			const asked = patience
 				? (await this.engine(host)).inspectContainer(ref, patience)
 				: this.ask(host, (engine) => engine.inspectContainer(ref));
-			const container = await asked.catch(orSeveral);
+			const container = await asked.catch(orSeveral).catch((error) => {
+				unheard.push(host);
+				throw error;
+			});
 			if (!container) throw undefined;
 			found.push({ container, host });
 			if (!isExactly(container, ref)) throw undefined;

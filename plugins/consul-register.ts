@@ -12,9 +12,11 @@ import { deleteService, nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import { isCurrent } from "../pipeline/state/moves.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import { Ripening } from "../pipeline/state/ripening.ts";
 import {
 	type CatalogService,
 	Conflict,
+	ignoreConflict,
 	type Operation,
 } from "../pipeline/state/store.ts";
 import { aliases } from "./links.ts";
@@ -24,8 +26,8 @@ const LEAVING = "arpanet/leaving/";
 
 interface Leaving {
 	host: string;
-	/** Milliseconds since 1970 at which the container, if it still runs then, is not leaving after all. */
-	until: number;
+	/** Milliseconds that the stop may take: if the container still runs then, it is not leaving after all. */
+	grace: number;
 	/** Docker's time of the start that is about to end: after another start the mark means nothing. */
 	startedAt: string;
 }
@@ -51,6 +53,8 @@ export default definePlugin({
 	name: "consul-register",
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => {
+		/** Stops that were announced, until they should be over. */
+		const leavings = new Ripening<Leaving>(({ grace }) => grace);
 		const hooks = {
 			async started({ container, facts, settled }) {
 				if (!facts.service) return; // a one-off is no copy of a service
@@ -77,10 +81,12 @@ export default definePlugin({
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;
-				const until = Date.now() + grace * 1000 + MARGIN_MS;
 				const startedAt = container.State.StartedAt;
 				const host = facts.host ?? services.host.name;
-				const value: Leaving = { host, until, startedAt };
+				const value: Leaving = {
+					...{ host, startedAt },
+					grace: grace * 1000 + MARGIN_MS,
+				};
 				await deregister(container.Id, facts, services, {
 					verb: "set",
 					key: LEAVING + container.Id,
@@ -108,9 +114,13 @@ export default definePlugin({
 					const id = each.Meta?.container ?? "";
 					registered.set(id, [...(registered.get(id) ?? []), each]);
 				}
-				const marked = (await store.list<Leaving>(LEAVING))
-					.filter(({ value }) => value.host === services.host.name)
-					.map(({ key }) => key.slice(LEAVING.length));
+				const leaving = (await store.list<Leaving>(LEAVING)).filter(
+					({ value }) => value.host === services.host.name,
+				);
+				for (const { key, index } of leavings.ripe(leaving)) {
+					await ignoreConflict(store.commit([{ verb: "delete", key, index }]));
+				}
+				const marked = leaving.map(({ key }) => key.slice(LEAVING.length));
 				const known = new Set(containers.map(({ Id }) => Id));
 				for (const id of new Set([...registered.keys(), ...marked])) {
 					if (!id || known.has(id)) continue;
@@ -227,8 +237,7 @@ async function isLeaving(
 ): Promise<boolean> {
 	const entry = await store.get<Leaving>(LEAVING + Id);
 	if (!entry) return false;
-	const { until, startedAt } = entry.value;
-	if (until > Date.now() && startedAt === State.StartedAt) return true;
+	if (entry.value.startedAt === State.StartedAt) return true;
 	await store.commit([{ verb: "delete", key: entry.key }]);
 	return false;
 }

@@ -91,14 +91,15 @@ export function containers(
 		afterwards(() => void release().catch(() => {}));
 	}
 
-	/** @throws HttpError 502 for a container of a lost host */
+	/** @throws HttpError 502 for a container of a host that is lost, or does not answer for long */
 	async function hostOf(ref: string): Promise<string | undefined> {
 		const known = hosts.get(ref);
 		if (known) return known;
-		const found = await cluster.find(ref);
+		const unheard: string[] = [];
+		const found = await cluster.find(ref, 0, unheard);
 		if (found) return remember(found.container.Id, found.host);
 		const lost = (await cluster.all()).filter(
-			({ name, state }) => !state || cluster.isSilent(name),
+			({ name, state }) => !state || unheard.includes(name),
 		);
 		if (lost.length === 0) return undefined;
 		const record = await records.get(ref.replace(/^\//, ""));
@@ -110,9 +111,12 @@ export function containers(
 			if (late) return remember(late.container.Id, late.host);
 		}
 		if (!itsOwn) return undefined;
+		const why = itsOwn.state
+			? "does not answer; try again, and look at arpanet hosts"
+			: `is lost; start arpanet there, or say arpanet host rm ${host} if it will not come back`;
 		throw new HttpError(
 			502,
-			`container ${ref} is on host ${host}, which is lost; start arpanet there, or say arpanet host rm ${host} if it will not come back`,
+			`container ${ref} is on host ${host}, which ${why}`,
 		);
 	}
 

@@ -11,8 +11,6 @@ import {
 } from "../state/store.ts";
 
 const PREFIX = "arpanet/names/";
-/** A name that is being given for longer is that of a gateway that died; no create takes so long. */
-const STALE_MS = 60_000;
 const WAIT_MS = 100;
 /** How long one waits for another create of the same name. */
 const PATIENCE_MS = 30_000;
@@ -22,7 +20,7 @@ export interface NameHolder {
 	host: string;
 	/** Full id of the container; none while it is being given to one. */
 	id?: string;
-	/** Milliseconds since 1970 at which it began to be given; none once a container has it. */
+	/** Milliseconds since 1970 at which it began to be given, to tell it from another time; none once a container has it. */
 	at?: number;
 }
 
@@ -166,12 +164,11 @@ export class Names {
 			containers.get(name),
 		]);
 		if (entry) {
-			const { host, id, at = 0 } = entry.value;
+			const { host, id } = entry.value;
 			// a host that does not answer keeps what it had
 			const found = await this.#idOn(host, name).catch(() => id);
 			if (found) return found;
-			const isOver = id !== undefined || Date.now() - at > STALE_MS;
-			if (isOver) await this.#forget(entry);
+			if (id) await this.#forget(entry); // one that a dead gateway was giving the leader takes away
 		}
 		const host = record?.value.facts.host;
 		return host && this.#idOn(host, name);
