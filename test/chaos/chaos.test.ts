@@ -68,6 +68,31 @@ const MUTATIONS: [
 		/^2: arpanet\/subnets\/10.47.0.0-24 belongs to nowhere/m,
 	],
 	[
+		"two networks have one VNI",
+		async ({ keys }) => {
+			const vniOf = (scope: string) =>
+				keys.get(`arpanet/networks/${scope}`) as { vni: number };
+			const both = { ...vniOf("xyz"), vni: vniOf("abc").vni };
+			await put("kv/arpanet/networks/xyz", both);
+		},
+		/^2: abc and xyz both have VNI \d+$/m,
+	],
+	[
+		"a host's place in a network is lost",
+		() => remove("kv/arpanet/gateways/abc/h2"),
+		/^2: abc is on h2, and there is no gateways\/abc\/h2$/m,
+	],
+	[
+		"what a request wrote down is left over",
+		() => put("kv/arpanet/moves/abc_web_1", { from: "h1", to: "h2" }),
+		/^2: arpanet\/moves\/abc_web_1 belongs to abc_web_1, which is not/m,
+	],
+	[
+		"a key is of no kind that anybody takes away",
+		() => put("kv/arpanet/litter/abc_web_1", {}),
+		/^2: arpanet\/litter\/abc_web_1 is of no kind that there is$/m,
+	],
+	[
 		"a copy is in DNS and does not run",
 		(picture) => {
 			const { id } = of(picture, "abc");

@@ -22,11 +22,21 @@ interface Fault {
 
 const nothing = async () => {};
 
+/** Keys that someone deletes. */
+const DELETED =
+	/^arpanet\/(leases\/.*\.\d+$|containers|reasons|slots|copies|networks|gateways|network-ids|subnets|hosts|beats|leader)/;
+
 export const FAULTS: Record<string, Fault> = {
 	"arpanet killed": killed(anyOf),
 	"arpanet paused": paused(anyOf),
 	"adapter killed": killed((stage) => stage.adapter),
 	"adapter paused": paused((stage) => stage.adapter),
+	"time of day jumped": {
+		async strike(stage, host, random) {
+			anyOf(stage, host, random).arpanet.process.kill("SIGUSR2"); // clock.ts
+			return nothing;
+		},
+	},
 	"host cut off": {
 		cuts: true,
 		async strike(_, host) {
@@ -100,9 +110,7 @@ export const FAULTS: Record<string, Fault> = {
 			const answer = await fetch(`${first.consul}/v1/kv/arpanet/?keys`);
 			if (!answer.ok) return nothing;
 			const keys = ((await answer.json()) as string[]).filter((key) =>
-				/^arpanet\/(leases\/.*\.\d+$|containers|subnets\/|hosts|leader)/.test(
-					key,
-				),
+				DELETED.test(key),
 			);
 			for (let i = 0; i < 2 && keys.length > 0; i++) {
 				const key = random.pick(keys);

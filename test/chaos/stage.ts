@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
@@ -20,6 +21,8 @@ export const SERVICES = [
 ];
 /** Everything is right again this soon after the last fault: a lease goes back within a minute. */
 const RIGHT_MS = 90_000;
+/** Lets a process's time of day jump. */
+const CLOCK = fileURLToPath(new URL("./clock.js", import.meta.url));
 /** What runs on each host, a process each. */
 const ROLES = [["up"], ["up"], ["agent", "adapter", "gateway"]];
 
@@ -148,6 +151,7 @@ export class Stage {
 		const arpanet = await startArpanet(host, {
 			role,
 			name: `${role}${this.#starts++}`,
+			preload: CLOCK,
 			configure: (config) => {
 				const adapter = `${host.address}:2378`;
 				config.arpanet.host.engine = `tcp://${host.address}:2377`;

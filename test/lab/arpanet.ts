@@ -20,6 +20,8 @@ export interface ArpanetOptions {
 	configure?: (config: any) => void;
 	/** More of the command line. */
 	args?: string[];
+	/** Path of a module that Node loads first. */
+	preload?: string;
 	/** Tells one process's files from another's on the same host; `arpanet` unless told. */
 	name?: string;
 }
@@ -52,7 +54,7 @@ export async function startArpanet(
 	host: Host,
 	options: ArpanetOptions = {},
 ): Promise<Arpanet> {
-	const { role = "up", args = [], name = "arpanet" } = options;
+	const { role = "up", args = [], name = "arpanet", preload } = options;
 	const config = parse(await readFile(SHIPPED, "utf8"));
 	config.arpanet.consul.address = host.consul;
 	config.arpanet.host = { name: host.name, address: host.address };
@@ -62,9 +64,10 @@ export async function startArpanet(
 	const file = join(host.dataDir, `${name}.yml`);
 	await writeFile(file, stringify(config));
 	await chmod(PROGRAM, 0o755); // tsc does not
+	const node = [...process.execArgv, ...(preload ? ["--import", preload] : [])];
 	const child = host.spawn(PROGRAM, [role, "--config", file, ...args], {
 		stdio: ["ignore", "pipe", "pipe"],
-		env: { ...process.env, NODE_OPTIONS: process.execArgv.join(" ") },
+		env: { ...process.env, NODE_OPTIONS: node.join(" ") },
 	});
 	let log = "";
 	child.stdout?.on("data", (chunk) => (log += chunk));

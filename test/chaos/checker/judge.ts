@@ -49,8 +49,8 @@ function subnets({ networks }: Picture): Violation[] {
 	return found;
 }
 
-/** 2: a container has its lease and its record, a network its grant. */
-function records({ containers, keys }: Picture): Violation[] {
+/** 2: a container has its lease and its record, a network its record, its grant and a VNI of its own, a host its place in it. */
+function records({ containers, networks, keys }: Picture): Violation[] {
 	const found: Violation[] = [];
 	for (const { name, deployment, address } of containers) {
 		if (!address) continue;
@@ -63,11 +63,22 @@ function records({ containers, keys }: Picture): Violation[] {
 			found.push(`2: ${name} lives and is not on record`);
 		}
 	}
+	for (const { scope, host } of networks) {
+		for (const key of [`networks/${scope}`, `gateways/${scope}/${host}`]) {
+			if (keys.has(`arpanet/${key}`)) continue;
+			found.push(`2: ${scope} is on ${host}, and there is no ${key}`);
+		}
+	}
+	const vnis = new Map<number, string>();
 	for (const [key, value] of keys) {
 		if (!key.startsWith("arpanet/networks/")) continue;
-		const { subnet, scope } = value as { subnet: string; scope: string };
+		const { subnet, scope, vni } = value as Record<"subnet" | "scope", string> &
+			Record<"vni", number>;
 		const grant = `arpanet/subnets/${subnet.replace("/", "-")}`;
 		if (keys.get(grant) !== scope) found.push(`2: ${scope} has no ${grant}`);
+		const other = vnis.get(vni);
+		if (other) found.push(`2: ${other} and ${scope} both have VNI ${vni}`);
+		vnis.set(vni, scope);
 	}
 	return found;
 }
@@ -91,14 +102,22 @@ const OWNERS: Record<string, [what: string, owner: Owner]> = {
 	...{ slots: ["container", holder], copies: ["container", holder] },
 	...{ ports: ["container", holder], exclusive: ["container", holder] },
 	leases: ["container", holder],
+	bodies: ["container", first],
 	...{ removing: ["id", first], leaving: ["id", first] },
+	...{ moves: ["request", first], tagging: ["request", last] },
+	superseded: ["request", last],
+	guests: ["address", last],
 	...{ aliases: ["address", last], exposed: ["address", last] },
 	...{ gateways: ["network", first], "network-ids": ["network", first] },
 	...{ networks: ["bridge", first] },
 	subnets: ["network", (_, value) => String(value)],
 };
 
-/** 2: nothing outlives the container or the network that it is of. */
+/** Kinds that belong to no container and no network. */
+const LASTING = ["hosts", "beats", "leader", "format", "repairs"];
+LASTING.push("subnets-serial", "images", "volumes");
+
+/** 2: nothing outlives the container, the network or the request that it is of. */
 function orphans({ containers, networks, keys }: Picture): Violation[] {
 	const there: Record<string, Set<string>> = {
 		container: new Set(containers.map(({ name }) => name)),
@@ -112,10 +131,13 @@ function orphans({ containers, networks, keys }: Picture): Violation[] {
 			),
 		),
 		bridge: new Set(networks.map(({ scope }) => scope)),
+		request: new Set(), // none is under way when this is judged
 	};
 	return [...keys].flatMap(([key, value]) => {
 		const [, kind = "", ...path] = key.split("/");
+		if (LASTING.includes(kind)) return [];
 		const [what, ownerOf] = OWNERS[kind] ?? [];
+		if (!ownerOf) return [`2: ${key} is of no kind that there is`];
 		const owner = ownerOf?.(path, value);
 		// the lease of a host's bridge names no container
 		if (what === undefined || owner === undefined) return [];
