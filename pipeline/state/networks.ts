@@ -4,7 +4,14 @@ import type { NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
-import { Conflict, type Entry, type Operation, type Store } from "./store.ts";
+import {
+	Conflict,
+	type Entry,
+	ignoreConflict,
+	type Operation,
+	replacing,
+	type Store,
+} from "./store.ts";
 import { choose, claim, type Pool } from "./subnets.ts";
 
 /** Networks of deployments, by scope. */
@@ -111,6 +118,35 @@ export class Networks {
 	/** The address of a host's bridge in a network; undefined where it has none. */
 	async bridge(scope: string, host: string): Promise<string | undefined> {
 		return (await this.#store.get<string>(gatewayKey(scope, host)))?.value;
+	}
+
+	/**
+	 * A host's bridge has an address that is not the one on record: puts down the one that it has.
+	 * @returns false if another has it
+	 */
+	async correctBridge(
+		entry: Entry<NetworkRecord>,
+		host: string,
+		address: string,
+	): Promise<boolean> {
+		const { scope } = entry.value;
+		const key = gatewayKey(scope, host);
+		const [known, lease] = await Promise.all([
+			this.#store.get<string>(key),
+			this.#store.get<Lease>(leaseKey(scope, address)),
+		]);
+		const isOwn = lease?.value.host === host && !lease.value.container;
+		if (lease && !isOwn) return false;
+		const commit = this.#store.commit([
+			this.check(entry),
+			replacing(key, known, address),
+			...(lease ? [] : [gatewayLease(entry.value, host, address)]),
+			...(known
+				? [{ verb: "delete", key: leaseKey(scope, known.value) } as const]
+				: []),
+		]);
+		await ignoreConflict(commit); // it has changed: the next look will tell
+		return true;
 	}
 
 	/** A host's bridge in a network is gone: gives back its address, and forgets its id. */

@@ -86,6 +86,13 @@ const DENIED = /permission denied|acl not found/i;
 /** A client that waits for a create shall read a 503 in under 5 s. */
 const TIMEOUT = 2_500;
 
+/**
+ * For so long after Consul was away, reads are `consistent`: servers that were all started again say what was true at some time
+ * before, or nothing at all, until they have agreed on a leader and heard from it. Whoever takes down what is not on record must not
+ * believe that.
+ */
+const DOUBT_MS = 30_000;
+
 /** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
 const WATCH_WAIT = "10s";
 /** The client's own limit is 30 s: a host that was cut off shall know sooner that it is back. */
@@ -121,6 +128,8 @@ export class Store {
 	readonly #waiting: Waiting[] = [];
 	#inFlight = 0;
 	#scheduled = false;
+	/** Until when, by a monotonic clock, a server may not know what the others do; it may have been started with us. */
+	#doubtful = performance.now() + DOUBT_MS;
 
 	/** @throws Error naming a file of the configuration that cannot be read */
 	constructor(config: ConsulConfig) {
@@ -147,7 +156,9 @@ export class Store {
 
 	/** The value under a key, or undefined. */
 	async get<T>(key: string): Promise<Entry<T> | undefined> {
-		const item = await this.ask(() => this.consul.kv.get(key));
+		const item = await this.ask(() =>
+			this.consul.kv.get({ key, ...this.#consistency() } as never),
+		);
 		return item
 			? { key, value: parse<T>(item.Value), index: item.ModifyIndex }
 			: undefined;
@@ -160,7 +171,11 @@ export class Store {
 	async list<T>(prefix: string, stale = false): Promise<Entry<T>[]> {
 		const items = (await this.ask(() =>
 			// its type knows nothing of consistency
-			this.consul.kv.get({ key: prefix, recurse: true, stale } as never),
+			this.consul.kv.get({
+				key: prefix,
+				recurse: true,
+				...(stale ? { stale } : this.#consistency()),
+			} as never),
 		)) as unknown as KvItem[] | null;
 		return (items ?? []).map((item) => ({
 			key: item.Key,
@@ -172,7 +187,9 @@ export class Store {
 	/** All keys that begin with `prefix`. */
 	async keys(prefix: string): Promise<string[]> {
 		try {
-			return await this.ask(() => this.consul.kv.keys(prefix));
+			return await this.ask(() =>
+				this.consul.kv.keys({ key: prefix, ...this.#consistency() } as never),
+			);
 		} catch (error) {
 			if (isNotFound(error)) return []; // Consul says 404 for a prefix without keys
 			throw error;
@@ -214,10 +231,21 @@ export class Store {
 	 */
 	watch<T>(prefix: string, changed: (entries: Entry<T>[]) => void): () => void {
 		let empty = false;
+		let told = false;
+		let sure = false;
+		const agreed = async ({ ctx }: { ctx: unknown }) => {
+			const options = { ctx, key: prefix, recurse: true, consistent: true };
+			const items = await this.consul.kv.get(options as never);
+			sure = true;
+			return items;
+		};
 		const watch = this.consul.watch({
-			method: async (options: object) => {
+			method: async (options: { ctx: unknown }) => {
 				if (empty) await setTimeout(WATCH_EMPTY_MS);
-				return this.consul.kv.get(options as never);
+				const next = () => this.consul.kv.get(options as never);
+				if (sure) return next();
+				// better something than nothing while the servers have no leader
+				return told ? agreed(options) : agreed(options).catch(next);
 			},
 			options: { key: prefix, recurse: true, stale: true, wait: WATCH_WAIT },
 			backoffMax: WATCH_RETRY_MS,
@@ -225,6 +253,7 @@ export class Store {
 		watch.on("change", (items: KvItem[] | null) => {
 			const wasEmpty = empty;
 			empty = !items;
+			told = true;
 			if (empty && wasEmpty) return;
 			changed(
 				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
@@ -234,7 +263,9 @@ export class Store {
 				})),
 			);
 		});
-		watch.on("error", () => {});
+		watch.on("error", () => {
+			sure = false; // the server may have been started again
+		});
 		return () => watch.end();
 	}
 
@@ -246,6 +277,7 @@ export class Store {
 		} catch (error) {
 			if (statusOf(error) === 403) throw this.#denied(bodyOf(error));
 			if (statusOf(error) !== undefined && statusOf(error) !== 500) throw error;
+			this.#doubtful = performance.now() + DOUBT_MS;
 			throw new HttpError(
 				503,
 				`consul: ${this.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
@@ -257,6 +289,10 @@ export class Store {
 	/** Closes the connections that are kept to Consul. */
 	close(): void {
 		this.consul.destroy();
+	}
+
+	#consistency(): { consistent?: true } {
+		return performance.now() < this.#doubtful ? { consistent: true } : {};
 	}
 
 	/** @param what Consul's own words */

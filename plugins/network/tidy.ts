@@ -110,6 +110,7 @@ async function bridgeOnRecord(
 		return new Leases(store).pick(entry.value);
 	});
 	if (known === address) return;
+	if (await networks.correctBridge(entry, host.name, address)) return;
 	log.error(
 		{ network: scope, bridge: address, lease: known },
 		"the bridge's address is not the one on record; remove the network and its containers from this host",

@@ -50,6 +50,35 @@ test("a VNI is no other network's, also when Consul has lost the last one given"
 	t.true((await vniOf("vnib")) > first);
 });
 
+test("the address on record of a host's bridge is the one that it has, unless another has that by now", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const allocator = newAllocator({ plugins });
+	const { docker, store, reconcile } = allocator;
+	const { body } = await allocator.create("bridged", "bridged_web_1");
+	docker.create("bridged_web_1", body);
+	const gateway = "arpanet/gateways/bridged/h1";
+	const lease = (address: string) => `arpanet/leases/bridged/${address}`;
+	const own = (await store.get<string>(gateway))?.value ?? "";
+	const other = own.replace(/\d+$/, "200");
+	const wrong = async (holder: object) => {
+		const [set, value] = [
+			"set",
+			{ host: "h1", deployment: "bridged" },
+		] as const;
+		await store.commit([
+			{ verb: set, key: gateway, value: other },
+			{ verb: set, key: lease(other), value },
+			{ verb: set, key: lease(own), value: { ...value, ...holder } },
+		]);
+		const listed = await docker.engine.listContainers("arpanet.host");
+		await reconcile.sweep(listed);
+		return (await store.get(gateway))?.value;
+	};
+	t.is(await wrong({}), own);
+	t.is(await store.get(lease(other)), undefined);
+	t.is(await wrong({ container: "bridged_web_9" }), other);
+});
+
 test("a range of IPv6 stays as the user gave it", async (t) => {
 	const asked = [{ Subnet: "2001:db8::/64" }, { Subnet: "172.28.5.0/24" }];
 	const body = await newAllocator().networks.create(
