@@ -129,9 +129,10 @@ async function create(
 		...more,
 	};
 	const path = `/containers/create?name=${name}`;
-	const { status } = await insist(() => gateway, "POST", path, body);
+	const answer = await insist(() => gateway, "POST", path, body);
 	// 409: the answer to an earlier try was lost
-	if (![201, 409].includes(status)) throw new Error(`${name}: ${status}`);
+	if ([201, 409].includes(answer.status)) return;
+	throw new Error(`${name}: ${answer.status} ${JSON.stringify(answer.body)}`);
 }
 
 /** All of arpanet in one process, which dies. */

@@ -9,7 +9,7 @@ import {
 	type ServerResponse,
 } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
-import { text } from "node:stream/consumers";
+import { buffer } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** What waits for news, and belongs to nobody's request. */
@@ -98,7 +98,7 @@ export class Tripwire {
 		to: RequestOptions,
 	): Promise<void> {
 		const { method, url = "", rawHeaders } = asked;
-		const body = await text(asked);
+		const body = await buffer(asked); // an image is no text
 		const counts =
 			!WAITING.test(url) &&
 			!isByClock(`${decodeURIComponent(url)} ${body}`) &&
@@ -120,7 +120,7 @@ export class Tripwire {
 			reply.pipe(answer);
 			return;
 		}
-		const said = await text(reply);
+		const said = await buffer(reply);
 		this.#lastCall = performance.now();
 		if (this.#passes(`after ${call}`)) return;
 		answer.writeHead(status, reply.rawHeaders);
