@@ -20,6 +20,8 @@ export type EngineAddress =
 
 /** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer. */
 const TIMEOUT = 60_000;
+/** How long nothing may come while an image is copied: engines write a large one down before they send it. */
+const COPY_QUIET_MS = 300_000;
 /** A stream in which nothing happens is tried after so long whether the other end is still there. */
 const KEEPALIVE_MS = 5_000;
 /** How soon one that is being started again is asked again. */
@@ -181,17 +183,25 @@ export class Engine {
 		const saved = await from.#client.send({
 			method: "GET",
 			path: `/images/${encodeURIComponent(name)}/get`,
+			timeout: COPY_QUIET_MS,
 		});
 		if (saved.status >= 300) {
 			throw new HttpError(saved.status, await textOf(saved.body));
 		}
-		const { status, text } = await this.#client.ask({
-			method: "POST",
-			path: "/images/load?quiet=1",
-			headers: { "content-type": "application/x-tar" },
-			body: saved.body,
-		});
-		if (status >= 300) throw new HttpError(status, text);
+		try {
+			const { status, text } = await this.#client.ask({
+				method: "POST",
+				path: "/images/load?quiet=1",
+				headers: { "content-type": "application/x-tar" },
+				body: saved.body,
+				timeout: COPY_QUIET_MS,
+			});
+			if (status >= 300) throw new HttpError(status, text);
+			const error = errorIn(text);
+			if (error) throw new HttpError(500, error);
+		} finally {
+			saved.body.destroy();
+		}
 	}
 
 	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */
@@ -324,4 +334,10 @@ export function messageIn({
 
 function startOf(text: string): string {
 	return JSON.stringify(text.slice(0, 80));
+}
+
+/** What went wrong, in an answer that began with 200 (moby, api/server/router/image: a load that fails says so in its last line). */
+function errorIn(lines: string): string | undefined {
+	const found = /^\{"errorDetail":.*\}$/m.exec(lines);
+	return found ? (JSON.parse(found[0]) as { error: string }).error : undefined;
 }

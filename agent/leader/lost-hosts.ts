@@ -156,7 +156,7 @@ export class LostHosts {
 }
 
 /** Tries to reach a host's engine port, or, where it lets nobody in, any port: what refuses lives. */
-function probe({ address, engine }: KnownHost): Promise<Answer> {
+export function probe({ address, engine }: KnownHost): Promise<Answer> {
 	const { hostname, port } = new URL(engine ?? `tcp://${address}:9`);
 	return new Promise((resolve) => {
 		const socket = connect({ host: hostname, port: Number(port) });

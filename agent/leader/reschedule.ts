@@ -32,6 +32,7 @@ import {
 	type Entry,
 	type Operation,
 } from "../../pipeline/state/store.ts";
+import { probe } from "./lost-hosts.ts";
 
 /** A host that is back so soon after it was found lost keeps what it has. */
 const PATIENCE_MS = 10_000;
@@ -86,7 +87,7 @@ export class Reschedule {
 					facts.reschedule &&
 					!containers.name(key).startsWith("."), // never got a name
 			);
-			if (left.length === 0) continue;
+			if (left.length === 0 || (await this.#lives(host))) continue;
 			const registered = await store.nodeServices(nodeOf(host));
 			for (const entry of left) {
 				const name = containers.name(entry.key);
@@ -120,6 +121,18 @@ export class Reschedule {
 			}
 			this.#complained.set(what, err);
 		}
+	}
+
+	/** Whether a lost host's machine answers after all: only arpanet and Consul are away, and its containers may run. */
+	async #lives(host: string): Promise<boolean> {
+		const { cluster, log } = this.#services;
+		const lives = (await probe(await cluster.hosts.get(host))) !== "none";
+		if (lives && !this.#complained.has(host)) {
+			log.warn({ host }, "its machine answers: nothing is started elsewhere");
+			this.#complained.set(host, "lives");
+		}
+		if (!lives) this.#complained.delete(host);
+		return lives;
 	}
 
 	/** Hosts that have been lost for long enough. */
@@ -291,22 +304,22 @@ export class Reschedule {
 			return; // removed meanwhile
 		}
 		if (!(await cluster.hosts.get(to)).state) return; // lost too: it is considered again
-		const id = await this.#make(container, to, create);
-		// nothing starts unless this agent still leads, and the move is as it was read
-		const index = await this.#noted(entry, id);
-		const done: Operation[] = [{ verb: "delete", key: entry.key, index }];
+		let { index } = entry;
+		const note: Operation[] = [];
 		try {
+			const id = await this.#make(container, to, create);
+			// nothing starts unless this agent still leads, and the move is as it was read
+			index = await this.#noted(entry, id);
 			await this.#start(id, to, connect);
 			log.info({ container, host: to }, "runs again");
 		} catch (error) {
-			const refused = error instanceof HttpError && error.status !== 502;
-			if (!refused) throw error;
-			const why = error.message; // the engine would say so again
+			if (!isFinal(error)) throw error;
+			const why = error.message;
 			log.warn({ container, host: to, why }, "does not start");
 			const what = "container not started";
-			done.push(this.#repairs.note({ what, to, why, container }));
+			note.push(this.#repairs.note({ what, to, why, container }));
 		}
-		await store.commit(done);
+		await store.commit([{ verb: "delete", key: entry.key, index }, ...note]);
 	}
 
 	/** @returns index of the move with the id in it */
@@ -358,6 +371,13 @@ export class Reschedule {
 		await this.#containers.starting(id);
 		await engine.post(`/containers/${id}/start`);
 	}
+}
+
+/** Whether the engine would say so again; a name in use (409) may be that of its own old copy, which is given another. */
+function isFinal(error: unknown): error is HttpError {
+	return (
+		error instanceof HttpError && ![409, 502, 503, 504].includes(error.status)
+	);
 }
 
 /** What is registered of a container that was there when its host was lost. */

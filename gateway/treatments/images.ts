@@ -70,8 +70,13 @@ export function images(
 		const said: object[] = [];
 		for (const each of used) said.push(...(await removed(each)));
 		const others = has.filter((each) => !used.includes(each));
-		for (const each of await Promise.allSettled(others.map(removed))) {
+		const told = await Promise.allSettled(others.map(removed));
+		for (const each of told) {
 			if (each.status === "fulfilled") said.push(...each.value);
+		}
+		const [refusal] = told;
+		if (said.length === 0 && refusal?.status === "rejected") {
+			throw refusal.reason;
 		}
 		const lines = new Set(said.map((line) => JSON.stringify(line)));
 		return { status: 200, body: [...lines].map((line) => JSON.parse(line)) };

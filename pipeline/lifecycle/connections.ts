@@ -5,12 +5,7 @@ import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
-import {
-	Conflict,
-	type Entry,
-	ignoreConflict,
-	type Operation,
-} from "../state/store.ts";
+import { Conflict, type Entry, type Operation } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 import { Holds, replacedBy } from "./holds.ts";
 
@@ -100,6 +95,17 @@ export class Connections {
 	 * after all nothing is given back, nor is the address that the container was made with.
 	 */
 	async ended(ref: string, container: string): Promise<void> {
+		for (let tries = 0; tries < MAX_TRIES; tries++) {
+			try {
+				await this.#giveBack(ref, container);
+				return;
+			} catch (error) {
+				if (!(error instanceof Conflict)) throw error; // the record has changed for another reason
+			}
+		}
+	}
+
+	async #giveBack(ref: string, container: string): Promise<void> {
 		const { containers, networks, store } = this.#services;
 		const network = (await networks.find(ref))?.value;
 		const context = network && (await this.#containers.context(container));
@@ -116,18 +122,16 @@ export class Connections {
 		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address
 		const holds = entry.value.holds.filter((key) => !key.endsWith(names));
 		const gone = entry.value.holds.filter((key) => key.endsWith(names));
-		await ignoreConflict(
-			store.commit([
-				{
-					verb: "update",
-					key: entry.key,
-					value: { ...entry.value, holds },
-					index: entry.index,
-				},
-				...gone.map((key): Operation => ({ verb: "delete", key })),
-				...(await this.#noted(entry, network.name, undefined)),
-			]),
-		);
+		await store.commit([
+			{
+				verb: "update",
+				key: entry.key,
+				value: { ...entry.value, holds },
+				index: entry.index,
+			},
+			...gone.map((key): Operation => ({ verb: "delete", key })),
+			...(await this.#noted(entry, network.name, undefined)),
+		]);
 	}
 
 	/**

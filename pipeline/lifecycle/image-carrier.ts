@@ -1,7 +1,11 @@
 import type { Answer, Cluster } from "../cluster.ts";
+import { HttpError } from "../errors.ts";
 import type { ImageRecord } from "../state/images.ts";
 import type { Entry } from "../state/store.ts";
 import { type ImageInspect, type Images, namedAt } from "./images.ts";
+
+/** How long the host that named an image last may stay silent: it may have much to do. */
+const PATIENCE_MS = 10_000;
 
 /**
  * Sees to it that a host has the image that a create names.
@@ -38,12 +42,36 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
 			if (record) {
 				const { host: home, id } = record.value;
-				const [there] = byName(await cluster.answersOf([home], path));
-				if (there?.id === id) return home;
+				if ((await atHome(home, image, path))?.Id === id) return home;
 			}
 		}
 		const source = await anywhere(path, known?.record);
 		return source?.id === here?.id ? undefined : source?.host;
+	}
+
+	/**
+	 * What the host has that named the image last. One that lives is waited for: what the others have of that name is older.
+	 * @throws HttpError 503 if it does not answer
+	 */
+	async function atHome(
+		home: string,
+		image: string,
+		path: string,
+	): Promise<ImageInspect | undefined> {
+		const living = await cluster.reachable();
+		if (!living.some(({ name }) => name === home)) return undefined;
+		try {
+			return await cluster.ask(
+				home,
+				(engine) => engine.get<ImageInspect>(path),
+				{ patience: PATIENCE_MS },
+			);
+		} catch {
+			throw new HttpError(
+				503,
+				`image ${image} was named last on host ${home}, which does not answer; try again`,
+			);
+		}
 	}
 
 	/** The image as any host has it, whatever is on record. */

@@ -7,7 +7,7 @@ import type { PartMaker } from "./part.ts";
  * links to another; in a deployment links are names in DNS, and bind nobody.
  */
 export const together: PartMaker = (_, services) => ({
-	async place({ body, facts }) {
+	async place({ body, facts, lostHost }) {
 		if (services.cluster.alone) return undefined;
 		const partners = partnersOf(body, !facts.deployment);
 		if (partners.length === 0) return undefined;
@@ -20,9 +20,13 @@ export const together: PartMaker = (_, services) => ({
 		);
 		return {
 			filter({ name }) {
-				// of a container that is nowhere the engine says so
-				const other = found.find(({ host }) => host && host !== name);
-				return other && `${other.name}, ${other.bond}, is on ${other.host}`;
+				// of a container that is nowhere the engine says so, unless it may be where nobody can look
+				const other = found.find(
+					({ host = lostHost }) => host && host !== name,
+				);
+				if (!other) return undefined;
+				const where = other.host ?? `${lostHost}, which is lost`;
+				return `${other.name}, ${other.bond}, is on ${where}`;
 			},
 		};
 	},

@@ -1,4 +1,8 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import test from "ava";
+import { Engine } from "../../pipeline/engine.ts";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
@@ -354,7 +358,32 @@ test.serial(
 			body: { message: "No such image: nowhere:latest" },
 		});
 		t.deepEqual(await names(`all=1&${filters({ name: ["none"] })}`), []);
-		await cli("rmi", "only:h3", "again:1");
+		for (const host of hosts) await docker(host, ["tag", "again:1", "twice:1"]);
+		const twice = await api("GET", "/images/again:1/json");
+		const refused = await api("DELETE", `/images/${twice.body.Id}`);
+		t.is(refused.status, 409);
+		t.regex(refused.body.message, /referenced in multiple repositories/);
+		await cli("rmi", "only:h3", "again:1", "twice:1");
+	},
+);
+
+test.serial(
+	"a copy of an image that its engine cannot take in is an error, though the answer began with 200",
+	async (t) => {
+		const source = createServer((_, answer) => {
+			answer.end("this is no image");
+		}).listen(0, "127.0.0.1");
+		await once(source, "listening");
+		const { port } = source.address() as AddressInfo;
+		const [to, from] = [
+			new Engine(`unix://${hosts[0].socketPath}`),
+			new Engine(`tcp://127.0.0.1:${port}`),
+		];
+		t.teardown(async () => {
+			await Promise.all([to.close(), from.close()]);
+			source.close();
+		});
+		await t.throwsAsync(to.copyImage("any", from), { message: /\S/ });
 	},
 );
 
