@@ -23,9 +23,8 @@ export interface Upstream {
 	reused: boolean;
 }
 
-/** More connections than this are not kept for later, and none for longer. */
+/** More connections than this are not kept for later. */
 const MAX_IDLE = 64;
-const IDLE_MS = 10_000;
 const CONNECT_LIMIT = 10_000;
 /**
  * Bytes that a slow reader may be behind before the writer is held back. Node's 16 KiB are less than
@@ -57,7 +56,6 @@ export class EnginePool {
 	take(sink: UpstreamSink): Upstream {
 		const upstream = this.#idle.pop();
 		if (!upstream) return this.fresh(sink);
-		upstream.socket.setTimeout(0);
 		upstream.sink = sink;
 		upstream.reused = true;
 		return upstream;
@@ -70,7 +68,7 @@ export class EnginePool {
 			"socketPath" in address ? { path: address.socketPath } : address;
 		const inflow = new Inflow((chunk) => {
 			if (upstream.sink) return upstream.sink.upstreamData(chunk);
-			socket.destroy(); // nobody asked
+			this.#discard(upstream); // nobody asked
 			return "written";
 		});
 		const options = {
@@ -96,17 +94,15 @@ export class EnginePool {
 		socket.once("connect", () => clearTimeout(limit));
 		socket.on("end", () => {
 			if (upstream.sink) upstream.sink.upstreamEnd();
-			else socket.destroy();
+			else this.#discard(upstream);
 		});
 		socket.on("drain", () => upstream.sink?.upstreamDrain());
-		socket.on("timeout", () => socket.destroy());
 		socket.on("error", (cause) => {
 			error = cause;
 		});
 		socket.on("close", () => {
 			clearTimeout(limit);
-			const at = this.#idle.indexOf(upstream);
-			if (at >= 0) this.#idle.splice(at, 1);
+			this.#discard(upstream);
 			upstream.sink?.upstreamClosed(error);
 		});
 		return upstream;
@@ -123,8 +119,14 @@ export class EnginePool {
 			return;
 		}
 		upstream.inflow.renew();
-		socket.setTimeout(IDLE_MS);
 		this.#idle.push(upstream);
+	}
+
+	/** Nobody is to be lent it any more, from this moment: that it is closed is told later. */
+	#discard(upstream: Upstream): void {
+		const at = this.#idle.indexOf(upstream);
+		if (at >= 0) this.#idle.splice(at, 1);
+		upstream.socket.destroy();
 	}
 
 	/** Ends what is idle, and lets nothing become idle any more. */

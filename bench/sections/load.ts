@@ -16,8 +16,6 @@ const RUNNING = 6;
 const MAX_TRIES = 5;
 /** Everything is given back this soon: a lease within a minute, its network in the next look. */
 const SETTLE_MS = 180_000;
-/** Connections to engines that nobody uses are closed after ten seconds. */
-const IDLE_MS = 12_000;
 
 /** What must not grow. */
 interface Held {
@@ -59,7 +57,6 @@ export async function load({
 		await spell(performance.now() + (quick ? 10_000 : 60_000)); // warm
 		await Promise.all(clients.map((client) => client.leave()));
 		await settled(lab.hosts);
-		await sleep(IDLE_MS);
 		const before = await held(lab.hosts, all);
 		const rows: [string, Held][] = [["before", before]];
 		for (const client of clients) client.forget();
@@ -70,7 +67,6 @@ export async function load({
 		}
 		await Promise.all(clients.map((client) => client.leave()));
 		const gone = await timed(() => settled(lab.hosts));
-		await sleep(IDLE_MS);
 		const after = await held(lab.hosts, all);
 		rows.push(["all removed", after]);
 
