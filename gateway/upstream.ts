@@ -23,8 +23,9 @@ export interface Upstream {
 	reused: boolean;
 }
 
-/** More connections than this are not kept for later. */
+/** More connections than this are not kept for later, and none for longer. */
 const MAX_IDLE = 64;
+const IDLE_MS = 20_000;
 const CONNECT_LIMIT = 10_000;
 /**
  * Bytes that a slow reader may be behind before the writer is held back. Node's 16 KiB are less than
@@ -56,6 +57,7 @@ export class EnginePool {
 	take(sink: UpstreamSink): Upstream {
 		const upstream = this.#idle.pop();
 		if (!upstream) return this.fresh(sink);
+		upstream.socket.setTimeout(0);
 		upstream.sink = sink;
 		upstream.reused = true;
 		return upstream;
@@ -97,6 +99,7 @@ export class EnginePool {
 			else this.#discard(upstream);
 		});
 		socket.on("drain", () => upstream.sink?.upstreamDrain());
+		socket.on("timeout", () => this.#discard(upstream));
 		socket.on("error", (cause) => {
 			error = cause;
 		});
@@ -119,6 +122,7 @@ export class EnginePool {
 			return;
 		}
 		upstream.inflow.renew();
+		socket.setTimeout(IDLE_MS);
 		this.#idle.push(upstream);
 	}
 
