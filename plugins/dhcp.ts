@@ -231,10 +231,9 @@ export default definePlugin<Config>({
 		 */
 		async function mustNotBeMade(network: NetworkRecord): Promise<void> {
 			const { name, host: home } = network;
-			const engine = await cluster.engine(home);
 			const until = performance.now() + MAKING_MS;
 			do {
-				if (await engine.inspectNetwork(name)) {
+				if (await cluster.ask(home, (engine) => engine.inspectNetwork(name))) {
 					throw new HttpError(409, `network with name ${name} already exists`);
 				}
 				await setTimeout(LOOK_MS);

@@ -9,7 +9,12 @@ import { isSuperseded } from "../state/moves.ts";
 import { Removals } from "../state/removals.ts";
 import { type Entry, ignoreConflict, type Operation } from "../state/store.ts";
 import { Connections } from "./connections.ts";
-import { type CreateRequest, Creation, recordName } from "./creation.ts";
+import {
+	type CreateRequest,
+	Creation,
+	PATIENCE_MS,
+	recordName,
+} from "./creation.ts";
 import { Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
@@ -163,19 +168,31 @@ export class ContainerLifecycle {
 		await this.#removals.forget(note);
 	}
 
-	/** The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name. */
+	/**
+	 * The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name.
+	 * @throws HttpError 502 if its host does not answer
+	 */
 	async #holder(
 		entry: Entry<ContainerRecord>,
 	): Promise<{ Id: string; Names: string[] } | undefined> {
-		const { address, network, host } = entry.value.facts;
-		const engine = await this.#services.cluster.engine(host);
-		const name = this.#services.containers.name(entry.key);
+		const { cluster, containers } = this.#services;
+		const { address, network, host = cluster.self } = entry.value.facts;
+		const name = containers.name(entry.key);
+		const asking = { patience: PATIENCE_MS };
 		if (!address || !network) {
-			const found = await engine.inspectContainer(name);
+			const found = await cluster.ask(
+				host,
+				(engine) => engine.inspectContainer(name),
+				asking,
+			);
 			return found && { Id: found.Id, Names: [found.Name] };
 		}
 		const holders = (
-			await engine.listContainers(`arpanet.address=${address}`)
+			await cluster.ask(
+				host,
+				(engine) => engine.listContainers(`arpanet.address=${address}`),
+				asking,
+			)
 		).filter(
 			({ Labels, Names }) =>
 				Labels["arpanet.network"] === network && !Names.some(isSuperseded),

@@ -27,7 +27,7 @@ const MAX_REASON = 400;
 const MAX_TRIES = 50;
 
 /** How long a host may seem silent that is asked whether it has a container. */
-const PATIENCE_MS = 5_000;
+export const PATIENCE_MS = 5_000;
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
@@ -253,17 +253,31 @@ export class Creation {
 
 	/**
 	 * The record that an earlier create of that name left, if no container came of it.
-	 * @throws HttpError 409, in Docker's words, if one did
+	 * @throws HttpError 409, in Docker's words, if one did; 503 if its host does not answer
 	 */
 	async #leftBehind(name: string): Promise<Entry<ContainerRecord> | undefined> {
 		const entry = await this.#services.containers.get(name);
-		const holder = entry && (await this.#others.holder(entry));
+		const holder = entry && (await this.#holder(entry));
 		if (!holder) return entry;
 		if (!holder.Names.includes(`/${name}`)) {
 			await this.#others.renamed(holder.Id); // its record had not followed yet
 			return undefined;
 		}
 		throw inUse(name, holder.Id);
+	}
+
+	async #holder(entry: Entry<ContainerRecord>) {
+		try {
+			return await this.#others.holder(entry);
+		} catch (error) {
+			if (!(error instanceof HttpError) || error.status !== 502) throw error;
+			const { host } = entry.value.facts;
+			throw new HttpError(
+				503,
+				`container name "/${this.#record}" is on record on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
+				{ cause: error },
+			);
+		}
 	}
 
 	/**

@@ -53,17 +53,23 @@ export class Images {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
 		const say = () => store.commit([this.records.begin(host, request)]);
-		await say();
+		const [before] = await Promise.all([
+			this.#namesOn(host).catch(() => undefined),
+			say(),
+		]);
 		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
 		return async () => {
 			clearInterval(beat);
-			await this.tell(host);
+			await this.tell(host, before);
 			await store.commit([this.records.end(host, request)]);
 		};
 	}
 
-	/** Compares what is on record with what a host's engine says, and writes what is newer there. */
-	async tell(host: string): Promise<void> {
+	/**
+	 * Compares what is on record with what a host's engine says, and writes what is newer there.
+	 * @param before what names meant there before a request that has just given some: those count, however old their images are
+	 */
+	async tell(host: string, before?: Map<string, string>): Promise<void> {
 		const names = await this.#namesOn(host);
 		const known = new Map(
 			(await this.records.list()).map((entry) => [entry.key, entry]),
@@ -73,7 +79,9 @@ export class Images {
 			if (entry?.value.id === id) continue;
 			const at = await this.#namedAt(host, id);
 			if (at === undefined) continue; // removed meanwhile
-			await this.#write(key, { host, id, at }, entry);
+			const given = before !== undefined && before.get(key) !== id;
+			const since = given ? (entry?.value.at ?? 0) + 1 : 0;
+			await this.#write(key, { host, id, at: Math.max(at, since) }, entry);
 		}
 		for (const [key, entry] of known) {
 			if (entry.value.host !== host || names.has(key)) continue;

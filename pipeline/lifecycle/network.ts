@@ -62,8 +62,10 @@ export class NetworkLifecycle {
 		const { networks, cluster } = this.#services;
 		const value = (await networks.find(ref))?.value;
 		if (!value) return; // none of ours
-		const home = await cluster.engine(value.host);
-		if (await home.inspectNetwork(value.name)) return;
+		const stands = await cluster.ask(value.host, (home) =>
+			home.inspectNetwork(value.name),
+		);
+		if (stands) return;
 		await this.retire(value);
 	}
 

@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import test from "ava";
 import { Engine } from "../../pipeline/engine.ts";
+import { messageOf } from "../../pipeline/errors.ts";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
@@ -489,6 +490,27 @@ test.serial(
 		}
 		await docker(h1, ["tag", "made:3", "busybox"]);
 		t.is((await docker(h2, ["images", "-q", "made"])).stdout, "");
+	},
+);
+
+test.serial(
+	"a name that is given to an older image means that one",
+	async (t) => {
+		const tar = (age: string) => `${hosts[0]?.dataDir}/${age}.tar`;
+		await cli("commit", "b2", "aged:1");
+		await cli("save", "aged:1", "-o", tar("older"));
+		await cli("exec", "b2", "touch", "/newer");
+		await cli("commit", "b2", "aged:1");
+		await cli("save", "aged:1", "-o", tar("newer"));
+		await cli("load", "-i", tar("newer"));
+		const see = () =>
+			cli("run", "--rm", "aged:1", "find", "/newer").catch(messageOf);
+		t.is(await see(), "/newer");
+		await cli("load", "-i", tar("older"));
+		const isOlder = (seen: string) => /No such file/.test(seen);
+		await eventually(see, isOlder);
+		for (const _ of gateways) t.true(isOlder(await see()));
+		await cli("rmi", "-f", "aged:1");
 	},
 );
 
