@@ -35,8 +35,10 @@ export class Containers {
 		this.#host = host;
 	}
 
-	/** Makes the network by hand, once on an engine. */
+	/** Makes the network by hand, if no section before has. */
 	static async prepare(engine: Client): Promise<void> {
+		const { body } = await engine.ask("GET", "/v1.40/networks");
+		if (body.includes(`"${NETWORK}"`)) return;
 		const Config = [{ Subnet: "10.99.0.0/16", Gateway: "10.99.0.1" }];
 		await engine.ask("POST", "/v1.40/networks/create", {
 			Name: NETWORK,
