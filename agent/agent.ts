@@ -29,8 +29,11 @@ const TICK_MS = 200;
 /** How long a new container is left alone before its record is looked at. */
 const ADOPT_MS = 500;
 
-/** Changes after which a container may run, or not, or be somewhere else. */
-const STATE = /^(start|die|pause|unpause|restart|oom|health_status)/;
+/** What is told of a container that begins to run is looked at together, so long after the first: a hook has seen to it, mostly. */
+const GATHER_MS = 100;
+
+/** Changes after which a container may not answer any more. */
+const STATE = /^(die|pause|unpause|oom|health_status)/;
 
 /** What the overlay and the firewall follow. */
 const WATCHED = ["arpanet/networks/", GATEWAYS, EXPOSED, GUESTS];
@@ -58,6 +61,8 @@ export class Agent {
 	readonly #abort = new AbortController();
 	/** Work under way for each container or network: one thing after the other. */
 	readonly #queues = new Map<string, Promise<void>>();
+	/** Containers that will be looked at in a moment. */
+	readonly #gathering = new Set<string>();
 	#running: Promise<unknown> | undefined;
 	#watches: (() => void)[] = [];
 	#mustLook = true;
@@ -197,9 +202,7 @@ export class Agent {
 					this.#parts.networks.removed(attributes.name ?? ""),
 				);
 			} else if (/^(dis)?connect$/.test(Action) && container) {
-				void this.#queue(container, async () => {
-					await this.#parts.containers.observe(container);
-				});
+				this.#observeSoon(container);
 			}
 			return;
 		}
@@ -210,6 +213,13 @@ export class Agent {
 		}
 		if (Action === "create") {
 			void this.#adopt(Actor.ID);
+			return;
+		}
+		if (/^(re)?start$/.test(Action)) {
+			void this.#queue(Actor.ID, async () => {
+				await this.#superseded.started(Actor.ID, attributes.name ?? "");
+			});
+			this.#observeSoon(Actor.ID);
 			return;
 		}
 		void this.#queue(Actor.ID, async () => {
@@ -224,11 +234,18 @@ export class Agent {
 				await this.#parts.containers.renamed(Actor.ID);
 				await this.#parts.containers.observe(Actor.ID);
 			} else if (STATE.test(Action)) {
-				if (Action === "start") {
-					await this.#superseded.started(Actor.ID, attributes.name ?? "");
-				}
 				await this.#parts.containers.observe(Actor.ID);
 			}
+		});
+	}
+
+	#observeSoon(id: string): void {
+		if (this.#gathering.has(id)) return;
+		this.#gathering.add(id);
+		void this.#queue(id, async () => {
+			await pause(GATHER_MS, this.#abort.signal);
+			this.#gathering.delete(id);
+			await this.#parts.containers.observe(id);
 		});
 	}
 
