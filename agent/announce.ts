@@ -8,11 +8,8 @@ import {
 	type HostState,
 	hostKeys,
 } from "../pipeline/state/hosts.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../pipeline/state/store.ts";
+import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load.ts";
 import { rejoin } from "./rejoin.ts";
 

@@ -6,7 +6,8 @@ import { boot } from "../cli/boot.ts";
 import { parseConfig } from "../pipeline/config.ts";
 import { type Lease, Leases, leaseKey } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
-import { Conflict, type Entry } from "../pipeline/state/store.ts";
+import { Conflict } from "../pipeline/state/operations.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 import { atOnce } from "./figures.ts";
 
 /** What a worker is told: `count` addresses of a deployment's network, `width` at once. */

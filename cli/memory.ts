@@ -5,12 +5,8 @@ import type {
 	NetworkInspect,
 } from "../pipeline/docker.ts";
 import { Engine, type EngineInfo } from "../pipeline/engine.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-	Store,
-} from "../pipeline/state/store.ts";
+import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import { type Entry, Store } from "../pipeline/state/store.ts";
 
 /** A store in memory, for `arpanet try`: what is committed is there, all of it or nothing. */
 export class MemoryStore extends Store {

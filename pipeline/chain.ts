@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import { HttpError, messageOf } from "./errors.ts";
 import type { Loaded } from "./load.ts";
 import type { Hooks } from "./plugin.ts";
-import { Conflict } from "./state/store.ts";
+import { Conflict } from "./state/operations.ts";
 
 /** Hooks that are one function of one context; `place` is an object of two. */
 export type Moment = Exclude<keyof Hooks, "place">;

@@ -14,8 +14,9 @@ import type { HookHeaders } from "./protocol.ts";
 import type { ContainerRecord, Containers } from "./state/containers.ts";
 import type { HostRecord, KnownHost } from "./state/hosts.ts";
 import type { NetworkRecord, Networks } from "./state/networks.ts";
+import type { Operation } from "./state/operations.ts";
 import type { Slots } from "./state/slots.ts";
-import type { Entry, Operation, Store } from "./state/store.ts";
+import type { Entry, Store } from "./state/store.ts";
 import type { Use } from "./state/use.ts";
 import type { Volumes } from "./state/volumes.ts";
 

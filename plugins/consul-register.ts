@@ -12,13 +12,13 @@ import { deleteService, nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import { isCurrent } from "../pipeline/state/moves.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
-import { Ripening } from "../pipeline/state/ripening.ts";
 import {
-	type CatalogService,
 	Conflict,
 	ignoreConflict,
 	type Operation,
-} from "../pipeline/state/store.ts";
+} from "../pipeline/state/operations.ts";
+import { Ripening } from "../pipeline/state/ripening.ts";
+import type { CatalogService } from "../pipeline/state/store.ts";
 import { aliases } from "./links.ts";
 
 /** Kept from just before Docker signals a container until it has stopped: nobody shall register it meanwhile. */

@@ -20,7 +20,8 @@ import {
 	leaseOf,
 } from "../pipeline/state/leases.ts";
 import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
-import type { Entry, Operation } from "../pipeline/state/store.ts";
+import type { Operation } from "../pipeline/state/operations.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 import type { Pool } from "../pipeline/state/subnets.ts";
 import {
 	askedOf,

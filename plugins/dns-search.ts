@@ -15,6 +15,9 @@ interface Config {
 	servers: string[];
 }
 
+/** Milliseconds after which the host's file is read again: many containers are created at once. */
+const REMEMBER_MS = 1_000;
+
 /**
  * dns-search: containers of one deployment call each other by bare name, so `redis` means
  * `redis.<deployment>.<domain>`; names outside that domain resolve as they do on the host.
@@ -33,64 +36,81 @@ export default definePlugin<Config>({
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},
-	setup: ({ domain, servers }, { cluster, networks, store }) => ({
-		async create(context) {
-			const { body, facts, networks: joined } = context;
-			if (!facts.deployment || !facts.host || joined.length === 0) return; // not ours to name
-			const host = await cluster.hosts.get(facts.host);
+	setup({ domain, servers }, { cluster, networks, store }) {
+		let resolvers: string[] = [];
+		let readAt = Number.NEGATIVE_INFINITY;
+		const ofHost = () => {
+			const now = performance.now();
+			if (now - readAt > REMEMBER_MS) {
+				resolvers = hostResolvers();
+				readAt = now;
+			}
+			return resolvers;
+		};
+		return {
+			async create(context) {
+				const { body, facts, networks: joined } = context;
+				if (!facts.deployment || !facts.host || joined.length === 0) return; // not ours to name
+				const host = await cluster.hosts.get(facts.host);
 
-			const scopes = new Set(joined.map(({ network }) => network.value.scope));
-			const forAll: string[] = [];
-			if (joined.some(({ network }) => !network.value.implicit)) {
-				// Compose connects a container to its further networks only after the create
-				for (const { value } of await networks.list()) {
-					if (value.deployment === facts.deployment) scopes.add(value.scope);
-					else if (value.shared) forAll.push(value.scope);
+				const scopes = new Set(
+					joined.map(({ network }) => network.value.scope),
+				);
+				const forAll: string[] = [];
+				if (joined.some(({ network }) => !network.value.implicit)) {
+					// Compose connects a container to its further networks only after the create
+					for (const { value } of await networks.list()) {
+						if (value.deployment === facts.deployment) scopes.add(value.scope);
+						else if (value.shared) forAll.push(value.scope);
+					}
 				}
-			}
-			for (const { network, address } of joined)
-				stay(network, address, context);
-			body.HostConfig ??= {};
-			const settings = body.HostConfig;
-			settings.DnsSearch = fitting(
-				[...scopes].map((scope) => `${scope}.${domain}`),
-				settings.DnsSearch ?? [],
-				forAll.map((scope) => `${scope}.${domain}`),
-			);
-			const own = settings.Dns ?? [];
-			settings.Dns = [
-				...(servers.length > 0
-					? servers
-					: [...(await ends(joined, facts.host, networks)), host.address]),
-				// asked in turn: when Consul is away, what is not in it still resolves
-				...(own.length > 0 ? own : hostResolvers()),
-			];
-			// A bare name goes through the search list first. With Docker's ndots:0 it would be asked
-			// as it stands, of Consul and of every name server of the host, before.
-			if (!settings.DnsOptions?.some((option) => option.startsWith("ndots:"))) {
-				settings.DnsOptions = [...(settings.DnsOptions ?? []), "ndots:1"];
-			}
-		},
+				for (const { network, address } of joined)
+					stay(network, address, context);
+				body.HostConfig ??= {};
+				const settings = body.HostConfig;
+				settings.DnsSearch = fitting(
+					[...scopes].map((scope) => `${scope}.${domain}`),
+					settings.DnsSearch ?? [],
+					forAll.map((scope) => `${scope}.${domain}`),
+				);
+				const own = settings.Dns ?? [];
+				settings.Dns = [
+					...(servers.length > 0
+						? servers
+						: [...(await ends(joined, facts.host, networks)), host.address]),
+					// asked in turn: when Consul is away, what is not in it still resolves
+					...(own.length > 0 ? own : ofHost()),
+				];
+				// A bare name goes through the search list first. With Docker's ndots:0 it would be asked
+				// as it stands, of Consul and of every name server of the host, before.
+				if (
+					!settings.DnsOptions?.some((option) => option.startsWith("ndots:"))
+				) {
+					settings.DnsOptions = [...(settings.DnsOptions ?? []), "ndots:1"];
+				}
+			},
 
-		connect(context) {
-			const { body, network } = context;
-			const address = body.EndpointConfig?.IPAMConfig?.IPv4Address;
-			if (address) stay(network, address, context);
-		},
+			connect(context) {
+				const { body, network } = context;
+				const address = body.EndpointConfig?.IPAMConfig?.IPv4Address;
+				if (address) stay(network, address, context);
+			},
 
-		async adopt(context) {
-			const { Networks } = context.container.NetworkSettings;
-			for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
-				const network = await networks.byName(name);
-				const address = IPAMConfig?.IPv4Address;
-				if (!network || !address) continue;
-				const key = guestKey(network.value.scope, address);
-				const known = await store.get(key);
-				if (known) context.commit({ verb: "delete", key, index: known.index });
-				stay(network, address, context);
-			}
-		},
-	}),
+			async adopt(context) {
+				const { Networks } = context.container.NetworkSettings;
+				for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
+					const network = await networks.byName(name);
+					const address = IPAMConfig?.IPv4Address;
+					if (!network || !address) continue;
+					const key = guestKey(network.value.scope, address);
+					const known = await store.get(key);
+					if (known)
+						context.commit({ verb: "delete", key, index: known.index });
+					stay(network, address, context);
+				}
+			},
+		};
+	},
 });
 
 /** Notes that a container is in a network of another deployment: from there, too, it asks for names of its own. */

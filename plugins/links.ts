@@ -6,7 +6,7 @@ import {
 	definePlugin,
 	type Services,
 } from "../pipeline/plugin.ts";
-import { Conflict, type Operation } from "../pipeline/state/store.ts";
+import { Conflict, type Operation } from "../pipeline/state/operations.ts";
 
 const PREFIX = "arpanet/aliases/";
 

@@ -5,8 +5,9 @@ import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
+import { Conflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
-import { Conflict, type Entry } from "../pipeline/state/store.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 import { isAlias } from "./links.ts";
 import { tidy } from "./network/tidy.ts";
 

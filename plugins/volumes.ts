@@ -10,12 +10,9 @@ import {
 	type Facts,
 	type Services,
 } from "../pipeline/plugin.ts";
+import { Conflict, type Operation } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../pipeline/state/store.ts";
+import type { Entry } from "../pipeline/state/store.ts";
 import {
 	isVolume,
 	type VolumeRecord,

@@ -7,7 +7,8 @@ import {
 	type Leader,
 	readLeader,
 } from "../../pipeline/state/leader.ts";
-import { Conflict, type Store } from "../../pipeline/state/store.ts";
+import { Conflict } from "../../pipeline/state/operations.ts";
+import type { Store } from "../../pipeline/state/store.ts";
 
 /** Consul ends a session between one and two times this after its last word. */
 const TTL_MS = 10_000;

@@ -1,9 +1,10 @@
 import { Images } from "../../pipeline/lifecycle/images.ts";
 import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { ignoreConflict } from "../../pipeline/state/operations.ts";
 import { Removals } from "../../pipeline/state/removals.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
-import { type Entry, ignoreConflict } from "../../pipeline/state/store.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 
 /**
  * Takes away what a gateway wrote down for the time of one request, and died before it could take it back: notes of removals,

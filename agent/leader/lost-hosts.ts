@@ -12,12 +12,9 @@ import {
 	hostKeys,
 	type KnownHost,
 } from "../../pipeline/state/hosts.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../../pipeline/state/store.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 
 /** A host gives a sign of life every 3 s; who has missed one is looked at. */
 const SILENT_MS = 4_500;

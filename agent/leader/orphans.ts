@@ -9,13 +9,10 @@ import {
 	leasedAddress,
 	leasedNetwork,
 } from "../../pipeline/state/leases.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../../pipeline/state/store.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 
 /** Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody. */
 const HELD = {

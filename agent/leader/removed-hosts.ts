@@ -10,12 +10,9 @@ import {
 	NETWORKS,
 	type NetworkRecord,
 } from "../../pipeline/state/networks.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../../pipeline/state/store.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 
 /** Where keys name the host that they are about: its stops under way, the volumes, names and images that it has. */
 const OF_HOSTS = [

@@ -25,13 +25,9 @@ import {
 	type Superseded,
 	supersededKey,
 } from "../../pipeline/state/moves.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
-import {
-	type CatalogService,
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../../pipeline/state/store.ts";
+import type { CatalogService, Entry } from "../../pipeline/state/store.ts";
 import { probe } from "./lost-hosts.ts";
 
 /** A host that is back so soon after it was found lost keeps what it has. */

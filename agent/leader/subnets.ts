@@ -12,13 +12,10 @@ import {
 	SUBNETS,
 	subnetKey,
 } from "../../pipeline/state/networks.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
-import {
-	Conflict,
-	type Entry,
-	type Operation,
-} from "../../pipeline/state/store.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 
 /** Repairs of one kind in one look. */
 const MAX_EACH_LOOK = 20;

@@ -5,7 +5,8 @@ import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
-import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import { Conflict, type Operation } from "../state/operations.ts";
+import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 import { Holds, replacedBy } from "./holds.ts";
 

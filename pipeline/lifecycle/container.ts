@@ -6,8 +6,9 @@ import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isSuperseded } from "../state/moves.ts";
+import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
-import { type Entry, ignoreConflict, type Operation } from "../state/store.ts";
+import type { Entry } from "../state/store.ts";
 import { Connections } from "./connections.ts";
 import {
 	type CreateRequest,

@@ -16,7 +16,8 @@ import {
 	reasonsKey,
 } from "../state/containers.ts";
 import { isLease, leaseOf } from "../state/leases.ts";
-import { Conflict, type Entry, type Operation } from "../state/store.ts";
+import { Conflict, type Operation } from "../state/operations.ts";
+import type { Entry } from "../state/store.ts";
 import { Holds, replacedBy } from "./holds.ts";
 import { inUse, type Names } from "./names.ts";
 

@@ -4,8 +4,9 @@ import {
 	type Holding,
 	isHandedOver,
 } from "../state/containers.ts";
+import type { Operation } from "../state/operations.ts";
 import { withoutId } from "../state/slots.ts";
-import type { Entry, Operation } from "../state/store.ts";
+import type { Entry } from "../state/store.ts";
 
 /** What a container is to hold: written, had already, or taken over from the one that it replaces. */
 export class Holds {

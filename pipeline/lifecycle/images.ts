@@ -1,11 +1,7 @@
 import type { Services } from "../plugin.ts";
 import { type ImageRecord, ImageRecords, imageKey } from "../state/images.ts";
-import {
-	Conflict,
-	type Entry,
-	ignoreConflict,
-	replacing,
-} from "../state/store.ts";
+import { Conflict, ignoreConflict, replacing } from "../state/operations.ts";
+import type { Entry } from "../state/store.ts";
 
 /** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
 const BEAT_MS = 8_000;

@@ -4,11 +4,11 @@ import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import {
 	Conflict,
-	type Entry,
 	ignoreConflict,
 	type Operation,
 	replacing,
-} from "../state/store.ts";
+} from "../state/operations.ts";
+import type { Entry } from "../state/store.ts";
 
 const PREFIX = "arpanet/names/";
 const WAIT_MS = 100;

@@ -5,7 +5,7 @@ import { isDisabled } from "../facts.ts";
 import type { Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { NetworkRecord } from "../state/networks.ts";
-import { Conflict } from "../state/store.ts";
+import { Conflict } from "../state/operations.ts";
 
 /** Tries before a create gives up against others that want the same. */
 const MAX_TRIES = 50;

@@ -5,10 +5,11 @@ import type { Facts, Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
 import { isLease, leaseKey } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
+import type { Operation } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
 import { isSlot, slotKey } from "../state/slots.ts";
-import type { Entry, Operation } from "../state/store.ts";
+import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 
 /**

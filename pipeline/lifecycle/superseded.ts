@@ -6,8 +6,8 @@ import {
 	supersededName,
 	supersededOn,
 } from "../state/moves.ts";
+import { ignoreConflict } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
-import { ignoreConflict } from "../state/store.ts";
 
 /**
  * The copies that this host still has of containers that were started elsewhere while it was lost: each is stopped, kept

@@ -1,5 +1,6 @@
 import type { HostRecord } from "./hosts.ts";
-import type { CatalogService, Operation, Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { CatalogService, Store } from "./store.ts";
 
 /** While it is critical, DNS answers for none of the host's containers; their registrations stay. */
 export const HOST_CHECK = "arpanet-host";

@@ -1,7 +1,8 @@
 import type { Facts } from "../plugin.ts";
 import { isLease, leaseKey } from "./leases.ts";
+import type { Operation } from "./operations.ts";
 import { isCopy, isSlot, slotKey } from "./slots.ts";
-import type { Entry, Operation, Store } from "./store.ts";
+import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
 /** Ports of a host, and hosts that a service has to itself: whoever holds one stands in it. */

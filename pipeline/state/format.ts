@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { HttpError } from "../errors.ts";
-import { type Entry, ignoreConflict, type Store } from "./store.ts";
+import { ignoreConflict } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 /** How the state in Consul is laid out. One more with every change that an arpanet from before would misread. */
 export const FORMAT = 1;

@@ -1,5 +1,6 @@
 import { HttpError } from "../errors.ts";
-import type { Entry, Operation, Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/hosts/";
 

@@ -1,5 +1,6 @@
 import { HttpError } from "../errors.ts";
-import { Conflict, type Entry, type Operation, Store } from "./store.ts";
+import { Conflict, type Operation } from "./operations.ts";
+import { type Entry, Store } from "./store.ts";
 
 /** The lock of the one agent that leads. */
 export const LEADER = "arpanet/leader";

@@ -1,5 +1,6 @@
 import type { ContainerCreate, EndpointSettings } from "../docker.ts";
-import type { Entry, Operation, Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 /** Containers on their way from a lost host to another. */
 export const MOVES = "arpanet/moves/";

@@ -1,5 +1,6 @@
 import type { EngineEvent } from "../docker.ts";
-import type { Entry, Operation, Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/network-ids/";
 /** Ids that are remembered although nothing tells of them any more. */

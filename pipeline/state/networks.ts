@@ -6,12 +6,11 @@ import { type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
-	type Entry,
 	ignoreConflict,
 	type Operation,
 	replacing,
-	type Store,
-} from "./store.ts";
+} from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 import { choose, claim, type Pool } from "./subnets.ts";
 
 /** Networks of deployments, by scope. */

@@ -1,4 +1,5 @@
-import type { Entry, Operation, Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/repairs/";
 /** Older ones go when there are more. */

@@ -1,4 +1,5 @@
-import { type Entry, type Operation, replacing, type Store } from "./store.ts";
+import { type Operation, replacing } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/volumes/";
 

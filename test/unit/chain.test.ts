@@ -5,7 +5,7 @@ import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels, stripLabels, writeLabels } from "../../pipeline/facts.ts";
 import type { Loaded } from "../../pipeline/load.ts";
 import type { Facts, Hooks } from "../../pipeline/plugin.ts";
-import { Conflict } from "../../pipeline/state/store.ts";
+import { Conflict } from "../../pipeline/state/operations.ts";
 import { createContext, silent } from "./doubles.ts";
 
 /** Plugins a, b, c that write down when they are called. */

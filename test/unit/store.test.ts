@@ -1,6 +1,7 @@
 import test from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
-import { Conflict, type Operation, Store } from "../../pipeline/state/store.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import { Store } from "../../pipeline/state/store.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 
 let consul: TestConsul;

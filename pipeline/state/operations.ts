@@ -1,0 +1,62 @@
+/**
+ * One operation of a commit. `create` fails if the key exists, `update` and an indexed
+ * `delete` if it was written since, `check` if it was written since or is gone, `absent` if it exists.
+ * `lock` writes a key for as long as a session lives and fails if another session has it;
+ * `held` fails unless that very session has it.
+ */
+export type Operation =
+	| { verb: "create"; key: string; value: unknown }
+	| { verb: "update"; key: string; value: unknown; index: number }
+	| { verb: "set"; key: string; value: unknown }
+	| { verb: "delete"; key: string; index?: number }
+	| { verb: "check"; key: string; index: number }
+	| { verb: "absent"; key: string }
+	| { verb: "lock"; key: string; value: unknown; session: string }
+	| { verb: "held"; key: string; session: string }
+	| { verb: "catalog"; operation: CatalogOperation };
+
+/** An operation on Consul's catalog, in the shapes of its `/v1/txn`. */
+export type CatalogOperation =
+	| { Node: { Verb: "set" | "delete"; Node: Record<string, unknown> } }
+	| {
+			Service: {
+				Verb: "set" | "cas" | "delete" | "delete-cas";
+				Node: string;
+				Service: Record<string, unknown>;
+			};
+	  }
+	| { Check: { Verb: "set" | "delete"; Check: Record<string, unknown> } };
+
+/** A commit that lost against another: nothing of it was written. `operation` is the one that failed. */
+export class Conflict extends Error {
+	readonly operation: Operation;
+
+	constructor(operation: Operation, what: string) {
+		super(what);
+		this.name = "Conflict";
+		this.operation = operation;
+	}
+}
+
+/** Waits for a commit; one that lost is as good as done: another has done it, or is doing it. */
+export async function ignoreConflict(commit: Promise<void>): Promise<void> {
+	try {
+		await commit;
+	} catch (error) {
+		if (!(error instanceof Conflict)) throw error;
+	}
+}
+
+/**
+ * The operation that puts a value in the place of what was read under a key, and fails if another was written since.
+ * @param entry what was read; undefined: nothing
+ */
+export function replacing(
+	key: string,
+	entry: { index: number } | undefined,
+	value: unknown,
+): Operation {
+	return entry
+		? { verb: "update", key, value, index: entry.index }
+		: { verb: "create", key, value };
+}

@@ -1,0 +1,20 @@
+/** What Consul answered instead of 200, in the shape of the errors of `consul`. */
+export class Refusal extends Error {
+	readonly response: { statusCode: number; body: string };
+
+	constructor(statusCode: number, body: string) {
+		super(`Consul says ${statusCode}: ${body.trim().slice(0, 200)}`);
+		this.response = { statusCode, body };
+	}
+}
+
+/** HTTP status that Consul answered an error with; undefined when it did not answer. */
+export function statusOf(error: unknown): number | undefined {
+	return (error as { response?: { statusCode?: number } }).response?.statusCode;
+}
+
+/** What Consul said with an error. */
+export function bodyOf(error: unknown): string {
+	const { body } = (error as { response: { body?: unknown } }).response;
+	return String(body ?? "");
+}

@@ -1,0 +1,251 @@
+import type { HttpError } from "../errors.ts";
+import { HttpClient } from "../http-client.ts";
+import type { Tls } from "../tls.ts";
+import { Conflict, type Operation } from "./operations.ts";
+import { bodyOf, Refusal, statusOf } from "./refusal.ts";
+
+/** Consul takes at most so many operations in one transaction. */
+const MAX_OPERATIONS = 64;
+/**
+ * Transactions in flight at once: enough to hide a commit's fsync. The second goes only if it has as much to write as the
+ * first: a small one beside a large one costs Consul's disks as much again, and a little later it would be part of the next.
+ */
+const MAX_IN_FLIGHT = 2;
+/** How Consul says so, for one operation of a transaction; a whole request gets status 403. */
+const DENIED = /permission denied|acl not found/i;
+
+/** A commit, until it is written. */
+interface Waiting {
+	operations: Operation[];
+	resolve(): void;
+	reject(error: Error): void;
+}
+
+/** Where commits go. */
+export interface TransactionTarget {
+	/** `http://127.0.0.1:8500` */
+	address: string;
+	/** ACL token. */
+	token: string | undefined;
+	tls: Partial<Tls>;
+	/** Milliseconds that Consul may take. */
+	timeout: number;
+	/** Runs one request to Consul, and says what went wrong as a client shall read it. */
+	ask<T>(request: () => Promise<T>): Promise<T>;
+	/** @param what Consul's own words */
+	denied(what: string): HttpError;
+}
+
+/**
+ * Commits to Consul. Those that wait together share one transaction; one that lost is taken out, and the others go on
+ * without it.
+ */
+export class Transactions {
+	readonly #target: TransactionTarget;
+	/** A create waits for its commit: this takes a quarter of a millisecond less than the client that the package consul is made with. */
+	readonly #client: HttpClient;
+	readonly #waiting: Waiting[] = [];
+	#inFlight = 0;
+	/** Operations of those in flight, and of those that wait. */
+	#sent = 0;
+	#unsent = 0;
+	#scheduled = false;
+
+	constructor(target: TransactionTarget) {
+		const { hostname, port, protocol } = new URL(target.address);
+		const secure = protocol === "https:";
+		const origin = {
+			host: hostname,
+			port: Number(port) || (secure ? 443 : 80),
+			...(secure ? { tls: target.tls } : {}),
+		};
+		this.#target = target;
+		this.#client = new HttpClient(origin, MAX_IN_FLIGHT);
+	}
+
+	/**
+	 * Writes all operations, or none of them.
+	 * @throws Conflict when an operation lost against another writer
+	 */
+	async commit(operations: Operation[]): Promise<void> {
+		if (operations.length > MAX_OPERATIONS) {
+			throw new Error(`a commit of ${operations.length} operations is too big`);
+		}
+		return new Promise((resolve, reject) => {
+			this.#waiting.push({ operations, resolve, reject });
+			this.#unsent += operations.length;
+			this.#schedule();
+		});
+	}
+
+	/** Closes the connections that are kept. */
+	close(): void {
+		this.#client.close();
+	}
+
+	#schedule(): void {
+		if (this.#scheduled || this.#inFlight >= MAX_IN_FLIGHT) return;
+		this.#scheduled = true;
+		setImmediate(() => {
+			this.#scheduled = false;
+			if (this.#unsent < this.#sent) return;
+			const batch = this.#take();
+			if (batch.length === 0) return;
+			const size = sizeOf(batch);
+			this.#inFlight++;
+			this.#sent += size;
+			void this.#send(batch).finally(() => {
+				this.#inFlight--;
+				this.#sent -= size;
+				if (this.#waiting.length > 0) this.#schedule();
+			});
+			if (this.#waiting.length > 0) this.#schedule();
+		});
+	}
+
+	/** As many waiting commits as fit into one transaction; equal checks are sent once. */
+	#take(): Waiting[] {
+		const batch: Waiting[] = [];
+		const checks = new Set<string>();
+		let size = 0;
+		while (this.#waiting.length > 0) {
+			const next = this.#waiting[0] as Waiting;
+			const added = next.operations.filter(
+				(operation) => !checks.has(checkId(operation)),
+			);
+			if (batch.length > 0 && size + added.length > MAX_OPERATIONS) break;
+			size += added.length;
+			for (const operation of added) {
+				if (operation.verb === "check") checks.add(checkId(operation));
+			}
+			batch.push(next);
+			this.#waiting.shift();
+		}
+		this.#unsent -= sizeOf(batch);
+		return batch;
+	}
+
+	/** @throws Refusal */
+	async #transact(operations: Operation[]): Promise<void> {
+		const { token, timeout } = this.#target;
+		const body = JSON.stringify(operations.map(toConsul));
+		const { status, text } = await this.#client.ask({
+			...{ method: "PUT", path: "/v1/txn", body, timeout },
+			headers: {
+				"content-length": String(Buffer.byteLength(body)),
+				...(token ? { "x-consul-token": token } : {}),
+			},
+		});
+		if (status !== 200) throw new Refusal(status, text);
+	}
+
+	async #send(batch: Waiting[]): Promise<void> {
+		const operations: Operation[] = [];
+		const positions = new Map<string, number>();
+		const owners = batch.map((waiting) =>
+			waiting.operations.map((operation) => {
+				const id = checkId(operation);
+				const known = id ? positions.get(id) : undefined;
+				if (known !== undefined) return known;
+				operations.push(operation);
+				if (id) positions.set(id, operations.length - 1);
+				return operations.length - 1;
+			}),
+		);
+		try {
+			await this.#target.ask(() => this.#transact(operations));
+			for (const waiting of batch) waiting.resolve();
+		} catch (error) {
+			const failed = failures(error);
+			if (!failed) {
+				for (const waiting of batch) waiting.reject(error as Error);
+				return;
+			}
+			let lost = 0;
+			batch.forEach((waiting, i) => {
+				const position = owners[i]?.find((at) => failed.has(at));
+				if (position === undefined) return;
+				lost++;
+				const operation = operations[position] as Operation;
+				const what = failed.get(position) ?? "conflict";
+				waiting.reject(
+					DENIED.test(what)
+						? this.#target.denied(what)
+						: new Conflict(operation, what),
+				);
+			});
+			const rest = batch.filter(
+				(_, i) => !owners[i]?.some((at) => failed.has(at)),
+			);
+			if (lost === 0) {
+				for (const waiting of rest) waiting.reject(error as Error);
+				return;
+			}
+			this.#waiting.unshift(...rest);
+			this.#unsent += sizeOf(rest);
+		}
+	}
+}
+
+function sizeOf(commits: Waiting[]): number {
+	return commits.reduce((sum, { operations }) => sum + operations.length, 0);
+}
+
+function checkId(operation: Operation): string {
+	return operation.verb === "check"
+		? `${operation.key} ${operation.index}`
+		: "";
+}
+
+function encode(value: unknown): string {
+	return Buffer.from(JSON.stringify(value)).toString("base64");
+}
+
+function toConsul(operation: Operation): unknown {
+	switch (operation.verb) {
+		case "catalog":
+			return operation.operation;
+		case "create":
+			return kv("cas", operation.key, {
+				Value: encode(operation.value),
+				Index: 0,
+			});
+		case "update":
+			return kv("cas", operation.key, {
+				Value: encode(operation.value),
+				Index: operation.index,
+			});
+		case "set":
+			return kv("set", operation.key, { Value: encode(operation.value) });
+		case "check":
+			return kv("check-index", operation.key, { Index: operation.index });
+		case "absent":
+			return kv("check-not-exists", operation.key, {});
+		case "lock":
+			return kv("lock", operation.key, {
+				Value: encode(operation.value),
+				Session: operation.session,
+			});
+		case "held":
+			return kv("check-session", operation.key, {
+				Session: operation.session,
+			});
+		case "delete":
+			return operation.index === undefined
+				? kv("delete", operation.key, {})
+				: kv("delete-cas", operation.key, { Index: operation.index });
+	}
+}
+
+function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
+	return { KV: { Verb: verb, Key: key, ...rest } };
+}
+
+/** Which operations of a rolled-back transaction failed, and why; undefined if it failed otherwise. */
+function failures(error: unknown): Map<number, string> | undefined {
+	if (statusOf(error) !== 409) return undefined;
+	const answer = JSON.parse(bodyOf(error)) as {
+		Errors?: { OpIndex: number; What: string }[];
+	};
+	return new Map(answer.Errors?.map((each) => [each.OpIndex, each.What]));
+}
