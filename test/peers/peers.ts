@@ -29,8 +29,8 @@ const FOLDER = join(cacheFolder, "docker-compose");
 const PYTEST = join(cacheFolder, "pytest/usr/lib/python3/dist-packages");
 const TESTS = ["tests/integration", "tests/acceptance"];
 const LOGS = join(cacheFolder, "peers");
-/** Of metrics_test.py, which leaves it. */
-const LEFT = "/tmp/test-metrics-docker-cli.sock";
+/** What the tests make, and leave. */
+const LEFT = ["test-metrics-docker-cli.sock", "home-dir", "host-path"];
 
 /** How each test ended, by class and name. */
 type Endings = Map<string, "passed" | "failed" | "skipped">;
@@ -122,7 +122,9 @@ async function pytest(
 	child.stderr?.pipe(log, { end: false });
 	const code = await new Promise((resolve) => child.once("close", resolve));
 	await new Promise<void>((resolve) => log.end(resolve));
-	await rm(LEFT, { force: true });
+	for (const each of LEFT) {
+		await rm(join("/tmp", each), { recursive: true, force: true });
+	}
 	// 1 is for tests that failed
 	if (code !== 0 && code !== 1) {
 		throw new Trouble("pytest did not come to its end", `Look at ${log.path}`);
