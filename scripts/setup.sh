@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benchmarks run on: real Docker clients and engines, a real Consul.
 #
-#   bash scripts/setup.sh      as root, on Debian 12 with Node 20
+#   bash scripts/setup.sh          as root, on Debian 12 with Node 20
+#   bash scripts/setup.sh peers    also what npm run peers needs: docker-compose's own tests, and pytest
 #
 # Engine, clients and network tools come through apt. What should not be installed system-wide (another Debian
 # release's binaries, or packages that would start a daemon) is unpacked into .cache/, which git ignores.
@@ -40,6 +41,10 @@ needs tcpdump tcpdump
 [ -x "$cache/redis/usr/bin/redis-server" ] || unpack+=(redis)
 [ -x "$bin/docker-compose-v2" ] || unpack+=(docker-compose-v2)
 has consul || [ -x "$bin/consul" ] || unpack+=(consul)
+if [ "${1:-}" = peers ]; then
+	[ -d "$cache/pytest" ] || unpack+=(pytest)
+	[ -d "$cache/docker-compose" ] || unpack+=(docker-compose-tests)
+fi
 
 if [ ${#packages[@]} -gt 0 ] || [ ${#unpack[@]} -gt 0 ]; then
 	missing="$(echo ${packages[*]} ${unpack[*]})"
@@ -93,30 +98,51 @@ fetch() {
 
 # fetch_from SUITE DIR PACKAGE: the same from another Debian release, leaving the system's own sources alone
 fetch_from() {
-	local suite="$1" into="$2" package="$3" private debs codename source
-	codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
-	private="$(mktemp -d "$cache/apt-$suite.XXXXXX")"
+	local into="$2" package="$3" private debs options
+	private_apt deb "$1"
 	debs="$private/debs"
-	mkdir -p "$private/sources" "$private/lists/partial" "$private/archives/partial" "$debs"
+	mkdir "$debs"
+	download "$debs" "$package" "${options[@]}"
+	unpack_all "$debs" "$into"
+	rm -rf "$private"
+}
+
+# fetch_source DIR PACKAGE: what its authors released, of this release of Debian, into DIR
+fetch_source() {
+	local into="$1" package="$2" private options tree
+	private_apt deb-src
+	tree="$private/tree"
+	mkdir "$tree"
+	(cd "$private" && apt "${options[@]}" source --download-only "$package" >/dev/null)
+	tar -C "$tree" --strip-components=1 -xf "$private"/*.orig.tar.*
+	mv -T "$tree" "$into"
+	rm -rf "$private"
+}
+
+# private_apt KIND [SUITE]: lists of deb or deb-src of this or another Debian release, in $private, for apt with $options
+private_apt() {
+	local kind="$1" codename suite source
+	codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
+	suite="${2:-$codename}"
+	private="$(mktemp -d "$cache/apt-$suite.XXXXXX")"
+	mkdir -p "$private/sources" "$private/lists/partial" "$private/archives/partial"
 	for source in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
 		[ -s "$source" ] || continue
 		case "$source" in
 		*.sources) # only the paragraph with the release itself: other suites have other names elsewhere
-			awk -v RS= -v ORS='\n\n' -v from="$codename" -v to="$suite" '
+			awk -v RS= -v ORS='\n\n' -v from="$codename" -v to="$suite" -v kind="$kind" '
 				$0 ~ "(^|\n)Suites:([^\n]* )?" from "([ \n]|$)" {
+					gsub("(^|\n)Types:[^\n]*", "\nTypes: " kind)
 					gsub("(^|\n)Suites:[^\n]*", "\nSuites: " to); print }' "$source" >"$private/sources/$suite.sources" ;;
 		*)
-			awk -v from="$codename" -v to="$suite" '
-				$1 == "deb" { for (i = 2; i <= NF; i++) if ($i == from) { $i = to; print; next } }' \
+			awk -v from="$codename" -v to="$suite" -v kind="$kind" '
+				$1 == "deb" { $1 = kind; for (i = 2; i <= NF; i++) if ($i == from) { $i = to; print; next } }' \
 				"$source" >"$private/sources/$suite.list" ;;
 		esac
 	done
-	local options=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$private/sources"
+	options=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$private/sources"
 		-o "Dir::State::lists=$private/lists" -o "Dir::Cache=$private" -o Acquire::Check-Valid-Until=false)
 	apt "${options[@]}" update
-	download "$debs" "$package" "${options[@]}"
-	unpack_all "$debs" "$into"
-	rm -rf "$private"
 }
 
 download() { # DIR PACKAGE... [OPTION...]
@@ -175,6 +201,15 @@ for part in "${unpack[@]}"; do
 		say "fetching Consul (Debian 11)"
 		fetch_from bullseye "$tree" consul
 		take "$tree" usr/bin/consul consul
+		;;
+	pytest)
+		say "fetching pytest"
+		fetch "$cache/pytest" python3-pytest python3-pytest-timeout python3-attr python3-ddt python3-iniconfig \
+			python3-packaging python3-pluggy
+		;;
+	docker-compose-tests)
+		say "fetching docker-compose's own tests"
+		fetch_source "$cache/docker-compose" docker-compose
 		;;
 	esac
 done

@@ -117,13 +117,24 @@ export function images(
 		return found ? naming(found.host, afterwards) : local;
 	}
 
+	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
+	async function build({ query, afterwards }: Asked): Promise<EnginePool> {
+		const asked = new URLSearchParams(query);
+		const [, ref] =
+			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
+		const classic = asked.get("version") !== "2";
+		const found = ref && classic ? await cluster.find(ref) : undefined;
+		return naming(found?.host ?? (await maker(engines)), afterwards);
+	}
+
 	return [
 		[/^GET$/, /^\/images\/json$/, mergedList(engines, merge)],
 		[/^POST$/, /^\/(?:images|build)\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/commit$/, commit],
+		[/^POST$/, /^\/build$/, build],
 		[
 			/^POST$/,
-			/^\/(?:build|grpc|images\/create|images\/load)$/,
+			/^\/(?:grpc|images\/create|images\/load)$/,
 			async ({ afterwards }) => naming(await maker(engines), afterwards),
 		],
 		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],

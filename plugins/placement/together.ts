@@ -1,15 +1,17 @@
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { NOT_OURS } from "../dhcp/asked.ts";
 import type { PartMaker } from "./part.ts";
 
 /**
  * A container that uses another's volumes or one of its namespaces runs beside it. So does one that Docker itself
- * links to another; in a deployment links are names in DNS, and bind nobody.
+ * links to another; in the networks of a deployment links are names in DNS, and bind nobody.
  */
 export const together: PartMaker = (_, services) => ({
 	async place({ body, facts, lostHost }) {
 		if (services.cluster.alone) return undefined;
-		const partners = partnersOf(body, !facts.deployment);
+		const byDocker = NOT_OURS.test(body.HostConfig?.NetworkMode ?? "");
+		const partners = partnersOf(body, byDocker || !facts.deployment);
 		if (partners.length === 0) return undefined;
 
 		const found = await Promise.all(

@@ -506,6 +506,23 @@ wrong: {${quiet}, links: ["other:cache"]}`;
 	await gone(t, "alias");
 });
 
+test.serial("Docker's own links work in its own network", async (t) => {
+	const file = await stage.file(
+		"bridge.yml",
+		`
+db: {image: busybox, command: sleep 1000, net: bridge}
+web: {image: busybox, command: sleep 1000, net: bridge, links: ["db:other"]}
+`,
+	);
+	await fig(t, file, "own", "up", "-d", "--scale", "web=2");
+	for (const copy of ["1", "2"]) {
+		const command = ["ping", "-c", "1", "other"];
+		await fig(t, file, "own", "exec", "-T", "--index", copy, "web", ...command);
+	}
+	await fig(t, file, "own", "kill");
+	await fig(t, file, "own", "rm", "-f");
+});
+
 thorough("two deployments of one file never see each other", async (t) => {
 	await fig(t, SHOP, "xyz", "up", "-d", "--scale", "pricing=2");
 	const [subnet, other] = await Promise.all(

@@ -200,6 +200,30 @@ for (const buildKit of ["0", "1"]) {
 	});
 }
 
+test.serial("build in the network of a container on any host", async (t) => {
+	const last = stage.lab.hosts.at(-1)?.name; // of several the first builds
+	await cli(
+		t,
+		...["run", "-d", "--name", "net", "--add-host", "here:127.0.0.1"],
+		...["-l", "arpanet.deployment=abc", "-e", `constraint:node==${last}`],
+		...["busybox", "sleep", "1000"],
+	);
+	const folder = join(stage.host.dataDir, "build-net");
+	await runOk("mkdir", ["-p", folder]);
+	await writeFile(
+		join(folder, "Dockerfile"),
+		"FROM busybox\nRUN ping -c 1 here > /it\n",
+	);
+	const { code, stdout, stderr } = await docker(
+		stage.arpanet,
+		["build", "-t", "net", "--network", "container:net", folder],
+		{ env: { DOCKER_BUILDKIT: "0" } },
+	);
+	t.is(code, 0, stdout + stderr);
+	await cli(t, "rm", "-f", "net");
+	await cli(t, "rmi", "net");
+});
+
 test.serial("events tell of what is done through the gateway", async (t) => {
 	const since = String(Math.floor(Date.now() / 1000) - 1);
 	await cli(
