@@ -44,6 +44,7 @@ const leases = new Leases(services.store);
 
 // as every role does: who is there is read once and then followed
 services.cluster.hosts.follow();
+services.slots.follow();
 
 let names = 0;
 

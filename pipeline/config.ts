@@ -118,7 +118,7 @@ const ARPANET = {
 		},
 		insecure: { type: "boolean", default: false },
 		encrypt: { type: "boolean", default: false },
-		pluginTimeout: { type: "integer", minimum: 1, default: 10_000 },
+		pluginTimeout: { type: "integer", minimum: 1, default: 20_000 },
 		gateway: {
 			type: "object",
 			additionalProperties: false,

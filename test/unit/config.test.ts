@@ -154,7 +154,7 @@ test("what is left out has a default", (t) => {
 	const { arpanet, plugins } = parseConfig(HEAD, "ps.yml");
 	t.is(arpanet.engine, "unix:///var/run/docker.sock");
 	t.is(arpanet.consul.address, "http://127.0.0.1:8500");
-	t.is(arpanet.pluginTimeout, 10_000);
+	t.is(arpanet.pluginTimeout, 20_000);
 	t.regex(arpanet.host.name, /^[a-z0-9-]+$/);
 	t.deepEqual(
 		plugins.map(({ name }) => name),
