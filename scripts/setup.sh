@@ -35,6 +35,8 @@ needs openssl openssl
 needs wg wireguard-tools
 needs wireguard-go wireguard-go # where the kernel has no WireGuard
 needs tcpdump tcpdump
+# by path: npm's PATH has another program of that name; the demo needs it to leave no empty tables behind
+[ -x /usr/sbin/nft ] || packages+=(nftables)
 
 [ -x "$bin/busybox" ] || unpack+=(busybox)
 [ -x "$bin/docker-registry" ] || unpack+=(docker-registry)
