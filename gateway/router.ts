@@ -6,7 +6,7 @@ import { Engines, type GatewayServices } from "./engines.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
-import { networks } from "./treatments/networks.ts";
+import { INSPECT, networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
 import type { Merged, Row } from "./treatments/treatment.ts";
 import { volumes } from "./treatments/volumes.ts";
@@ -15,7 +15,8 @@ import { Views } from "./view/views.ts";
 
 /**
  * Which engine answers a request, or how their answers become one: the first row that
- * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers.
+ * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers
+ * and the inspection of a network.
  */
 export class Router {
 	/** The engine of this host. */
@@ -64,7 +65,8 @@ export class Router {
 		const path = mark < 0 ? target : target.slice(0, mark);
 		const query = mark < 0 ? "" : target.slice(mark);
 		const plain = path.replace(/^\/v[\d.]+(?=\/)/, "");
-		if (this.#engines.cluster.alone && !LIST.test(plain)) return this.local;
+		const ours = LIST.test(plain) || (method === "GET" && INSPECT.test(plain));
+		if (this.#engines.cluster.alone && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {
 			const match = methods.test(method) && paths.exec(plain);
 			if (!match) continue;

@@ -44,12 +44,20 @@ export function rescheduleAsked(
 
 /** Removes every `arpanet.*` label that only we may write. */
 export function stripLabels(body: ContainerCreate): void {
-	for (const label of Object.keys(body.Labels ?? {})) {
-		if (!label.startsWith(LABEL_PREFIX)) continue;
-		if (!USER_LABELS.has(label.slice(LABEL_PREFIX.length))) {
-			delete body.Labels?.[label];
-		}
-	}
+	if (body.Labels) body.Labels = withoutOurs(body.Labels);
+}
+
+/** Labels without the `arpanet.*` ones that only we may write. */
+export function withoutOurs(
+	labels: Record<string, string>,
+): Record<string, string> {
+	return Object.fromEntries(
+		Object.entries(labels).filter(
+			([label]) =>
+				!label.startsWith(LABEL_PREFIX) ||
+				USER_LABELS.has(label.slice(LABEL_PREFIX.length)),
+		),
+	);
 }
 
 /** Writes facts onto a create body: numbers and strings as they are, lists joined by commas. */

@@ -11,8 +11,8 @@ import type { Entry } from "../pipeline/state/store.ts";
 import { isAlias } from "./links.ts";
 import { tidy } from "./network/tidy.ts";
 
-/** A network is made in a fraction of a second. */
-const MAX_TRIES = 50;
+/** How long an engine that refuses a network is asked again, before what it says is the client's to read. */
+const BUSY_MS = 8_000;
 const RETRY_MS = 100;
 const SEEN_MS = 2_000;
 
@@ -149,7 +149,8 @@ async function ensureInDocker(
 	host: string | undefined,
 	services: Services,
 ): Promise<void> {
-	for (let tries = 0; ; tries++) {
+	const until = performance.now() + BUSY_MS;
+	for (;;) {
 		const engine = await services.cluster.engine(host);
 		if (await isInDocker(network, engine, services)) return;
 		try {
@@ -158,7 +159,7 @@ async function ensureInDocker(
 		} catch (error) {
 			// the engine refuses the name, or the subnet, while another create of it is under way
 			const busy = error instanceof HttpError && error.status < 500;
-			if (!busy || tries === MAX_TRIES) throw error;
+			if (!busy || performance.now() > until) throw error;
 			await setTimeout(RETRY_MS);
 		}
 	}

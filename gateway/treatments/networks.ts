@@ -1,5 +1,6 @@
 import type { Answer } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
+import { withoutOurs } from "../../pipeline/facts.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import { MTU } from "../../pipeline/state/networks.ts";
 import type { Engines } from "../engines.ts";
@@ -8,10 +9,13 @@ import { pruneNetworks } from "./network-prune.ts";
 import { filtersOf, matches, withFilters } from "./query.ts";
 import type { Asked, Merged, Row } from "./treatment.ts";
 
+export const INSPECT = /^\/networks\/([^/]+)$/;
+
 /** A network in an engine's answer. */
 interface Network {
 	Id: string;
 	Name: string;
+	Labels?: Record<string, string> | null;
 	Containers?: Record<string, unknown> | null;
 	Options?: Record<string, string> | null;
 }
@@ -76,7 +80,9 @@ export function networks(engines: Engines): Row[] {
 		query,
 		ref,
 	}: Asked): Promise<EnginePool | Merged> {
-		const known = await networkIds.find(ref);
+		// without Consul, the engines must do
+		const known = await networkIds.find(ref).catch(() => undefined);
+		if (!known && cluster.alone) return engines.local;
 		if (!known) {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}
@@ -161,17 +167,23 @@ export function networks(engines: Engines): Row[] {
 		[/^POST$/, /^\/networks\/create$/, ({ body }) => create(body)],
 		[/^GET$/, /^\/networks$/, list],
 		[/^POST$/, /^\/networks\/prune$/, pruneNetworks(engines)],
-		[/^GET$/, /^\/networks\/([^/]+)$/, inspect],
-		[/^DELETE$/, /^\/networks\/([^/]+)$/, remove],
+		[/^GET$/, INSPECT, inspect],
+		[/^DELETE$/, INSPECT, remove],
 		[/^POST$/, /^\/networks\/([^/]+)\/(?:dis)?connect$/, attach],
 	];
 }
 
-/** A network as its client made it: with the one id, and without the option that we have added, which docker-compose 1.29 would take for a change. */
+/** A network as its client made it: with the one id, and without the option and the labels that we have added, which docker-compose 1.29 would take for a change. */
 function asMade(network: Network, { id, fitted }: KnownNetwork): Network {
 	const { [MTU]: _, ...others } = network.Options ?? {};
 	const Options = fitted ? others : network.Options;
-	return { ...network, Id: id ?? network.Id, ...(Options && { Options }) };
+	const Labels = network.Labels && withoutOurs(network.Labels);
+	return {
+		...network,
+		Id: id ?? network.Id,
+		...(Options && { Options }),
+		...(Labels && { Labels }),
+	};
 }
 
 function parsed(body: string | null): unknown {

@@ -181,8 +181,8 @@ export class Transactions {
 				for (const waiting of rest) waiting.reject(error as Error);
 				return;
 			}
-			this.#waiting.unshift(...rest);
-			this.#unsent += sizeOf(rest);
+			// at once and by itself: who has lost and tries again would join it, and make it fail for ever
+			if (rest.length > 0) await this.#send(rest);
 		}
 	}
 }

@@ -647,6 +647,10 @@ networks:
 		}
 		t.deepEqual(await stage.dns("store.nets-back"), store);
 
+		const again = await ask(file, "nets", ["up", "-d"]);
+		t.is(again.code, 0, again.stderr);
+		t.notRegex(again.stderr, /has changed|recreat/i); // what is arpanet's own is no change
+
 		await fig(t, file, "nets", "down");
 		await gone(t, "nets");
 	},

@@ -206,3 +206,22 @@ test.serial(
 		await t.notThrowsAsync(store.commit([create("back")]));
 	},
 );
+
+test.serial(
+	"who loses and tries again at once keeps no other from being written",
+	async (t) => {
+		t.timeout(20_000);
+		const store = newStore();
+		const others = (i: number) =>
+			Array.from({ length: 20 }, (_, n) => create(`herd/${i}/${n}`));
+		const want = async (i: number) => {
+			while (!(await store.get("herd/key"))) {
+				await store
+					.commit([...(i === 0 ? others(i) : []), create("herd/key", i)])
+					.catch((error) => t.true(error instanceof Conflict));
+			}
+		};
+		await Promise.all(Array.from({ length: 12 }, (_, i) => want(i)));
+		t.truthy(await store.get("herd/key"));
+	},
+);
