@@ -64,10 +64,10 @@ export class Store {
 		const url = new URL(config.address);
 		const secure = url.protocol === "https:";
 		const Agent = secure ? HttpsAgent : HttpAgent;
+		const host = url.hostname;
+		const port = Number(url.port) || (secure ? 443 : 80);
 		const options = {
-			host: url.hostname,
-			port: Number(url.port) || (secure ? 443 : 80),
-			secure,
+			...{ host, port, secure },
 			agent: new Agent({
 				keepAlive: true,
 				noDelay: true,
@@ -79,7 +79,8 @@ export class Store {
 		};
 		this.consul = new Consul(options);
 		this.#transactions = new Transactions({
-			...{ address: config.address, token, tls, timeout: TIMEOUT },
+			origin: { host, port, ...(secure ? { tls } : {}) },
+			...{ token, timeout: TIMEOUT },
 			ask: (request) => this.ask(request),
 			denied: (what) => this.#denied(what),
 		});

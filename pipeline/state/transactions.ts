@@ -1,6 +1,5 @@
 import type { HttpError } from "../errors.ts";
-import { HttpClient } from "../http-client.ts";
-import type { Tls } from "../tls.ts";
+import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
 import { bodyOf, Refusal, statusOf } from "./refusal.ts";
 
@@ -23,11 +22,9 @@ interface Waiting {
 
 /** Where commits go. */
 export interface TransactionTarget {
-	/** `http://127.0.0.1:8500` */
-	address: string;
+	origin: Origin;
 	/** ACL token. */
 	token: string | undefined;
-	tls: Partial<Tls>;
 	/** Milliseconds that Consul may take. */
 	timeout: number;
 	/** Runs one request to Consul, and says what went wrong as a client shall read it. */
@@ -46,21 +43,13 @@ export class Transactions {
 	readonly #client: HttpClient;
 	readonly #waiting: Waiting[] = [];
 	#inFlight = 0;
-	/** Operations of those in flight, and of those that wait. */
+	/** Operations of those in flight. */
 	#sent = 0;
-	#unsent = 0;
 	#scheduled = false;
 
 	constructor(target: TransactionTarget) {
-		const { hostname, port, protocol } = new URL(target.address);
-		const secure = protocol === "https:";
-		const origin = {
-			host: hostname,
-			port: Number(port) || (secure ? 443 : 80),
-			...(secure ? { tls: target.tls } : {}),
-		};
 		this.#target = target;
-		this.#client = new HttpClient(origin, MAX_IN_FLIGHT);
+		this.#client = new HttpClient(target.origin, MAX_IN_FLIGHT);
 	}
 
 	/**
@@ -73,7 +62,6 @@ export class Transactions {
 		}
 		return new Promise((resolve, reject) => {
 			this.#waiting.push({ operations, resolve, reject });
-			this.#unsent += operations.length;
 			this.#schedule();
 		});
 	}
@@ -88,7 +76,7 @@ export class Transactions {
 		this.#scheduled = true;
 		setImmediate(() => {
 			this.#scheduled = false;
-			if (this.#unsent < this.#sent) return;
+			if (sizeOf(this.#waiting) < this.#sent) return;
 			const batch = this.#take();
 			if (batch.length === 0) return;
 			const size = sizeOf(batch);
@@ -121,7 +109,6 @@ export class Transactions {
 			batch.push(next);
 			this.#waiting.shift();
 		}
-		this.#unsent -= sizeOf(batch);
 		return batch;
 	}
 

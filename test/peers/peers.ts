@@ -1,7 +1,7 @@
 /**
  * docker-compose's own tests, as its authors wrote them: on one engine, then through a gateway of three hosts.
  *
- *     npm run peers                       half an hour
+ *     npm run peers                       forty minutes
  *     npm run peers -- -k test_up         pytest's own options, or tests by path
  *
  * Tells of each test that passes on the engine and not through the gateway, with its reason in
