@@ -28,13 +28,21 @@ export function images(
 		return first ? engines.pool(first.host) : local;
 	}
 
-	/** The engine of a host where a request may give names to images: until it is answered, creates look there. */
+	/**
+	 * The engine of a host where a request may give names to images: until it is answered, creates look there.
+	 * @param given those names, if they are to be carried to where images are built: another build begins with them
+	 */
 	async function naming(
 		host: string,
 		afterwards: Asked["afterwards"],
+		given: string[] = [],
 	): Promise<EnginePool> {
+		const made = given.length > 0 ? await maker(engines) : host;
+		const carry = async () => {
+			for (const name of given) await bringImage(name, made);
+		};
 		try {
-			const done = await names.tagging(host);
+			const done = await names.tagging(host, made === host ? undefined : carry);
 			afterwards(() => void done().catch(() => {}));
 		} catch {
 			// without Consul nothing can be created, and the host's agent tells of it later
@@ -42,9 +50,19 @@ export function images(
 		return engines.pool(host);
 	}
 
-	async function tag({ ref, afterwards }: Asked): Promise<EnginePool> {
-		const [first] = await holders(engines, names, ref);
-		return first ? naming(first.host, afterwards) : local;
+	/** Where images are built, as soon as all is there that another may have made elsewhere. */
+	async function making(afterwards: Asked["afterwards"]): Promise<EnginePool> {
+		await names.carried().catch(() => {}); // without Consul nobody knows
+		return naming(await maker(engines), afterwards);
+	}
+
+	async function tag({ ref, query, afterwards }: Asked): Promise<EnginePool> {
+		const has = await holders(engines, names, ref);
+		const made = await maker(engines);
+		const home =
+			has.find(({ host, id }) => host === made && id === has[0]?.id) ?? has[0];
+		const given = nameOf(new URLSearchParams(query));
+		return home ? naming(home.host, afterwards, [given]) : local;
 	}
 
 	/**
@@ -56,6 +74,7 @@ export function images(
 		path,
 		query,
 	}: Asked): Promise<EnginePool | Merged> {
+		await names.carried().catch(() => {}); // it would come there when it is gone here
 		const has = await holders(engines, names, ref);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		const users = await engines.ask("/containers/json?all=1");
@@ -112,9 +131,11 @@ export function images(
 
 	/** An image is made where its container is. */
 	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
-		const ref = new URLSearchParams(query).get("container");
+		const asked = new URLSearchParams(query);
+		const ref = asked.get("container");
 		const found = ref ? await cluster.find(ref) : undefined;
-		return found ? naming(found.host, afterwards) : local;
+		const given = asked.get("repo") ? [nameOf(asked)] : [];
+		return found ? naming(found.host, afterwards, given) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
@@ -124,7 +145,9 @@ export function images(
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
 		const found = ref && classic ? await cluster.find(ref) : undefined;
-		return naming(found?.host ?? (await maker(engines)), afterwards);
+		return found
+			? naming(found.host, afterwards, asked.getAll("t"))
+			: making(afterwards);
 	}
 
 	return [
@@ -132,9 +155,10 @@ export function images(
 		[/^POST$/, /^\/(?:images|build)\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/commit$/, commit],
 		[/^POST$/, /^\/build$/, build],
+		[/^POST$/, /^\/grpc$/, ({ afterwards }) => making(afterwards)],
 		[
 			/^POST$/,
-			/^\/(?:grpc|images\/create|images\/load)$/,
+			/^\/images\/(?:create|load)$/,
 			async ({ afterwards }) => naming(await maker(engines), afterwards),
 		],
 		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],
@@ -176,6 +200,11 @@ async function holders(
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
 	return byName(answers, record);
+}
+
+/** The name that a query of `/commit` or `/images/{name}/tag` gives. */
+function nameOf(asked: URLSearchParams): string {
+	return `${asked.get("repo")}:${asked.get("tag") || "latest"}`;
 }
 
 interface Image {

@@ -36,8 +36,11 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		if (known) {
 			const { record, tagging } = known;
 			const others = tagging.filter((each) => each !== host);
-			const told = [...own, ...(await cluster.answersOf(others, path))];
-			const [newest] = byName(told, record);
+			const told = others.map(async (each) => ({
+				host: each,
+				answer: await atHome(each, image, path),
+			}));
+			const [newest] = byName([...own, ...(await Promise.all(told))], record);
 			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
 			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
 			if (record) {
@@ -50,7 +53,8 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	}
 
 	/**
-	 * What the host has that named the image last. One that lives is waited for: what the others have of that name is older.
+	 * What a host has that named the image last, or may be doing so. One that lives is waited for: what the others have of
+	 * that name is older.
 	 * @throws HttpError 503 if it does not answer
 	 */
 	async function atHome(
@@ -69,7 +73,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		} catch {
 			throw new HttpError(
 				503,
-				`image ${image} was named last on host ${home}, which does not answer; try again`,
+				`image ${image} may be a newer one on host ${home}, which does not answer; try again`,
 			);
 		}
 	}
@@ -84,18 +88,23 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		return source;
 	}
 
-	return async (image, host) => {
+	return async function bring(image, host): Promise<void> {
 		const source = await sourceFor(image, host);
 		if (source === undefined) return;
 		const key = `${image} ${host}`;
+		const running = copying.get(key);
+		if (running) {
+			await running;
+			return bring(image, host); // it may have been named anew since that copy began
+		}
 		const copy = async () => {
 			const to = await cluster.engine(host);
 			await to.copyImage(image, await cluster.engine(source));
 		};
-		const running = copying.get(key) ?? copy();
-		copying.set(key, running);
+		const own = copy();
+		copying.set(key, own);
 		try {
-			await running;
+			await own;
 		} finally {
 			copying.delete(key);
 		}

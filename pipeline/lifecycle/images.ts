@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Services } from "../plugin.ts";
 import { type ImageRecord, ImageRecords, imageKey } from "../state/images.ts";
 import { Conflict, ignoreConflict, replacing } from "../state/operations.ts";
@@ -5,6 +6,10 @@ import type { Entry } from "../state/store.ts";
 
 /** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
 const BEAT_MS = 8_000;
+
+/** How long a build waits for what was named on other hosts to be carried to where it is done. */
+const CARRY_MS = 20_000;
+const LOOK_MS = 50;
 
 /** What is read of an engine's answer to `GET /images/{name}/json`. */
 export interface ImageInspect {
@@ -42,23 +47,42 @@ export class Images {
 
 	/**
 	 * A request is about to be sent to a host's engine that may give names to images.
+	 * @param carry carries what was named to where images are built
 	 * @returns is to be called when it is answered
 	 * @throws HttpError 503 when Consul does not answer
 	 */
-	async tagging(host: string): Promise<() => Promise<void>> {
+	async tagging(
+		host: string,
+		carry?: () => Promise<void>,
+	): Promise<() => Promise<void>> {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
-		const say = () => store.commit([this.records.begin(host, request)]);
+		const say = () =>
+			store.commit([this.records.begin(host, request, carry !== undefined)]);
 		const [before] = await Promise.all([
 			this.#namesOn(host).catch(() => undefined),
 			say(),
 		]);
 		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
 		return async () => {
-			clearInterval(beat);
-			await this.tell(host, before);
+			try {
+				await this.tell(host, before);
+				await carry?.();
+			} finally {
+				clearInterval(beat);
+			}
 			await store.commit([this.records.end(host, request)]);
 		};
+	}
+
+	/** Waits until what was named on other hosts is where images are built, or has no way there. */
+	async carried(): Promise<void> {
+		const until = performance.now() + CARRY_MS;
+		while (performance.now() < until) {
+			const requests = await this.records.tagging();
+			if (!requests.some(({ value }) => value.carried)) return;
+			await setTimeout(LOOK_MS);
+		}
 	}
 
 	/**

@@ -21,6 +21,8 @@ export interface Tagging {
 	host: string;
 	/** When this was last written, for people. */
 	at: string;
+	/** What it names is carried to where images are built, and a build waits for that. */
+	carried?: true;
 }
 
 /** The Consul key of what a name means; undefined for what is none. Docker's own registry need not be named. */
@@ -69,8 +71,11 @@ export class ImageRecords {
 	}
 
 	/** The operation that says that a request is under way at a host's engine. */
-	begin(host: string, request: string): Operation {
-		const value: Tagging = { host, at: new Date().toISOString() };
+	begin(host: string, request: string, carried: boolean): Operation {
+		const value: Tagging = {
+			...{ host, at: new Date().toISOString() },
+			...(carried ? { carried } : {}),
+		};
 		return { verb: "set", key: `${TAGGING}${host}/${request}`, value };
 	}
 

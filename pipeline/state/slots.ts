@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import type { Store } from "./store.ts";
 import { type Placed, put, take, Use } from "./use.ts";
+import { followPrefix } from "./watch.ts";
 
 const PREFIX = "arpanet/slots/";
 const COPIES = "arpanet/copies/";
@@ -93,28 +94,29 @@ export class Slots {
 		const { consul } = this.#store;
 		const ended = new AbortController();
 		let asked = 0;
-		const watch = consul.watch({
-			method: async (options: object) => {
-				const pause = PAUSE_MS + this.#known.size * PAUSE_MS_EACH;
-				await setTimeout(pause, undefined, { signal: ended.signal });
-				asked = performance.now();
-				return consul.kv.get(options as never);
+		const question = async (options: object) => {
+			const pause = PAUSE_MS + this.#known.size * PAUSE_MS_EACH;
+			await setTimeout(pause, undefined, { signal: ended.signal });
+			asked = performance.now();
+			return consul.kv.get(options as never);
+		};
+		const stop = followPrefix(
+			consul,
+			{ key: PREFIX, recurse: true },
+			question,
+			(items) => {
+				this.#apply(
+					(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
+						key: Key,
+						index: ModifyIndex,
+						value: () => JSON.parse(Value ?? "null") as Placed,
+					})),
+					asked,
+				);
 			},
-			options: { key: PREFIX, recurse: true },
-		} as never);
-		watch.on("change", (items: KvItem[] | null) => {
-			this.#apply(
-				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
-					key: Key,
-					index: ModifyIndex,
-					value: () => JSON.parse(Value ?? "null") as Placed,
-				})),
-				asked,
-			);
-		});
-		watch.on("error", () => {}); // it tries again by itself
+		);
 		this.#stop = () => {
-			watch.end();
+			stop();
 			ended.abort();
 		};
 	}
@@ -284,10 +286,4 @@ export interface Copy {
 	container: string;
 	/** Key of its slot. */
 	slot: string;
-}
-
-interface KvItem {
-	Key: string;
-	Value: string | null;
-	ModifyIndex: number;
 }

@@ -7,6 +7,7 @@ import { HttpError, messageOf } from "../errors.ts";
 import type { Operation } from "./operations.ts";
 import { bodyOf, statusOf } from "./refusal.ts";
 import { Transactions } from "./transactions.ts";
+import { followPrefix, type KvItem } from "./watch.ts";
 
 /** A value under a key, and the index at which it was last written (for compare-and-set). */
 export interface Entry<T> {
@@ -29,17 +30,8 @@ const DOUBT_MS = 30_000;
 
 /** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
 const WATCH_WAIT = "10s";
-/** The client's own limit is 30 s: a host that was cut off shall know sooner that it is back. */
-const WATCH_RETRY_MS = 2_000;
-
 /** Consul wakes whoever waits for a prefix under which there is nothing at every write: so he asks so seldom. */
 const WATCH_EMPTY_MS = 100;
-
-interface KvItem {
-	Key: string;
-	Value: string | null;
-	ModifyIndex: number;
-}
 
 /**
  * All that outlives a request: Consul's key/value store and catalog.
@@ -158,40 +150,43 @@ export class Store {
 		let empty = false;
 		let told = false;
 		let sure = false;
-		const agreed = async ({ ctx }: { ctx: unknown }) => {
-			const options = { ctx, key: prefix, recurse: true, consistent: true };
-			const items = await this.consul.kv.get(options as never);
+		const get = (options: object) => this.consul.kv.get(options as never);
+		const agreed = async (options: { ctx?: unknown }) => {
+			const { ctx } = options;
+			const answer = await get({
+				...{ ctx, key: prefix, recurse: true },
+				consistent: true,
+			});
 			sure = true;
-			return items;
+			return answer;
 		};
-		const watch = this.consul.watch({
-			method: async (options: { ctx: unknown }) => {
-				if (empty) await setTimeout(WATCH_EMPTY_MS);
-				const next = () => this.consul.kv.get(options as never);
-				if (sure) return next();
-				// better something than nothing while the servers have no leader
-				return told ? agreed(options) : agreed(options).catch(next);
+		const question = async (options: object) => {
+			if (empty) await setTimeout(WATCH_EMPTY_MS);
+			if (sure) return get(options);
+			// better something than nothing while the servers have no leader
+			return told ? agreed(options) : agreed(options).catch(() => get(options));
+		};
+		return followPrefix(
+			this.consul,
+			{ key: prefix, recurse: true, stale: true, wait: WATCH_WAIT },
+			question,
+			(items) => {
+				const wasEmpty = empty;
+				empty = !items;
+				told = true;
+				if (empty && wasEmpty) return;
+				changed(
+					(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
+						key: Key,
+						value: parse<T>(Value),
+						index: ModifyIndex,
+					})),
+				);
 			},
-			options: { key: prefix, recurse: true, stale: true, wait: WATCH_WAIT },
-			backoffMax: WATCH_RETRY_MS,
-		} as never);
-		watch.on("change", (items: KvItem[] | null) => {
-			const wasEmpty = empty;
-			empty = !items;
-			told = true;
-			if (empty && wasEmpty) return;
-			changed(
-				(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
-					key: Key,
-					value: parse<T>(Value),
-					index: ModifyIndex,
-				})),
-			);
-		});
-		watch.on("error", () => {
-			sure = false; // the server may have been started again
-		});
-		return () => watch.end();
+			() => {
+				sure = false; // the server may have been started again
+			},
+		);
 	}
 
 	/** Runs one request to Consul and names Consul in what goes wrong. */

@@ -1,6 +1,8 @@
 import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import test from "ava";
 import { Engine } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
@@ -446,6 +448,11 @@ test.serial(
 		await cli("commit", "b2", "made:1");
 		t.is(await cli("run", "--rm", "made:1", "ls", "/made"), "/made");
 		await cli("tag", "made:1", "made:2");
+		const context = join(h1.dataDir, "context");
+		await mkdir(context);
+		await writeFile(join(context, "Dockerfile"), "FROM made:2\nRUN ls /made\n");
+		await cli("build", "-t", "made:of", context);
+		await cli("rmi", "made:of");
 		t.regex(
 			await cli("images", "--format", "{{.Tag}}", "made"),
 			/^[12]\n[12]$/,
@@ -594,6 +601,36 @@ test.serial(
 		const whole = await eventually(list, ({ found }) => found.length > 1, 60);
 		t.deepEqual(whole.found, ["at-h1", "at-h2"]);
 		await cli("volume", "rm", "at-h1", "at-h2");
+	},
+);
+
+test.serial(
+	"an image is not taken for the one meant while a silent host may just be making it anew",
+	async (t) => {
+		const [h1, h2] = hosts;
+		const key = `${h1.consul}/v1/kv/arpanet/tagging/h2/a-build`;
+		const body = JSON.stringify({ host: "h2", at: new Date().toISOString() });
+		const create = () =>
+			api("POST", "/containers/create?name=anew", {
+				Image: "busybox",
+				Env: ["constraint:node==h1"],
+			});
+		await fetch(key, { method: "PUT", body });
+		process.kill(h2.pidOfEngine as number, "SIGSTOP");
+		try {
+			const refused = await create();
+			t.is(refused.status, 503);
+			t.regex(
+				refused.body.message,
+				/image busybox may be a newer one on host h2, which does not answer/,
+			);
+		} finally {
+			process.kill(h2.pidOfEngine as number, "SIGCONT");
+			await fetch(key, { method: "DELETE" });
+		}
+		const made = await eventually(create, ({ status }) => status === 201);
+		t.is(made.status, 201, made.body.message);
+		await cli("rm", "anew");
 	},
 );
 

@@ -127,7 +127,13 @@ const DEEDS: ((name: string, number: number) => Parameters<typeof ask>[])[] = [
 			{
 				Image: number % 2 ? "busybox" : "moving:1",
 				Cmd: number % 3 ? ["sleep", "1000"] : ["sh", "-c", "exit 3"],
-				Labels: { team: number % 2 ? "a" : "b", "10": "<&>\u2028", "9": "é" },
+				Labels: {
+					team: number % 2 ? "a" : "b",
+					"10": "<&>\u2028",
+					"9": "é",
+					// every list with a container in it is long enough to see who answered
+					long: "x".repeat(2048),
+				},
 				StopTimeout: 0,
 				// of several ports the engine itself writes now one first, now another
 				ExposedPorts: number % 2 ? { "80/tcp": {} } : {},

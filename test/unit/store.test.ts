@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import test from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
@@ -223,5 +226,46 @@ test.serial(
 		};
 		await Promise.all(Array.from({ length: 12 }, (_, i) => want(i)));
 		t.truthy(await store.get("herd/key"));
+	},
+);
+
+test.serial(
+	"a Consul that has forgotten everything is heard, though it is at the same index again",
+	async (t) => {
+		const Value = Buffer.from("1").toString("base64");
+		const item = { Key: "same", Value, ModifyIndex: 5 };
+		let forgot = false;
+		const server = createServer(({ url = "" }, answer) => {
+			const index = new URL(url, consul.address).searchParams.get("index");
+			if (index === "5") {
+				if (forgot) return; // nothing changes any more
+				forgot = true;
+				answer.destroy();
+				return;
+			}
+			answer.writeHead(forgot ? 404 : 200, {
+				"content-type": "application/json",
+				"x-consul-index": "5",
+			});
+			answer.end(forgot ? "" : JSON.stringify([item]));
+		}).listen(0, "127.0.0.1");
+		await once(server, "listening");
+		const { port } = server.address() as AddressInfo;
+		const store = new Store({ address: `http://127.0.0.1:${port}` });
+		t.teardown(() => {
+			store.close();
+			server.closeAllConnections();
+			server.close();
+		});
+		const told: unknown[][] = [];
+		await new Promise<void>((resolve) => {
+			const stop = store.watch("same", (entries) => {
+				told.push(entries.map(({ value }) => value));
+				if (told.length < 2) return;
+				stop();
+				resolve();
+			});
+		});
+		t.deepEqual(told, [[1], []]);
 	},
 );

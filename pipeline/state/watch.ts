@@ -1,0 +1,47 @@
+import type Consul from "consul";
+
+/** How long Consul may be back before it is asked again; the package's own limit is 30 s. */
+const RETRY_MS = 2_000;
+
+/** An entry of the key/value store as Consul sends it. */
+export interface KvItem {
+	Key: string;
+	/** In plain text: the package decodes it. */
+	Value: string | null;
+	ModifyIndex: number;
+}
+
+/**
+ * Follows what is under a prefix, until the returned function is called, also past times when Consul is away. The package tells
+ * of answers with another index than the last; the first after a failure is told whatever its index is, since a Consul that has
+ * forgotten everything may be at the same one again.
+ *
+ * @param options of Consul's blocking query
+ * @param question sends it: for a watch the package answers with the response and what is in it
+ */
+export function followPrefix(
+	consul: Consul,
+	options: object,
+	question: (options: object) => Promise<unknown>,
+	changed: (items: KvItem[] | null) => void,
+	failed: () => void = () => {},
+): () => void {
+	let failing = false;
+	const watch = consul.watch({
+		method: async (given: object) => {
+			const answer = await question(given);
+			const [, items] = answer as [unknown, KvItem[] | null];
+			if (failing) changed(items);
+			failing = false;
+			return answer;
+		},
+		options,
+		backoffMax: RETRY_MS,
+	} as never);
+	watch.on("change", changed);
+	watch.on("error", () => {
+		failing = true;
+		failed();
+	});
+	return () => watch.end();
+}
