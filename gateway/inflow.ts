@@ -8,6 +8,10 @@ const SMALL = 8 * 1024;
 const BURST = 8;
 /** Milliseconds that a stream of small pieces is left to gather. */
 const REST_MS = 1;
+/** If so many bytes have gathered, the engine had to wait for us: a socket holds hardly more. */
+const FULL = 96 * 1024;
+/** Then so many more small reads are needed before the next rest: it may be large pieces, each with a small one for its framing. */
+const PATIENCE = 32;
 /** Bytes that come so soon after a read, in milliseconds, belong to the same burst. */
 const SOON_MS = 0.5;
 
@@ -35,6 +39,8 @@ export class Inflow {
 	#held = false;
 	#resting: NodeJS.Timeout | undefined;
 	#small = 0;
+	/** Bytes since the last rest began. */
+	#gathered = 0;
 	#last = 0;
 
 	/** @param take gets what came, and says what became of it */
@@ -108,7 +114,11 @@ export class Inflow {
 		this.#last = now;
 		if (!soon) this.#small = 0;
 		else if (size < SMALL) this.#small++;
+		this.#gathered += size;
 		if (this.#small < BURST || size === SIZE || this.#resting) return;
+		if (this.#gathered >= FULL) this.#small = -PATIENCE;
+		this.#gathered = 0;
+		if (this.#small < 0) return;
 		this.#socket?.pause();
 		this.#resting = setTimeout(() => {
 			this.#resting = undefined;

@@ -33,7 +33,7 @@ export async function streams({ report, stage, quick }: Bench): Promise<void> {
 	const flows = await prepare(stage, quick ? OUTPUT / 4 : OUTPUT);
 	const rows: (string | number)[][] = [];
 	for (const [name, flow] of Object.entries(flows)) {
-		const rates = await interleave(WAYS, quick ? 1 : 3, async (way) => {
+		const rates = await interleave(WAYS, quick ? 1 : 5, async (way) => {
 			const { bytes, ms } = await flow(stage.ways[way]);
 			return bytes / MB / (ms / 1000);
 		});
