@@ -105,7 +105,7 @@ export default definePlugin<PlacementConfig>({
 				await slots.ready();
 				const settled =
 					(await settle(context)) ?? (await settleAfresh(context));
-				if (!settled) throw impossible(context);
+				if (!settled) throw underWay(context) ?? impossible(context);
 				const { host, slot } = settled;
 				taken.set(facts, slot);
 				facts.host = host.name;
@@ -240,14 +240,24 @@ async function everyone(
 }
 
 /**
- * The best host that nobody refuses. One on which an earlier create of the same name may be under way comes first, so
- * that there are never two of that name.
+ * The host where an earlier create of the same name may be under way, though its engine has no such container yet: this
+ * one goes there or nowhere, so that there are never two of that name.
  */
+function earlierHost({
+	previous,
+	lostHost,
+}: CreateContext): string | undefined {
+	return lostHost ? undefined : previous?.facts.host;
+}
+
+/** The best host that nobody refuses. */
 function choose(
 	hosts: Candidate[],
 	judge: Judge,
-	{ previous, verdicts }: CreateContext,
+	context: CreateContext,
 ): Candidate | undefined {
+	const { verdicts } = context;
+	const earlier = earlierHost(context);
 	let best: Candidate | undefined;
 	let lowest = Number.POSITIVE_INFINITY;
 	for (const host of hosts) {
@@ -258,11 +268,25 @@ function choose(
 		}
 		const score = judge.score?.(host) ?? 0;
 		verdicts.push({ host: host.name, score });
-		const sticks = host.name === previous?.facts.host;
-		if (!best || sticks || score < lowest) best = host;
-		lowest = sticks ? Number.NEGATIVE_INFINITY : Math.min(lowest, score);
+		if (earlier && host.name !== earlier) continue;
+		if (!best || score < lowest) best = host;
+		lowest = Math.min(lowest, score);
 	}
 	return best;
+}
+
+/** What the client reads if another host could run it. */
+function underWay(context: CreateContext): HttpError | undefined {
+	const { name, verdicts } = context;
+	const host = earlierHost(context);
+	if (!host || verdicts.every(({ refused }) => refused !== undefined)) {
+		return undefined;
+	}
+	const why = verdicts.find((each) => each.host === host)?.refused;
+	return new HttpError(
+		503,
+		`placement: an earlier create of ${name ?? "the container"} may still be under way on host ${host}, where it cannot go now${why ? ` (${why})` : ""}; try again in a minute`,
+	);
 }
 
 /** What the client reads: every host, and the reason of its refusal. */

@@ -1,5 +1,6 @@
 import type { Chain } from "../chain.ts";
 import type { ContainerInspect, ContainerSummary } from "../docker.ts";
+import { HttpError } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
@@ -64,6 +65,7 @@ export class Reconcile {
 			return;
 		}
 		if (entry?.value.holds.every((held) => !lost.has(held))) return;
+		if (!entry) await this.#mustBeTheOnly(name);
 		const operations: Operation[] = [];
 		const holds: string[] = [];
 		await this.#chain.acquire("adopt", {
@@ -95,6 +97,20 @@ export class Reconcile {
 			this.#repairs.note({ ...repair, container: name }),
 		]);
 		this.#services.log.info({ container: name }, "put back on record");
+	}
+
+	/** @throws HttpError 409 if the record of that name is another host's, and the container lives there */
+	async #mustBeTheOnly(name: string): Promise<void> {
+		const { containers, host } = this.#services;
+		const record = await containers.get(name);
+		const other = record?.value.facts.host;
+		if (!record || !other || other === host.name) return;
+		const { Id } = (await this.#containers.holder(record)) ?? {};
+		if (!Id) return;
+		throw new HttpError(
+			409,
+			`there is another ${name} on host ${other} (${Id.slice(0, 12)}), which is on record; docker rename or rm the one here, at this host's engine`,
+		);
 	}
 
 	async #adoptMissing(

@@ -191,6 +191,29 @@ test.serial("one agent leads, and any host says which", async (t) => {
 	}
 });
 
+/** Makes a container of the same name at the engine of another host, as though arpanet had. @returns that host */
+async function twinOf(name: string): Promise<Host> {
+	for (const host of lab.hosts) {
+		const { stdout } = await docker(host, ["ps", "-qf", `name=^${name}$`]);
+		if (stdout.trim()) continue;
+		const labels = {
+			...{ deployment: "abc", service: "web", network: "abc" },
+			...{ host: host.name, address: "10.32.0.222" },
+		};
+		const { code, stderr } = await docker(host, [
+			...["create", "--name", name],
+			...Object.entries(labels).flatMap(([key, content]) => [
+				"--label",
+				`arpanet.${key}=${content}`,
+			]),
+			"busybox",
+		]);
+		if (code !== 0) throw new Error(stderr);
+		return host;
+	}
+	throw new Error(`every host has ${name}`);
+}
+
 test.serial(
 	"what belongs to nobody goes back within a minute, with the reason; what lives keeps what it has",
 	async (t) => {
@@ -223,6 +246,7 @@ test.serial(
 			...["--label", "com.docker.compose.network=default"],
 		]);
 		t.is(kept.code, 0, kept.stderr);
+		const twin = await twinOf("abc_web_2");
 		const [first] = lab.hosts as [Host];
 		// a living container's record and its catalog entries go behind our back
 		for (const path of [
@@ -267,6 +291,18 @@ test.serial(
 		t.regex(repaired.stdout, /put back on record.*it lives and was not/);
 		const gone = await command(first, "explain", "abc_gone_1");
 		t.regex(gone.stdout, /lease given back +no container is on record/);
+		const refused = /there is another abc_web_2 on host /;
+		const said = await eventually(
+			async () => gateway(twin).log(),
+			(log) => refused.test(log),
+			30,
+		);
+		t.regex(said, refused);
+		const record = await value<{ facts: { host: string } }>(
+			"arpanet/containers/abc_web_2",
+		);
+		t.not(record?.facts.host, twin.name);
+		t.is((await docker(twin, ["rm", "abc_web_2"])).code, 0);
 		const { stdout } = await command(first, "leader");
 		t.regex(stdout, /^lease given back +2 /m);
 		t.regex(stdout, /^subnet put back +\d /m);

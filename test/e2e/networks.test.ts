@@ -272,6 +272,19 @@ test.serial(
 		const db = await addressOf(t, "right-db-1", "right_default");
 		t.false(await reaches("left_web_1", db), "it is not in front");
 
+		// a project that is made in another's own network finds what is there
+		await run(
+			t,
+			"top_proxy_1",
+			lab.hosts[2] as Host,
+			"--network",
+			"left_default",
+		);
+		t.is(await firstOf("top_proxy_1", "web"), web);
+		t.true(await reaches("top_proxy_1", web));
+		t.deepEqual(await resolves("top_proxy_1", "db.right.service.consul"), []);
+		await cli(t, "rm", "-f", "top_proxy_1");
+
 		const [first, second] = projects;
 		await fig(first, "down", "-t", "1");
 		t.deepEqual(await resolves("right-web-1", "api"), [right]);

@@ -174,6 +174,20 @@ test("a create that is tried again goes where its first try may have gone", asyn
 	t.is(await place(one, "abc_web_1"), first);
 });
 
+test("a create that is tried again goes nowhere else, though the host of its first try takes nothing any more", async (t) => {
+	const { gateways } = await stage(t, [{}, {}]);
+	const [one, two] = gateways;
+	const first = await place(two, "abc_web_1");
+	const Env = [`constraint:node!=${first}`];
+	const refused = await place(one, "abc_web_1", { Env });
+	t.regex(
+		refused,
+		/^refused: placement: an earlier create of abc_web_1 may still be under way on host h\d, where it cannot go now \(.*\); try again in a minute$/,
+	);
+	t.is(await place(one, "abc_web_1"), first);
+	t.not(await place(one, "abc_web_2", { Env }), first);
+});
+
 test("hard rules hold whoever places at the same moment: fixed ports, exclusive copies", async (t) => {
 	const { gateways } = await stage(t, [{}, {}, {}]);
 	const HostConfig = { PortBindings: { "80/tcp": [{ HostPort: "80" }] } };
