@@ -450,8 +450,19 @@ test.serial(
 		await cli("tag", "made:1", "made:2");
 		const context = join(h1.dataDir, "context");
 		await mkdir(context);
-		await writeFile(join(context, "Dockerfile"), "FROM made:2\nRUN ls /made\n");
-		await cli("build", "-t", "made:of", context);
+		const build = async (
+			tag: string,
+			dockerfile: string,
+			...args: string[]
+		) => {
+			await writeFile(join(context, "Dockerfile"), dockerfile);
+			await cli("build", "-t", tag, ...args, context);
+		};
+		await build("made:of", "FROM made:2\nRUN ls /made\n");
+		const network = ["--network", "container:b2"]; // where b2 is
+		await build("made:there", "FROM busybox\nRUN touch /there\n", ...network);
+		await build("made:of", "FROM made:there\nRUN ls /there\n");
+		await cli("rmi", "made:there");
 		await cli("rmi", "made:of");
 		t.regex(
 			await cli("images", "--format", "{{.Tag}}", "made"),
