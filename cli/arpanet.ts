@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=2 --v8-pool-size=1 --expose-gc
-// Node's 16 MiB for what is short-lived, and a thread for each processor to collect it, make a daemon that has nothing to do 20 MB larger.
+// Node's 16 MiB for what is short-lived, and four threads to collect it, make a daemon that has nothing to do 20 MB larger.
 import { Command, Option } from "commander";
 import { messageOf } from "../pipeline/errors.ts";
 import type { AccessFlags } from "./access.ts";

@@ -39,7 +39,7 @@ export class Inflow {
 	#held = false;
 	#resting: NodeJS.Timeout | undefined;
 	#small = 0;
-	/** Bytes since the last rest began. */
+	/** Bytes since it was last decided whether to rest. */
 	#gathered = 0;
 	#last = 0;
 
@@ -88,6 +88,7 @@ export class Inflow {
 		this.#waiting = [];
 		this.#free = [];
 		this.#small = 0;
+		this.#gathered = 0;
 		this.resume();
 	}
 

@@ -285,7 +285,7 @@ function underWay(context: CreateContext): HttpError | undefined {
 	const why = verdicts.find((each) => each.host === host)?.refused;
 	return new HttpError(
 		503,
-		`placement: an earlier create of ${name ?? "the container"} may still be under way on host ${host}, where it cannot go now${why ? ` (${why})` : ""}; try again in a minute`,
+		`placement: an earlier create of ${name ?? "the container"} may still be under way on host ${host}, where it cannot go now${why ? ` (${why})` : ""}; try again in a minute, or, if that host is gone for good, arpanet host rm ${host}`,
 	);
 }
 

@@ -1,4 +1,5 @@
 import { HttpError } from "../../pipeline/errors.ts";
+import { readLabels } from "../../pipeline/facts.ts";
 import type { BringImage } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { Engines } from "../engines.ts";
@@ -50,8 +51,13 @@ export function containers(
 		}
 		const placed = create.Labels?.["arpanet.host"];
 		const host = placed ?? cluster.self;
-		if (create.Image) await bringImage(create.Image, host); // Docker looks for it first, too
 		const name = nameIn(query);
+		if (create.Image) {
+			// Docker looks for it first, too
+			const coming = bringImage(create.Image, host);
+			const facts = readLabels(create.Labels ?? null);
+			await (placed ? records.keepDuring(name ?? "", facts, coming) : coming);
+		}
 		// one that was placed has its name by its record
 		if (name && !placed) await keepName(name, host, undefined, afterwards);
 		return engines.pool(host);

@@ -30,19 +30,23 @@ export function images(
 
 	/**
 	 * The engine of a host where a request may give names to images: until it is answered, creates look there.
-	 * @param given those names, if they are to be carried to where images are built: another build begins with them
+	 * @param given those names, if they are known
 	 */
 	async function naming(
 		host: string,
 		afterwards: Asked["afterwards"],
-		given: string[] = [],
+		given?: string[],
 	): Promise<EnginePool> {
-		const made = given.length > 0 ? await maker(engines) : host;
-		const carry = async () => {
-			for (const name of given) await bringImage(name, made);
-		};
+		const made = await maker(engines);
+		// another build begins with them
+		const carry = (name: string) => bringImage(name, made);
 		try {
-			const done = await names.tagging(host, made === host ? undefined : carry);
+			const isThere = made === host || !given?.length;
+			const done = await names.tagging(
+				host,
+				given,
+				isThere ? undefined : carry,
+			);
 			afterwards(() => void done().catch(() => {}));
 		} catch {
 			// without Consul nothing can be created, and the host's agent tells of it later
@@ -50,19 +54,23 @@ export function images(
 		return engines.pool(host);
 	}
 
-	/** Where images are built, as soon as all is there that another may have made elsewhere. */
-	async function making(afterwards: Asked["afterwards"]): Promise<EnginePool> {
+	/** Where images are made, as soon as all is there that others have named elsewhere: it would be on its way past what is named now. */
+	async function making(
+		afterwards: Asked["afterwards"],
+		given?: string[],
+	): Promise<EnginePool> {
 		await names.carried().catch(() => {}); // without Consul nobody knows
-		return naming(await maker(engines), afterwards);
+		return naming(await maker(engines), afterwards, given);
 	}
 
 	async function tag({ ref, query, afterwards }: Asked): Promise<EnginePool> {
+		const given = namesIn(query);
+		for (const name of given) await names.carried(name).catch(() => {});
 		const has = await holders(engines, names, ref);
 		const made = await maker(engines);
 		const home =
 			has.find(({ host, id }) => host === made && id === has[0]?.id) ?? has[0];
-		const given = nameOf(new URLSearchParams(query));
-		return home ? naming(home.host, afterwards, [given]) : local;
+		return home ? naming(home.host, afterwards, given) : local;
 	}
 
 	/**
@@ -74,7 +82,7 @@ export function images(
 		path,
 		query,
 	}: Asked): Promise<EnginePool | Merged> {
-		await names.carried().catch(() => {}); // it would come there when it is gone here
+		await names.carried(ref).catch(() => {}); // it would come there when it is gone here
 		const has = await holders(engines, names, ref);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		const users = await engines.ask("/containers/json?all=1");
@@ -131,11 +139,9 @@ export function images(
 
 	/** An image is made where its container is. */
 	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
-		const asked = new URLSearchParams(query);
-		const ref = asked.get("container");
+		const ref = new URLSearchParams(query).get("container");
 		const found = ref ? await cluster.find(ref) : undefined;
-		const given = asked.get("repo") ? [nameOf(asked)] : [];
-		return found ? naming(found.host, afterwards, given) : local;
+		return found ? naming(found.host, afterwards, namesIn(query)) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
@@ -145,9 +151,10 @@ export function images(
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
 		const found = ref && classic ? await cluster.find(ref) : undefined;
+		const given = asked.getAll("t");
 		return found
-			? naming(found.host, afterwards, asked.getAll("t"))
-			: making(afterwards);
+			? naming(found.host, afterwards, given)
+			: making(afterwards, given);
 	}
 
 	return [
@@ -155,11 +162,10 @@ export function images(
 		[/^POST$/, /^\/(?:images|build)\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/commit$/, commit],
 		[/^POST$/, /^\/build$/, build],
-		[/^POST$/, /^\/grpc$/, ({ afterwards }) => making(afterwards)],
 		[
 			/^POST$/,
-			/^\/images\/(?:create|load)$/,
-			async ({ afterwards }) => naming(await maker(engines), afterwards),
+			/^\/(?:grpc|images\/create|images\/load)$/,
+			({ afterwards }) => making(afterwards),
 		],
 		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],
 		[
@@ -202,9 +208,12 @@ async function holders(
 	return byName(answers, record);
 }
 
-/** The name that a query of `/commit` or `/images/{name}/tag` gives. */
-function nameOf(asked: URLSearchParams): string {
-	return `${asked.get("repo")}:${asked.get("tag") || "latest"}`;
+/** The name that a query of `/commit` or `/images/{name}/tag` gives, if it does. */
+function namesIn(query: string): string[] {
+	const asked = new URLSearchParams(query);
+	const [repo, tag] = [asked.get("repo"), asked.get("tag")];
+	if (!repo) return [];
+	return [tag ? `${repo}:${tag}` : repo];
 }
 
 interface Image {

@@ -48,7 +48,7 @@ export class ContainerLifecycle {
 	 */
 	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
 		const others = {
-			holder: (entry: Entry<ContainerRecord>) => this.holder(entry),
+			holder: (entry: Entry<ContainerRecord>) => this.#holder(entry),
 			renamed: (ref: string) => this.renamed(ref),
 		};
 		return new Creation(
@@ -74,7 +74,7 @@ export class ContainerLifecycle {
 		if (!entry) return;
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
-		if (await this.holder(entry)) return;
+		if (await this.#holder(entry)) return;
 		await this.giveBack(entry, undefined);
 	}
 
@@ -134,7 +134,7 @@ export class ContainerLifecycle {
 		// labels that tell of it may have come with an image that was committed.
 		const doubtful =
 			entry && (entry.value.tookOver || entry.key !== containers.key(name));
-		const another = doubtful && (await this.holder(entry));
+		const another = doubtful && (await this.#holder(entry));
 		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
@@ -147,7 +147,7 @@ export class ContainerLifecycle {
 		const name = context.container.Name.slice(1);
 		const entry = await containers.find(name, context.facts);
 		if (!entry || entry.key === containers.key(name)) return;
-		const holder = await this.holder(entry);
+		const holder = await this.#holder(entry);
 		if (holder?.Names.includes(`/${containers.name(entry.key)}`)) return; // of an image committed from that one
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
 	}
@@ -173,7 +173,7 @@ export class ContainerLifecycle {
 	 * The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name.
 	 * @throws HttpError 502 if its host does not answer
 	 */
-	async holder(
+	async #holder(
 		entry: Entry<ContainerRecord>,
 	): Promise<{ Id: string; Names: string[] } | undefined> {
 		const { cluster, containers } = this.#services;

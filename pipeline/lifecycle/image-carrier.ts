@@ -34,18 +34,21 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		]);
 		const [here] = byName(own);
 		if (known) {
-			const { record, tagging } = known;
-			const others = tagging.filter((each) => each !== host);
-			const told = others.map(async (each) => ({
-				host: each,
-				answer: await atHome(each, image, path),
-			}));
-			const [newest] = byName([...own, ...(await Promise.all(told))], record);
+			const { record, given, perhaps } = known;
+			const elsewhere = [...perhaps].filter((each) => each !== host);
+			const there = [...given].filter((each) => each !== host);
+			const told = [
+				...own,
+				...(await cluster.answersOf(elsewhere, path)),
+				...(await Promise.all(there.map((each) => atHome(each, image, path)))),
+			];
+			const [newest] = byName(told, record);
 			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
 			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
 			if (record) {
 				const { host: home, id } = record.value;
-				if ((await atHome(home, image, path))?.Id === id) return home;
+				const found = (await atHome(home, image, path)).answer;
+				if ((found as ImageInspect | undefined)?.Id === id) return home;
 			}
 		}
 		const source = await anywhere(path, known?.record);
@@ -53,7 +56,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	}
 
 	/**
-	 * What a host has that named the image last, or may be doing so. One that lives is waited for: what the others have of
+	 * What a host has that named the image last, or is doing so. One that lives is waited for: what the others have of
 	 * that name is older.
 	 * @throws HttpError 503 if it does not answer
 	 */
@@ -61,16 +64,21 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		home: string,
 		image: string,
 		path: string,
-	): Promise<ImageInspect | undefined> {
+	): Promise<Answer> {
 		const living = await cluster.reachable();
-		if (!living.some(({ name }) => name === home)) return undefined;
+		if (!living.some(({ name }) => name === home)) {
+			return { host: home, answer: undefined };
+		}
 		try {
-			return await cluster.ask(
+			const answer = await cluster.ask(
 				home,
 				(engine) => engine.get<ImageInspect>(path),
 				{ patience: PATIENCE_MS },
 			);
-		} catch {
+			return { host: home, answer };
+		} catch (error) {
+			const silent = !(error instanceof HttpError) || error.status === 502;
+			if (!silent) throw error;
 			throw new HttpError(
 				503,
 				`image ${image} may be a newer one on host ${home}, which does not answer; try again`,

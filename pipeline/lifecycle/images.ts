@@ -1,13 +1,18 @@
 import { setTimeout } from "node:timers/promises";
 import type { Services } from "../plugin.ts";
-import { type ImageRecord, ImageRecords, imageKey } from "../state/images.ts";
+import {
+	type ImageRecord,
+	ImageRecords,
+	imageKey,
+	type Tagging,
+} from "../state/images.ts";
 import { Conflict, ignoreConflict, replacing } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 
 /** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
 const BEAT_MS = 8_000;
 
-/** How long a build waits for what was named on other hosts to be carried to where it is done. */
+/** How long one waits for what was named on other hosts to be carried to where images are built. */
 const CARRY_MS = 20_000;
 const LOOK_MS = 50;
 
@@ -47,40 +52,64 @@ export class Images {
 
 	/**
 	 * A request is about to be sent to a host's engine that may give names to images.
-	 * @param carry carries what was named to where images are built
+	 * @param given those names, as far as they are known before
+	 * @param carry carries one of them to where images are built, if that is another host
 	 * @returns is to be called when it is answered
 	 * @throws HttpError 503 when Consul does not answer
 	 */
 	async tagging(
 		host: string,
-		carry?: () => Promise<void>,
+		given?: string[],
+		carry?: (name: string) => Promise<void>,
 	): Promise<() => Promise<void>> {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
-		const say = () =>
-			store.commit([this.records.begin(host, request, carry !== undefined)]);
+		const keys = given?.map(imageKey).filter((key) => key !== undefined);
+		const what = keys ? { host, names: keys } : { host };
+		const say = (more: Pick<Tagging, "carried"> = {}) =>
+			store.commit([this.records.begin(request, { ...what, ...more })]);
 		const [before] = await Promise.all([
 			this.#namesOn(host).catch(() => undefined),
 			say(),
 		]);
-		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
+		const beat = (more?: Pick<Tagging, "carried">) =>
+			setInterval(() => void say(more).catch(() => {}), BEAT_MS).unref();
+		let beats = beat();
 		return async () => {
 			try {
-				await this.tell(host, before);
-				await carry?.().catch(() => {}); // then a build says what it misses
+				if (carry) {
+					clearInterval(beats);
+					beats = beat({ carried: true });
+					await say({ carried: true });
+				}
+				const telling = this.tell(host, before);
+				await telling.catch(() => {});
+				// a build says what it misses
+				for (const name of given ?? []) await carry?.(name).catch(() => {});
+				if (carry) await say();
+				await telling; // else creates look there until the leader takes the key away
 			} finally {
-				clearInterval(beat);
+				clearInterval(beats);
 			}
 			await store.commit([this.records.end(host, request)]);
 		};
 	}
 
-	/** Waits until what was named on other hosts is where images are built, or has no way there. */
-	async carried(): Promise<void> {
+	/**
+	 * Waits for what was named on other hosts to be carried to where images are built, for some seconds; then one takes what
+	 * is there.
+	 * @param ref the name that is waited for; any without it
+	 */
+	async carried(ref?: string): Promise<void> {
 		const until = performance.now() + CARRY_MS;
+		const key = ref && imageKey(ref);
 		while (performance.now() < until) {
 			const requests = await this.records.tagging();
-			if (!requests.some(({ value }) => value.carried)) return;
+			const coming = requests.filter(({ value }) => value.carried);
+			const isOver = coming.every(
+				({ value }) => key && !value.names?.includes(key),
+			);
+			if (isOver) return;
 			await setTimeout(LOOK_MS);
 		}
 	}

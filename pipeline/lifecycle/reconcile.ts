@@ -65,7 +65,7 @@ export class Reconcile {
 			return;
 		}
 		if (entry?.value.holds.every((held) => !lost.has(held))) return;
-		if (!entry) await this.#mustBeTheOnly(name);
+		const written = entry ?? (await this.#ownRecord(name));
 		const operations: Operation[] = [];
 		const holds: string[] = [];
 		await this.#chain.acquire("adopt", {
@@ -90,26 +90,27 @@ export class Reconcile {
 			: "it lives and was not on record";
 		const repair = { what: "container put back on record", to: key, why };
 		await store.commit([
-			entry
-				? { verb: "update", key, value, index: entry.index }
-				: { verb: "set", key, value },
+			written
+				? { verb: "update", key, value, index: written.index }
+				: { verb: "create", key, value },
 			...operations,
 			this.#repairs.note({ ...repair, container: name }),
 		]);
 		this.#services.log.info({ container: name }, "put back on record");
 	}
 
-	/** @throws HttpError 409 if the record of that name is another host's, and the container lives there */
-	async #mustBeTheOnly(name: string): Promise<void> {
+	/**
+	 * What is on record of a name of this host though its container is another by now.
+	 * @throws HttpError 409 if it is another host's: that may be making one of that name
+	 */
+	async #ownRecord(name: string): Promise<Entry<ContainerRecord> | undefined> {
 		const { containers, host } = this.#services;
 		const record = await containers.get(name);
 		const other = record?.value.facts.host;
-		if (!record || !other || other === host.name) return;
-		const { Id } = (await this.#containers.holder(record)) ?? {};
-		if (!Id) return;
+		if (!other || other === host.name) return record;
 		throw new HttpError(
 			409,
-			`there is another ${name} on host ${other} (${Id.slice(0, 12)}), which is on record; docker rename or rm the one here, at this host's engine`,
+			`${name} is on record on host ${other}; docker rename or rm the one here, at this host's own engine`,
 		);
 	}
 

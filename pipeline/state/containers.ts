@@ -1,3 +1,4 @@
+import { HttpError } from "../errors.ts";
 import type { Facts } from "../plugin.ts";
 import { isLease, leaseKey } from "./leases.ts";
 import type { Operation } from "./operations.ts";
@@ -37,6 +38,8 @@ export interface ContainerRecord {
 	attempts: number;
 	/** It has the address of the container that it replaces, as whose removal its own must not be taken. */
 	tookOver?: true;
+	/** How often it was written again while its create waited for an image: Consul passes over a write that changes nothing. */
+	waited?: number;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;
 }
@@ -55,6 +58,8 @@ export interface Reasons {
 }
 
 const REASONS = "arpanet/reasons/";
+/** How often the record of a create that waits is written again. */
+const BEAT_MS = 8_000;
 
 /** Key of a container's reasons. */
 export function reasonsKey(name: string): string {
@@ -108,6 +113,38 @@ export class Containers {
 		const current = held?.value.container;
 		const holder = current ? await this.get(current) : undefined;
 		return holder && isSame(holder.value.facts, facts) ? holder : undefined;
+	}
+
+	/**
+	 * Waits for what a create needs between its commit and its engine, and writes its record again meanwhile: one that
+	 * nobody writes and of which no container has come is given back.
+	 * @throws HttpError 503 if it was given back all the same
+	 */
+	async keepDuring(
+		name: string,
+		facts: Facts,
+		work: Promise<void>,
+	): Promise<void> {
+		let beats = 0;
+		const write = async () => {
+			beats++;
+			const entry = await this.find(name, facts);
+			if (!entry) return;
+			const { key, index } = entry;
+			const value = { ...entry.value, waited: beats };
+			await this.#store.commit([{ verb: "update", key, value, index }]);
+		};
+		const beat = setInterval(() => void write().catch(() => {}), BEAT_MS);
+		try {
+			await work;
+		} finally {
+			clearInterval(beat);
+		}
+		if (beats === 0 || (await this.find(name, facts))) return;
+		throw new HttpError(
+			503,
+			`the create of ${name || "the container"} was given up meanwhile; try again`,
+		);
 	}
 
 	/** Operations that give a record another name, with what names its holder. */

@@ -21,7 +21,9 @@ export interface Tagging {
 	host: string;
 	/** When this was last written, for people. */
 	at: string;
-	/** What it names is carried to where images are built, and a build waits for that. */
+	/** Keys of the names that it gives, as of `imageKey`; any, without it. */
+	names?: string[];
+	/** What it has named is on its way to where images are built, and a build waits for that. */
 	carried?: true;
 }
 
@@ -48,16 +50,27 @@ export class ImageRecords {
 		return key ? this.#store.get(key) : undefined;
 	}
 
-	/** What is on record of a name, and the hosts where images are just being named. */
+	/** What is on record of a name, and the hosts where just now it is being given, or any may be. */
 	async look(ref: string): Promise<{
 		record: Entry<ImageRecord> | undefined;
-		tagging: string[];
+		given: Set<string>;
+		perhaps: Set<string>;
 	}> {
 		// in this order: what is no longer under way is on record
 		const requests = await this.tagging();
 		const record = await this.get(ref);
-		const hosts = new Set(requests.map(({ value }) => value.host));
-		return { record, tagging: [...hosts] };
+		const key = imageKey(ref) ?? "";
+		const hosts = (which: (names: string[] | undefined) => boolean) =>
+			new Set(
+				requests
+					.filter(({ value }) => which(value.names))
+					.map(({ value }) => value.host),
+			);
+		return {
+			record,
+			given: hosts((names) => names?.includes(key) === true),
+			perhaps: hosts((names) => names === undefined),
+		};
 	}
 
 	/** All that is on record. */
@@ -71,12 +84,9 @@ export class ImageRecords {
 	}
 
 	/** The operation that says that a request is under way at a host's engine. */
-	begin(host: string, request: string, carried: boolean): Operation {
-		const value: Tagging = {
-			...{ host, at: new Date().toISOString() },
-			...(carried ? { carried } : {}),
-		};
-		return { verb: "set", key: `${TAGGING}${host}/${request}`, value };
+	begin(request: string, what: Omit<Tagging, "at">): Operation {
+		const value: Tagging = { ...what, at: new Date().toISOString() };
+		return { verb: "set", key: `${TAGGING}${what.host}/${request}`, value };
 	}
 
 	/** The operation that says that it is no longer. */

@@ -27,21 +27,31 @@ export function followPrefix(
 	failed: () => void = () => {},
 ): () => void {
 	let failing = false;
+	let ended = false;
+	const tell = (items: KvItem[] | null) => {
+		if (!ended) changed(items); // a question may have been on its way
+	};
 	const watch = consul.watch({
 		method: async (given: object) => {
-			const answer = await question(given);
+			// it would wait for what comes after an index that may not have been reached again
+			const answer = await question(
+				failing ? { ...given, index: undefined } : given,
+			);
 			const [, items] = answer as [unknown, KvItem[] | null];
-			if (failing) changed(items);
+			if (failing) tell(items);
 			failing = false;
 			return answer;
 		},
 		options,
 		backoffMax: RETRY_MS,
 	} as never);
-	watch.on("change", changed);
+	watch.on("change", tell);
 	watch.on("error", () => {
 		failing = true;
 		failed();
 	});
-	return () => watch.end();
+	return () => {
+		ended = true;
+		watch.end();
+	};
 }

@@ -620,7 +620,9 @@ test.serial(
 	async (t) => {
 		const [h1, h2] = hosts;
 		const key = `${h1.consul}/v1/kv/arpanet/tagging/h2/a-build`;
-		const body = JSON.stringify({ host: "h2", at: new Date().toISOString() });
+		const names = ["arpanet/images/busybox:latest"];
+		const at = new Date().toISOString();
+		const body = JSON.stringify({ host: "h2", at, names });
 		const create = () =>
 			api("POST", "/containers/create?name=anew", {
 				Image: "busybox",

@@ -291,7 +291,7 @@ test.serial(
 		t.regex(repaired.stdout, /put back on record.*it lives and was not/);
 		const gone = await command(first, "explain", "abc_gone_1");
 		t.regex(gone.stdout, /lease given back +no container is on record/);
-		const refused = /there is another abc_web_2 on host /;
+		const refused = /abc_web_2 is on record on host h\d; docker rename or rm/;
 		const said = await eventually(
 			async () => gateway(twin).log(),
 			(log) => refused.test(log),
