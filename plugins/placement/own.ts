@@ -8,7 +8,7 @@ const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
 
 /**
  * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
- * asked, and so is a network that Docker has and no deployment. Who names the host (`constraint:node==h2`) means the
+ * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the host (`constraint:node==h2`) means the
  * folder there.
  */
 export const own: PartMaker = ({ shared }, services) => ({
@@ -19,11 +19,15 @@ export const own: PartMaker = ({ shared }, services) => ({
 			? undefined
 			: boundPaths(context.body).find((path) => !isShared(path, shared));
 		const network = await foreignNetwork(context, services);
-		if (!bound && !network) return undefined;
+		const fixed = await fixedIPv6(context, services);
+		if (!bound && !network && !fixed) return undefined;
 
 		return {
 			filter({ name }) {
-				if (name === here) return undefined;
+				if (fixed && name !== fixed.home) {
+					return `${fixed.address} is of an IPv6 range that network ${fixed.network} has on ${fixed.home} alone`;
+				}
+				if (name === here || (!bound && !network)) return undefined;
 				if (bound && context.lostHost) {
 					return `bind mount ${bound} is a path of ${here}`;
 				}
@@ -67,6 +71,21 @@ async function foreignNetwork(
 	for (const name of names) {
 		if (EVERYWHERE.test(name) || (await networks.find(name))) continue;
 		return name;
+	}
+	return undefined;
+}
+
+/** An IPv6 address that a container is to have, and the home of its network: only there Docker knows the range. */
+async function fixedIPv6(
+	{ body }: CreateContext,
+	{ networks }: Services,
+): Promise<{ address: string; network: string; home: string } | undefined> {
+	const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
+	for (const [network, endpoint] of Object.entries(endpoints)) {
+		const address = endpoint?.IPAMConfig?.IPv6Address;
+		if (!address) continue;
+		const home = (await networks.find(network))?.value.host;
+		if (home) return { address: String(address), network, home };
 	}
 	return undefined;
 }

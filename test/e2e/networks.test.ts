@@ -363,6 +363,33 @@ test.serial(
 );
 
 test.serial(
+	"a container with a fixed IPv6 address goes where its network has the range",
+	async (t) => {
+		const ranges = ["--subnet", "10.200.5.0/24", "--subnet", "fd00:5::/64"];
+		await cli(t, "network", "create", "--ipv6", ...ranges, "six");
+		const six = (address: string) => ["--network", "six", "--ip6", address];
+		const waits = ["busybox", "sleep", "3600"];
+		await cli(t, "run", "-d", "--name", "six", ...six("fd00:5::5"), ...waits);
+		const where =
+			'{{(index .NetworkSettings.Networks "six").GlobalIPv6Address}}';
+		t.is(await cli(t, "inspect", "-f", where, "six"), "fd00:5::5");
+		const home = await cli(t, "inspect", "-f", "{{.Node.Name}}", "six");
+		const other = lab.hosts.find(({ name }) => name !== home) as Host;
+		const there = ["-e", `constraint:node==${other.name}`];
+		const refused = await ask(
+			any(),
+			...["run", "-d", ...there, ...six("fd00:5::6"), ...waits],
+		);
+		t.regex(
+			refused.stderr,
+			/fd00:5::6 is of an IPv6 range that network six has on h\d alone/,
+		);
+		await cli(t, "rm", "-f", "six");
+		await cli(t, "network", "rm", "six");
+	},
+);
+
+test.serial(
 	"connect and disconnect, whatever host the container is on",
 	async (t) => {
 		const [, h2] = lab.hosts as [Host, Host];
