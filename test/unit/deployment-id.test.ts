@@ -1,6 +1,7 @@
 import test from "ava";
+import * as fc from "fast-check";
 import type { NetworkCreate } from "../../pipeline/docker.ts";
-import type { HttpError } from "../../pipeline/errors.ts";
+import { HttpError } from "../../pipeline/errors.ts";
 import type { Facts, Hooks, Services } from "../../pipeline/plugin.ts";
 import deploymentId from "../../plugins/deployment-id.ts";
 import { createContext } from "./doubles.ts";
@@ -213,4 +214,46 @@ test("with several hosts a network that a user makes is for all", (t) => {
 		{ deployment: "shared-front-door", network: "default", shared: true },
 		{},
 	]);
+});
+
+test("a name as fig makes it is taken apart again", async (t) => {
+	const word = fc.stringMatching(/^[a-z0-9]{1,20}$/);
+	const number = fc.integer({ min: 0, max: 999_999_999 });
+	await fc.assert(
+		fc.asyncProperty(word, word, number, async (deployment, service, index) => {
+			const name = `${deployment}_${service}_${index}`;
+			t.deepEqual(await factsOf({ name }), { deployment, service, index });
+		}),
+	);
+});
+
+test("whatever a container is called and says, its deployment is a DNS label, or the user reads why not", async (t) => {
+	const text = fc.option(fc.string(), { nil: undefined });
+	const label = fc.constantFrom(
+		...["arpanet.deployment", "com.docker.compose.project"],
+		...["arpanet.service", "com.docker.compose.container-number"],
+	);
+	await fc.assert(
+		fc.asyncProperty(
+			...[text, text],
+			fc.dictionary(label, fc.string()),
+			fc.array(fc.string()),
+			async (name, header, labels, env) => {
+				const asked = {
+					...(name !== undefined && { name }),
+					...(header !== undefined && { header }),
+				};
+				try {
+					const { deployment = "none", index = 0 } = await factsOf({
+						...{ ...asked, labels, env },
+					});
+					t.regex(deployment, /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+					t.true(Number.isSafeInteger(index));
+				} catch (error) {
+					t.true(error instanceof HttpError, String(error));
+					t.regex((error as HttpError).message, /is no DNS label; use /);
+				}
+			},
+		),
+	);
 });

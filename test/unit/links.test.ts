@@ -1,0 +1,77 @@
+import test from "ava";
+import * as fc from "fast-check";
+import { HttpError } from "../../pipeline/errors.ts";
+import type { Services } from "../../pipeline/plugin.ts";
+import links from "../../plugins/links.ts";
+import { createContext } from "./doubles.ts";
+
+/** A deployment in which nothing runs yet: what a link means is in its own words. */
+const nothing = {
+	store: { list: async () => [] },
+	networks: { list: async () => [] },
+	containers: { get: async () => undefined },
+	engine: () => ({ inspectContainer: async () => undefined }),
+} as unknown as Services;
+const hooks = links.setup({}, nothing, []);
+
+/** What a container of abc holds that asks for a link. */
+async function heldFor(link: string): Promise<Record<string, unknown>> {
+	const held: Record<string, unknown> = {};
+	const context = createContext(
+		{ HostConfig: { Links: [link] } },
+		{
+			facts: { deployment: "abc", network: "abc", address: "10.32.0.5" },
+			hold: (key, value) => {
+				held[key] = value;
+			},
+		},
+	);
+	await hooks.create?.(context);
+	if (context.body.HostConfig?.Links) throw new Error("Docker's own is left");
+	return held;
+}
+
+test("a link to a copy gives all copies of its service the alias, unless they have that name anyway", async (t) => {
+	const service = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?$/);
+	const alias = fc.stringMatching(/^[a-z]([a-z0-9_-]{0,20}[a-z0-9])?$/);
+	await fc.assert(
+		fc.asyncProperty(
+			...[service, fc.nat(), fc.constantFrom("_", "-"), alias],
+			fc.boolean(),
+			async (name, number, separator, called, slash) => {
+				const copy = `abc${separator}${name}${separator}${number}`;
+				const held = await heldFor(`${slash ? "/" : ""}${copy}:${called}`);
+				const usual =
+					[name, copy].includes(called) ||
+					/^[_-]\d+$/.test(called.replace(name, ""));
+				const key = `arpanet/aliases/abc/${called}/10.32.0.5`;
+				const value = { service: name, container: "record" };
+				t.deepEqual(
+					held,
+					usual && called.startsWith(name) ? {} : { [key]: value },
+				);
+			},
+		),
+	);
+});
+
+test("whatever else is written as a link is an error for the user, or a name that DNS can answer for", async (t) => {
+	const part = fc.oneof(fc.string(), fc.constantFrom("abc_web_1", "abc-db-2"));
+	await fc.assert(
+		fc.asyncProperty(part, fc.option(part), async (target, called) => {
+			const link = called === null ? target : `${target}:${called}`;
+			try {
+				for (const key of Object.keys(await heldFor(link))) {
+					t.regex(
+						key,
+						/^arpanet\/aliases\/abc\/[a-z0-9_-]{1,63}\/10\.32\.0\.5$/i,
+					);
+				}
+			} catch (error) {
+				t.true(error instanceof HttpError, String(error));
+				t.is((error as HttpError).status, 400);
+				t.regex((error as HttpError).message, /^links: /);
+			}
+		}),
+	);
+});
