@@ -445,7 +445,13 @@ volumes:
 `,
 	);
 	await compose(t, file, "volume", "up", "-d");
-	t.deepEqual(await stage.volumes(), ["volume_data"]);
+	// on several hosts it may be made where the gateway is, and taken away when its container has gone elsewhere
+	const made = await eventually(
+		() => stage.volumes(),
+		({ length }) => length === 1,
+		30,
+	);
+	t.deepEqual(made, ["volume_data"]);
 	await compose(t, file, "volume", "down", "-v");
 	t.deepEqual(await stage.volumes(), []);
 	await gone(t, "volume");
