@@ -7,6 +7,8 @@ import { creates, life, waysOf } from "./create.ts";
 const WAYS = ["direct, network + address", "gateway, everything"] as const;
 const [DIRECT, GATEWAY] = WAYS;
 
+type Took = Record<(typeof WAYS)[number], number[]>;
+
 /** What create and start cost where each commit goes to three Consul servers' disks. */
 export async function cluster({ report, stage, quick }: Bench): Promise<void> {
 	report.section("create and start with a cluster of 3 Consul servers");
@@ -16,17 +18,16 @@ export async function cluster({ report, stage, quick }: Bench): Promise<void> {
 	const first = await ways[GATEWAY].create(); // its deployment's network stays
 
 	const made = await creates(ways, WAYS, quick ? 10 : 40);
-	const started = lists();
-	const again = lists();
-	await interleave(WAYS, quick ? 3 : 10, async (name) => {
+	const again: Took = { [DIRECT]: [], [GATEWAY]: [] };
+	const started = await interleave(WAYS, quick ? 3 : 10, async (name) => {
 		const id = await ways[name].create();
-		started[name].push(await timed(() => ways[name].start(id)));
+		const took = await timed(() => ways[name].start(id));
 		for (let i = 0; i < 5; i++) {
 			await deregister(stage, id);
 			again[name].push(await timed(() => ways[name].start(id)));
 		}
 		await ways[name].remove(id);
-		return 0;
+		return took;
 	});
 	report.table(
 		["", "create ms", "start ms", "start one that runs and is not in DNS ms"],
@@ -38,8 +39,7 @@ export async function cluster({ report, stage, quick }: Bench): Promise<void> {
 		]),
 	);
 	await ways[GATEWAY].remove(first);
-	const over = (took: Record<(typeof WAYS)[number], number[]>) =>
-		median(took[GATEWAY]) - median(took[DIRECT]);
+	const over = (took: Took) => median(took[GATEWAY]) - median(took[DIRECT]);
 	report.budget("create with everything over direct, cluster", over(made), {
 		most: 8,
 		stretch: 5,
@@ -66,8 +66,4 @@ async function deregister({ host }: Stage, id: string): Promise<void> {
 			body: JSON.stringify({ Node, ServiceID: ID }),
 		});
 	}
-}
-
-function lists(): Record<(typeof WAYS)[number], number[]> {
-	return { [DIRECT]: [], [GATEWAY]: [] };
 }

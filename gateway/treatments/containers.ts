@@ -53,10 +53,9 @@ export function containers(
 		const host = placed ?? cluster.self;
 		const name = nameIn(query);
 		if (create.Image) {
-			// Docker looks for it first, too
-			const coming = bringImage(create.Image, host);
-			const facts = readLabels(create.Labels ?? null);
-			await (placed ? records.keepDuring(name ?? "", facts, coming) : coming);
+			const coming = bringImage(create.Image, host); // Docker looks for it first, too
+			const facts = placed && readLabels(create.Labels ?? null);
+			await (facts ? records.keepDuring(name ?? "", facts, coming) : coming);
 		}
 		// one that was placed has its name by its record
 		if (name && !placed) await keepName(name, host, undefined, afterwards);

@@ -65,31 +65,31 @@ export class Images {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
 		const keys = given?.map(imageKey).filter((key) => key !== undefined);
-		const what = keys ? { host, names: keys } : { host };
-		const say = (more: Pick<Tagging, "carried"> = {}) =>
-			store.commit([this.records.begin(request, { ...what, ...more })]);
+		const what: Omit<Tagging, "at"> = keys ? { host, names: keys } : { host };
+		const say = () => store.commit([this.records.begin(request, what)]);
 		const [before] = await Promise.all([
 			this.#namesOn(host).catch(() => undefined),
 			say(),
 		]);
-		const beat = (more?: Pick<Tagging, "carried">) =>
-			setInterval(() => void say(more).catch(() => {}), BEAT_MS).unref();
-		let beats = beat();
+		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
 		return async () => {
 			try {
 				if (carry) {
-					clearInterval(beats);
-					beats = beat({ carried: true });
-					await say({ carried: true });
+					what.carried = true;
+					await say();
 				}
 				const telling = this.tell(host, before);
-				await telling.catch(() => {});
+				await telling.catch(() => {}); // it can be carried all the same
 				// a build says what it misses
 				for (const name of given ?? []) await carry?.(name).catch(() => {});
-				if (carry) await say();
-				await telling; // else creates look there until the leader takes the key away
+				await telling;
+			} catch (error) {
+				// creates look there until the leader takes the key away
+				delete what.carried;
+				await say();
+				throw error;
 			} finally {
-				clearInterval(beats);
+				clearInterval(beat);
 			}
 			await store.commit([this.records.end(host, request)]);
 		};

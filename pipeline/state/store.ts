@@ -30,6 +30,7 @@ const DOUBT_MS = 30_000;
 
 /** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
 const WATCH_WAIT = "10s";
+
 /** Consul wakes whoever waits for a prefix under which there is nothing at every write: so he asks so seldom. */
 const WATCH_EMPTY_MS = 100;
 

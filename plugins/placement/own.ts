@@ -8,8 +8,8 @@ const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
 
 /**
  * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
- * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the host (`constraint:node==h2`) means the
- * folder there.
+ * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the
+ * host (`constraint:node==h2`) means the folder there.
  */
 export const own: PartMaker = ({ shared }, services) => ({
 	async place(context) {
