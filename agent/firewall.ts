@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { command } from "./links.ts";
 
-/** A chain of ours in the host's firewall, and the rule of another chain that leads to it, if one does. */
+/** A chain of ours in the host's firewall, and the rules of other chains that lead to it. */
 export interface Chain {
 	name: string;
 	/** `filter` unless told. */
@@ -11,65 +11,73 @@ export interface Chain {
 	rules: string[];
 }
 
-/** Makes our chains what they are to be, in one go, and sees that they are led to. @throws Error with what iptables says */
+/** The chains that the kernel has by itself. */
+const OF_THE_KERNEL = /^(INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/;
+
+/**
+ * Makes our chains what they are to be, and the rules that lead to them the first where they stand, in one go.
+ * @throws Error with what iptables says, or with the chain that should lead to one of ours and is not there
+ */
 export async function writeChains(chains: Chain[]): Promise<void> {
-	const text = [undefined, "nat" as const]
-		.flatMap((table) => ofTable(chains, table))
-		.join("\n");
-	const restore = spawn("iptables-restore", ["--noflush", "-w", "5"], {
-		stdio: ["pipe", "ignore", "pipe"],
-		timeout: 10_000,
-	});
-	let said = "";
-	restore.stderr.on("data", (chunk) => {
-		said += chunk;
-	});
-	restore.stdin.on("error", () => {}); // its exit tells more
-	restore.stdin.end(text);
-	const [code] = await once(restore, "close");
-	if (code !== 0) throw new Error(`iptables-restore: ${said.trim()}`);
-	for (const { table, jump } of chains.flatMap(jumps)) {
-		await iptables(table, "-C", ...jump).catch(() =>
-			iptables(table, "-I", ...jump),
+	const missing = new Set<string>();
+	await restore(chains, ({ name, from = [], rules }, standing) => [
+		...rules.map((rule) => `-A ${name} ${rule}`),
+		...from.flatMap(({ chain, match }) => {
+			if (OF_THE_KERNEL.test(chain) || standing.includes(`\n:${chain} `)) {
+				return [["-I", chain, ...match, "-j", name].join(" ")];
+			}
+			missing.add(chain);
+			return [];
+		}),
+	]);
+	if (missing.size > 0) {
+		throw new Error(
+			`the firewall has no chain ${[...missing].join(", ")}: Docker makes it, unless it was told --iptables=false`,
 		);
 	}
 }
 
-function ofTable(chains: Chain[], table: Chain["table"]): string[] {
-	const own = chains.filter((chain) => chain.table === table);
-	return [
-		`*${table ?? "filter"}`,
-		...own.map(({ name }) => `:${name} - [0:0]`),
-		...own.flatMap(({ name, rules }) =>
-			rules.map((rule) => `-A ${name} ${rule}`),
-		),
-		"COMMIT",
-		"",
-	];
-}
-
-/** Takes our chains away, whatever is in them. */
+/** Takes our chains away, whatever is in them and leads to them. @throws Error with what iptables says */
 export async function clearChains(chains: Chain[]): Promise<void> {
-	for (const { table, jump } of chains.flatMap(jumps)) {
-		await iptables(table, "-D", ...jump).catch(() => {}); // was not there
-	}
-	for (const verb of ["-F", "-X"]) {
-		for (const { table, name } of chains) {
-			await iptables(table, verb, name).catch(() => {});
-		}
-	}
+	await restore(chains, ({ name }) => [`-X ${name}`]);
 }
 
-function jumps({ name, table, from = [] }: Chain) {
-	return from.map(({ chain, match }) => ({
-		table,
-		jump: [chain, ...match, "-j", name],
-	}));
-}
-
-async function iptables(
-	table: Chain["table"],
-	...args: string[]
+/**
+ * Empties our chains, takes away what leads to them and does the rest, all in one transaction of each table.
+ * @param rest what iptables-restore is to do for a chain; gets the table as iptables-save tells it
+ */
+async function restore(
+	chains: Chain[],
+	rest: (chain: Chain, standing: string) => string[],
 ): Promise<void> {
-	await command("iptables", "-w", "5", "-t", table ?? "filter", ...args);
+	const saved = (await command("iptables-save")).split(/^\*/m);
+	const text = (["filter", "nat"] as const).flatMap((table) => {
+		const standing = saved.find((each) => each.startsWith(`${table}\n`)) ?? "";
+		const own = chains.filter((chain) => (chain.table ?? "filter") === table);
+		const names = own.map(({ name }) => name);
+		return [
+			`*${table}`,
+			...names.map((name) => `:${name} - [0:0]`), // empties it
+			...standing
+				.split("\n")
+				.filter((rule) => names.some((name) => rule.endsWith(` -j ${name}`)))
+				.filter((rule) => !names.some((name) => rule.startsWith(`-A ${name} `)))
+				.map((rule) => rule.replace(/^-A/, "-D")),
+			...own.flatMap((chain) => rest(chain, standing)),
+			"COMMIT",
+			"",
+		];
+	});
+	const child = spawn("iptables-restore", ["--noflush", "-w", "5"], {
+		stdio: ["pipe", "ignore", "pipe"],
+		timeout: 10_000,
+	});
+	let said = "";
+	child.stderr.on("data", (chunk) => {
+		said += chunk;
+	});
+	child.stdin.on("error", () => {}); // its exit tells more
+	child.stdin.end(text.join("\n"));
+	const [code] = await once(child, "close");
+	if (code !== 0) throw new Error(`iptables-restore: ${said.trim()}`);
 }

@@ -3,6 +3,9 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
+/** Characters: a firewall of a hundred thousand rules. */
+const MAX_ANSWER = 16 * 1024 * 1024;
+
 /** A network device, as `ip -j -d link` tells of it. */
 export interface Link {
 	ifname: string;
@@ -33,7 +36,10 @@ export async function command(
 	program: string,
 	...args: string[]
 ): Promise<string> {
-	const { stdout } = await run(program, args, { timeout: 10_000 });
+	const { stdout } = await run(program, args, {
+		timeout: 10_000,
+		maxBuffer: MAX_ANSWER,
+	});
 	return stdout;
 }
 

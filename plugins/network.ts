@@ -14,6 +14,7 @@ import { tidy } from "./network/tidy.ts";
 /** How long an engine that refuses a network is asked again, before what it says is the client's to read. */
 const BUSY_MS = 8_000;
 const RETRY_MS = 100;
+/** How long it is believed that Docker still has a network. */
 const SEEN_MS = 2_000;
 
 interface Config {
@@ -59,21 +60,26 @@ function weave(): Hooks {
 
 function bridge(services: Services): Hooks {
 	const { cluster, networks } = services;
-	/** Networks that Docker had a moment ago, and until when that is good enough: a stack's creates come at once. */
-	const seen = new Map<string, number>();
+	/** Networks that Docker is being given, or had a moment ago: a stack's creates come at once, and ask once. */
+	const made = new Map<string, Promise<void>>();
 	const unused = new Ripening<NetworkRecord>();
 
-	async function ensure(
+	function ensure(
 		network: Entry<NetworkRecord>,
 		host: string | undefined,
 	): Promise<void> {
 		// a network that was given back and granted again has another index
 		const key = `${host} ${network.key} ${network.index}`;
-		if ((seen.get(key) ?? 0) > performance.now()) return;
-		await ensureInDocker(network, host, services);
-		const now = performance.now();
-		for (const [other, until] of seen) if (until < now) seen.delete(other);
-		seen.set(key, now + SEEN_MS);
+		const known = made.get(key);
+		if (known) return known;
+		const making = ensureInDocker(network, host, services);
+		made.set(key, making);
+		const forget = () => {
+			if (made.get(key) === making) made.delete(key);
+		};
+		const later = () => setTimeout(SEEN_MS, undefined, { ref: false });
+		void making.then(later).then(forget, forget);
+		return making;
 	}
 
 	return {
@@ -107,7 +113,7 @@ function bridge(services: Services): Hooks {
 			if (settings) settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
-			seen.clear();
+			made.clear();
 			const hosts = await networks.hosts(network.scope);
 			const removals = await Promise.allSettled(
 				hosts.map((host) => removeFrom(host, network, services)),
