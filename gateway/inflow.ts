@@ -36,6 +36,8 @@ export class Inflow {
 	#waiting: Buffer[] = [];
 	#free: Buffer[] = [];
 	#fate: Fate = "written";
+	/** Another receiver is next, since the last bytes came. */
+	#renewed = false;
 	#held = false;
 	#resting: NodeJS.Timeout | undefined;
 	#small = 0;
@@ -53,7 +55,10 @@ export class Inflow {
 		return {
 			buffer: () => this.#next(),
 			callback: (size, buffer) => {
-				this.#fate = this.#take((buffer as Buffer).subarray(0, size));
+				this.#renewed = false;
+				const fate = this.#take((buffer as Buffer).subarray(0, size));
+				// nobody will tell when the last receiver has it
+				this.#fate = this.#renewed && fate === "waiting" ? "kept" : fate;
 				this.#pace(size);
 				return true;
 			},
@@ -72,9 +77,14 @@ export class Inflow {
 		this.#socket?.pause();
 	}
 
-	/** All that was handed out is written, so more may come. */
+	/** All that was handed out before is written. */
+	written(): void {
+		this.#free.push(...this.#waiting.splice(0));
+	}
+
+	/** The same, and more may come. */
 	drained(): void {
-		this.#reclaim();
+		this.written();
 		this.resume();
 	}
 
@@ -85,6 +95,7 @@ export class Inflow {
 
 	/** Another receiver is next: what waits for the last one's is not waited for, and short answers in a row are no stream. */
 	renew(): void {
+		this.#renewed = true;
 		this.#waiting = [];
 		this.#free = [];
 		this.#small = 0;
@@ -94,19 +105,13 @@ export class Inflow {
 
 	/** What the next read reads into. */
 	#next(): Buffer {
-		if (this.#fate === "written") this.#reclaim();
+		if (this.#fate === "written") this.written();
 		else {
 			if (this.#fate === "waiting") this.#waiting.push(this.#bytes);
 			this.#bytes = this.#free.pop() ?? Buffer.allocUnsafeSlow(SIZE);
 		}
 		this.#fate = "written";
 		return this.#bytes;
-	}
-
-	#reclaim(): void {
-		if (this.#waiting.length === 0) return;
-		this.#free.push(...this.#waiting);
-		this.#waiting = [];
 	}
 
 	#pace(size: number): void {

@@ -73,6 +73,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 
 	upstreamData(chunk: Buffer): Fate {
 		const { socket } = this.#connection;
+		if (socket.writableLength === 0) this.#upstream.inflow.written(); // TLS is never done at once
 		if (!socket.write(chunk)) this.#upstream.inflow.pause();
 		return socket.writableLength > 0 ? "waiting" : "written";
 	}

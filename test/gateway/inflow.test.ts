@@ -1,9 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
-import { rawEngine, startGateway } from "./helpers.ts";
+import { Inflow } from "../../gateway/inflow.ts";
+import { Client, eventually, rawEngine, startGateway } from "./helpers.ts";
 
 const TOTAL = 8 * 2 ** 20;
 const HEADS = {
@@ -37,6 +40,62 @@ for (const [what, head] of Object.entries(HEADS)) {
 		});
 	}
 }
+
+// the engine's connection goes to the next client while the end of an answer still waits for the last one
+test("a slow client gets its own answer to the end, though another has its engine's connection already", async (t) => {
+	const sizes = { a: 500_000, b: 8 * 2 ** 20 };
+	let answered = false;
+	const engine = await rawEngine(t, (socket) => {
+		socket.on("data", async (request) => {
+			const name = /GET \/(a|b)/.exec(`${request}`)?.[1] as "a" | "b";
+			socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${sizes[name]}\r\n\r\n`);
+			for (let left = sizes[name]; left > 0; left -= 30_000) {
+				socket.write(Buffer.alloc(Math.min(left, 30_000), name));
+				await sleep(1);
+			}
+			answered = true;
+		});
+	});
+	const { gateway } = await startGateway(t, engine);
+	// a unix socket takes a part of the answer, where TCP would take all of it
+	const path = join(tmpdir(), `arpanet-inflow-${process.pid}.sock`);
+	await gateway.listen([`unix://${path}`]);
+	const slow = new Client(path);
+	slow.socket.pause();
+	slow.send("GET /a HTTP/1.1\r\n\r\n");
+	await eventually(() => answered);
+	await sleep(100); // the end of it is in the gateway, or in its sockets
+	const next = new Client(path).send("GET /b HTTP/1.1\r\n\r\n");
+	while (next.received.length < sizes.b) {
+		next.socket.pause();
+		await sleep(20);
+		next.socket.resume();
+		await sleep(20);
+	}
+	slow.socket.resume();
+	const text = await slow.until((got) => got.length > sizes.a);
+	t.is(engine.sockets.size, 1, "it is another connection");
+	const body = text.slice(text.indexOf("\r\n\r\n") + 4);
+	t.is(body.length, sizes.a);
+	t.is(body.replaceAll("a", ""), "");
+	slow.socket.destroy();
+	next.socket.destroy();
+});
+
+test("memory is used again when a client has what it brought, also where that is told late", (t) => {
+	const inflow = new Inflow(() => {
+		inflow.written(); // all before this
+		return "waiting";
+	});
+	const { buffer, callback } = inflow.onread;
+	const used = new Set<Uint8Array>();
+	for (let i = 0; i < 100; i++) {
+		const read = (buffer as () => Uint8Array)();
+		used.add(read);
+		callback(10, read);
+	}
+	t.true(used.size <= 3, `${used.size} buffers`);
+});
 
 /** @returns the sum of all that was sent after the head */
 async function send(socket: Socket, head: string, size: () => number) {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type TLSSocket } from "node:tls";
 import test from "ava";
 import { pino } from "pino";
@@ -8,7 +9,7 @@ import { openEnginePort } from "../../agent/engine-port.ts";
 import { makeCertificates } from "../../cli/certs.ts";
 import { createGateway } from "../../gateway/gateway.ts";
 import { readTls, type Tls } from "../../pipeline/tls.ts";
-import { answering, ask } from "./helpers.ts";
+import { answering, ask, rawEngine } from "./helpers.ts";
 
 const PING = "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
@@ -102,3 +103,44 @@ test("an engine port lets hosts in, and no client", async (t) => {
 		/^HTTP\/1.1 403 [\s\S]*your certificate \(CN=arpanet client\) is a client's, and only hosts come in here/,
 	);
 });
+
+test.serial(
+	"what a client follows under TLS takes no more memory the longer it lasts",
+	async (t) => {
+		const lines = 3_000;
+		const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+		const engine = await rawEngine(t, (socket) => {
+			socket.once("data", async () => {
+				socket.write(head);
+				for (let i = 0; i < lines; i++) {
+					socket.write("5\r\nline\n\r\n");
+					if (i % 3 === 0) await sleep(1); // so that each is read by itself
+				}
+				socket.end("0\r\n\r\n");
+			});
+		});
+		const gateway = createGateway({
+			engine,
+			endpoints: [],
+			adapters: {},
+			hookTimeout: 1_000,
+			maxBody: 1_000,
+			tls: host,
+			log,
+		});
+		const [address = ""] = await gateway.listen(["tcp://127.0.0.1:0"]);
+		t.teardown(() => gateway.close());
+		const socket = connect({ port: Number(new URL(address).port), ...client });
+		socket.write(PING);
+		const before = process.memoryUsage().arrayBuffers;
+		let most = before;
+		let text = "";
+		for await (const chunk of socket as AsyncIterable<Buffer>) {
+			text += chunk;
+			most = Math.max(most, process.memoryUsage().arrayBuffers);
+			if (text.endsWith("0\r\n\r\n")) break;
+		}
+		t.is(text.split("line\n").length, lines + 1);
+		t.true(most - before < 16 * 2 ** 20, `${(most - before) / 2 ** 20} MiB`);
+	},
+);
