@@ -11,13 +11,13 @@ import { EXPOSED } from "../pipeline/state/exposed.ts";
 import { GUESTS } from "../pipeline/state/guests.ts";
 import type { FencedStore } from "../pipeline/state/leader.ts";
 import { isSuperseded, SUPERSEDED } from "../pipeline/state/moves.ts";
-import { GATEWAYS } from "../pipeline/state/networks.ts";
+import { GATEWAYS, NETWORKS } from "../pipeline/state/networks.ts";
 import { Alarm } from "./alarm.ts";
 import { announce } from "./announce.ts";
 import { guard } from "./guard.ts";
 import { type LeaderParts, leads } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
-import { type Underlay, weave } from "./overlay.ts";
+import { overlay, type Underlay } from "./overlay.ts";
 import { tell } from "./tell.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
@@ -36,7 +36,7 @@ const GATHER_MS = 100;
 const STATE = /^(die|pause|unpause|oom|health_status)/;
 
 /** What the overlay and the firewall follow. */
-const WATCHED = ["arpanet/networks/", GATEWAYS, EXPOSED, GUESTS];
+const WATCHED = [NETWORKS, GATEWAYS, EXPOSED, GUESTS];
 
 /** What an agent works with. */
 export interface AgentParts {
@@ -97,7 +97,12 @@ export class Agent {
 			this.#watch(),
 			this.#sweep(),
 			announce(this.#services, signal),
-			weave(this.#services, this.#parts.underlay, this.#alarms.overlay, signal),
+			overlay(
+				this.#services,
+				this.#parts.underlay,
+				this.#alarms.overlay,
+				signal,
+			),
 			guard(this.#services, this.#alarms.guard, signal),
 			tell(this.#services, this.#told, signal),
 			this.#lead(signal),

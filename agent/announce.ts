@@ -10,7 +10,7 @@ import {
 } from "../pipeline/state/hosts.ts";
 import { Conflict, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
-import { type Load, LoadMeter } from "./load.ts";
+import { type Load, LoadMeter } from "./load-meter.ts";
 import { rejoin } from "./rejoin.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { command } from "./links.ts";
+import { command } from "./commands.ts";
 
 /** A chain of ours in the host's firewall, and the rules of other chains that lead to it. */
 export interface Chain {

@@ -4,7 +4,7 @@ import type { KnownHost } from "../pipeline/state/hosts.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { GATEWAYS, MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
-import { bridge, ip, type Link, linksOf } from "./links.ts";
+import { bridge, ip, type Link, linksOf } from "./commands.ts";
 
 /** How soon is repaired what someone has deleted; a change in Consul or of the engine's networks is seen at once. */
 const LOOK_MS = 3_000;
@@ -47,7 +47,7 @@ export function plainUnderlay(address: string): Underlay {
  * enslaved to the bridge, and a forwarding entry for each peer. Unicast only. Packets
  * flow on while this does not run.
  */
-export async function weave(
+export async function overlay(
 	services: Services,
 	underlay: Underlay,
 	alarm: Alarm,

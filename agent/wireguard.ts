@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { messageOf } from "../pipeline/errors.ts";
 import type { HostRecord, KnownHost } from "../pipeline/state/hosts.ts";
 import type { HostsKeptOut } from "../pipeline/state/moves.ts";
-import { command, ip } from "./links.ts";
+import { command, ip } from "./commands.ts";
 import type { Underlay } from "./overlay.ts";
 
 const DEVICE = "arpawg";
@@ -19,7 +19,7 @@ const PORT = 51820;
 const VXLAN = 70;
 /** Bytes that VXLAN within WireGuard adds to a packet. */
 export const OVERHEAD = VXLAN + 80;
-/** Addresses within: `fd61:7270::` ("arp") and the host's own IPv4 address, so that nobody has to give them out. */
+/** Addresses within: `fd61:7270:616e::` ("arpan") and the host's own IPv4 address, so that nobody has to give them out. */
 const PREFIX = "fd61:7270:616e::";
 
 /** This host's keys: the private one stays in a file that only root reads, the public one is in its record. */

@@ -182,7 +182,11 @@ export class ClientConnection {
 	 *
 	 * @param incoming the request that failed; with its body half read, there is no going on
 	 */
-	answer(error: HttpError, incoming: Incoming, rest = incoming.early): void {
+	answerError(
+		error: HttpError,
+		incoming: Incoming,
+		rest = incoming.early,
+	): void {
 		if (this.closed || this.socket.writableEnded) return;
 		const { head, body } = incoming;
 		const keepAlive = body.done && head.keepAlive;

@@ -22,8 +22,6 @@ import { HookRunner } from "./hooks.ts";
 import { Router } from "./router.ts";
 import { WINDOW } from "./upstream.ts";
 
-export { HttpAdapter } from "./http-adapter.ts";
-
 export interface GatewayOptions {
 	/** The engine of this host. */
 	engine: EngineAddress;

@@ -91,7 +91,7 @@ export class Gather implements Exchange {
 	clientDrain(): void {}
 
 	#brokenOff(): "gone" {
-		this.#connection.answer(
+		this.#connection.answerError(
 			new HttpError(400, "the request's body breaks off"),
 			this.incoming,
 		);

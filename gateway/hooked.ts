@@ -92,7 +92,7 @@ export class HookedExchange implements Exchange {
 		const asking = await context.hooks.pre(pre, asked, this.#headers);
 		if (asking.failure) {
 			if (!asking.acted)
-				this.#connection.answer(asking.failure, this.#incoming);
+				this.#connection.answerError(asking.failure, this.#incoming);
 			else await this.#failed(asked, asking.failure);
 			return;
 		}
@@ -109,10 +109,10 @@ export class HookedExchange implements Exchange {
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
 
-		let pool: EnginePool | Merged;
+		let route: EnginePool | Merged;
 		try {
 			const { Method, Request, Body } = asking.request;
-			pool = await (this.#route ??
+			route = await (this.#route ??
 				context.router.route(Method, Request, Body, this.#connection));
 		} catch (error) {
 			const failure =
@@ -126,18 +126,17 @@ export class HookedExchange implements Exchange {
 			await this.#failed(asked, HUNG_UP); // nobody would end what is begun now
 			return;
 		}
-		if (!(pool instanceof EnginePool)) {
-			if ("body" in pool) await this.#tell(asked, pool);
-			this.#connection.answerMerged(pool, this.#incoming);
+		if (!(route instanceof EnginePool)) {
+			if ("body" in route) await this.#tell(asked, route);
+			this.#connection.answerMerged(route, this.#incoming);
 			return;
 		}
-		const engine = pool;
 		if (post.length === 0) {
-			Pass.start(this.#connection, this.#incoming, engine, null);
+			Pass.start(this.#connection, this.#incoming, route, null);
 			return;
 		}
 		const answer = await new Promise<Answer | HttpError>((resolve) => {
-			Pass.start(this.#connection, this.#incoming, engine, {
+			Pass.start(this.#connection, this.#incoming, route, {
 				limit: context.maxBody,
 				answered: (answer) => resolve(answer),
 				failed: (error, early) => {
@@ -183,7 +182,7 @@ export class HookedExchange implements Exchange {
 		};
 		const { post } = this.#chains;
 		await hooks.post(post, asked, response, this.#headers);
-		this.#connection.answer(error, this.#incoming);
+		this.#connection.answerError(error, this.#incoming);
 	}
 
 	async #answered(asked: ClientRequest, answer: Answer): Promise<void> {
@@ -210,7 +209,7 @@ export class HookedExchange implements Exchange {
 		const { post } = this.#chains;
 		const told = await hooks.post(post, asked, response, this.#headers);
 		if (told.refusal) {
-			connection.answer(told.refusal, this.#incoming);
+			connection.answerError(told.refusal, this.#incoming);
 			return;
 		}
 		if (connection.closed) return;

@@ -143,8 +143,10 @@ export class Pass implements Exchange, UpstreamSink {
 	}
 
 	upstreamData(chunk: Buffer): Fate {
+		const { socket } = this.#connection;
 		this.#replay = null;
 		this.#kept = false;
+		if (socket.writableLength === 0) this.#upstream.inflow.written(); // TLS is never done at once
 		try {
 			if (this.#response) this.#body(chunk, 0, 0, this.#response);
 			else this.#readHead(chunk);
@@ -153,7 +155,7 @@ export class Pass implements Exchange, UpstreamSink {
 			this.#fail(this.#silent(`its answer is not HTTP (${error.message})`));
 		}
 		if (this.#kept) return "kept";
-		return this.#connection.socket.writableLength > 0 ? "waiting" : "written";
+		return socket.writableLength > 0 ? "waiting" : "written";
 	}
 
 	#readHead(chunk: Buffer): void {
@@ -314,7 +316,7 @@ export class Pass implements Exchange, UpstreamSink {
 		const connection = this.#connection;
 		if (this.#payload) this.#collector?.failed(error, this.#early);
 		else if (this.#head || connection.closed) connection.finish();
-		else connection.answer(error, this.#incoming, this.#early);
+		else connection.answerError(error, this.#incoming, this.#early);
 	}
 
 	#drop(): void {

@@ -1,7 +1,7 @@
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { imageCarrier } from "../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../pipeline/lifecycle/images.ts";
-import { decode } from "../pipeline/verbs.ts";
+import { decode, withoutVersion } from "../pipeline/verbs.ts";
 import { Engines, type GatewayServices } from "./engines.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
@@ -36,11 +36,11 @@ export class Router {
 		const views = new Views(engines);
 		this.#engines = engines;
 		this.#views = views;
-		const names = new Images(services);
-		const bringImage = imageCarrier(engines.cluster, names);
+		const imageNames = new Images(services);
+		const bringImage = imageCarrier(engines.cluster, imageNames);
 		this.#table = [
 			...containers(engines, views, bringImage),
-			...images(engines, names, bringImage),
+			...images(engines, imageNames, bringImage),
 			...networks(engines),
 			...volumes(engines),
 			...system(engines),
@@ -64,11 +64,15 @@ export class Router {
 		const mark = target.indexOf("?");
 		const path = mark < 0 ? target : target.slice(0, mark);
 		const query = mark < 0 ? "" : target.slice(mark);
-		const plain = path.replace(/^\/v[\d.]+(?=\/)/, "");
-		const ours = LIST.test(plain) || (method === "GET" && INSPECT.test(plain));
+		const plain = withoutVersion(path);
+		// the engine routes by the decoded path: %63reate is a create
+		const decoded = path.includes("%") ? withoutVersion(decode(path)) : plain;
+		const ours =
+			LIST.test(decoded) || (method === "GET" && INSPECT.test(plain));
 		if (this.#engines.cluster.alone && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {
-			const match = methods.test(method) && paths.exec(plain);
+			if (!methods.test(method)) continue;
+			const match = paths.exec(plain) ?? paths.exec(decoded);
 			if (!match) continue;
 			const ref = decode(match[1] ?? "");
 			const afterwards = exchange.afterwards.bind(exchange);

@@ -4,7 +4,7 @@ import type { Loaded } from "./load.ts";
 import type { Hooks } from "./plugin.ts";
 import { Conflict } from "./state/operations.ts";
 
-/** Hooks that are one function of one context; `place` is an object of two. */
+/** Hooks that are told something; of `place`, which placement asks, something is wanted back. */
 export type Moment = Exclude<keyof Hooks, "place">;
 
 type ContextOf<M extends Moment> = Parameters<NonNullable<Hooks[M]>>[0];

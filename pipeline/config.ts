@@ -8,7 +8,7 @@ import { ConfigError, validate } from "./validate.ts";
 
 /** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
 export interface Endpoint {
-	/** `POST *​/containers/create`: method and path, both shell globs. */
+	/** Method and path, both shell globs, as in powerstrip.yml. */
 	pattern: string;
 	pre: string[];
 	post: string[];

@@ -104,8 +104,8 @@ export interface NetworkInspect extends NetworkCreate {
 
 /** Body of `POST /volumes/create`. */
 export interface VolumeCreate {
-	Name?: string;
-	Driver?: string;
+	Name?: string | null;
+	Driver?: string | null;
 	DriverOpts?: Record<string, string> | null;
 	Labels?: Record<string, string> | null;
 }
@@ -226,7 +226,7 @@ export const isNetworkCreate = ajv.compile<NetworkCreate>({
 /** As `isContainerCreate`. */
 export const isVolumeCreate = ajv.compile<VolumeCreate>({
 	type: "object",
-	properties: { Name: string, Driver: string },
+	properties: { Name: text, Driver: text },
 });
 
 /** As `isContainerCreate`. */

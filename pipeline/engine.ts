@@ -94,27 +94,27 @@ export class Engine {
 		ref: string,
 		timeout?: number,
 	): Promise<ContainerInspect | undefined> {
-		return this.#find(`/containers/${encodeURIComponent(ref)}/json`, timeout);
+		return this.get(`/containers/${encodeURIComponent(ref)}/json`, timeout);
 	}
 
 	/** All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. */
 	async listContainers(label?: string): Promise<ContainerSummary[]> {
 		const by = label === undefined ? {} : { label: [label] };
 		const filters = encodeURIComponent(JSON.stringify(by));
-		return (await this.#find<ContainerSummary[]>(
+		return (await this.get<ContainerSummary[]>(
 			`/containers/json?all=1&filters=${filters}`,
 		)) as ContainerSummary[];
 	}
 
 	/** A network by id, unique id prefix or name; undefined if there is none. */
 	inspectNetwork(ref: string): Promise<NetworkInspect | undefined> {
-		return this.#find(`/networks/${encodeURIComponent(ref)}`);
+		return this.get(`/networks/${encodeURIComponent(ref)}`);
 	}
 
 	/** All networks whose labels match (`key` or `key=value`). */
 	async listNetworks(label: string): Promise<NetworkInspect[]> {
 		const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
-		return (await this.#find<NetworkInspect[]>(
+		return (await this.get<NetworkInspect[]>(
 			`/networks?filters=${filters}`,
 		)) as NetworkInspect[];
 	}
@@ -145,8 +145,13 @@ export class Engine {
 	 * @param timeout milliseconds without a byte
 	 * @throws HttpError
 	 */
-	get<T>(path: string, timeout?: number): Promise<T | undefined> {
-		return this.#find<T>(path, timeout);
+	async get<T>(path: string, timeout?: number): Promise<T | undefined> {
+		try {
+			return (await this.#call("GET", path, undefined, timeout)) as T;
+		} catch (error) {
+			if (error instanceof HttpError && error.status === 404) return undefined;
+			throw error;
+		}
 	}
 
 	/** The answer to any `GET`, whatever its status. @throws HttpError 502 when the engine does not answer */
@@ -210,7 +215,7 @@ export class Engine {
 	}
 
 	/**
-	 * The engine's events as they happen, from now on.
+	 * The engine's events of containers, networks and images as they happen, from now on.
 	 * @param ready called once the engine listens: what happens after is in the stream
 	 */
 	async *events(
@@ -256,15 +261,6 @@ export class Engine {
 
 	close(): void {
 		this.#client.close();
-	}
-
-	async #find<T>(path: string, timeout?: number): Promise<T | undefined> {
-		try {
-			return (await this.#call("GET", path, undefined, timeout)) as T;
-		} catch (error) {
-			if (error instanceof HttpError && error.status === 404) return undefined;
-			throw error;
-		}
 	}
 
 	async #call(

@@ -82,3 +82,8 @@ export function readLabels(labels: Record<string, string> | null): Facts {
 	}
 	return facts as Facts;
 }
+
+/** Whether a text can be one label of a DNS name as RFC 1123 says for hosts, in small letters: a deployment's id, a host's name. */
+export function isDnsLabel(text: string): boolean {
+	return /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
+}

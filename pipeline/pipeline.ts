@@ -216,7 +216,8 @@ export class Pipeline implements Adapter {
 
 	/** After its removal nothing tells who `ref` was: note it before. A removal never waits for Consul to come back. */
 	async #removing(ref: string, query: URLSearchParams): Promise<void> {
-		const container = await this.#lifecycles.containers.find(ref);
+		const container = (await this.#lifecycles.containers.contextOrNone(ref))
+			?.container;
 		if (!container) return;
 		const force = query.get("force");
 		if (force && force !== "0" && force.toLowerCase() !== "false") {

@@ -26,7 +26,8 @@ import type { Volumes } from "./state/volumes.ts";
  *     declare module "arpanet2" { interface Facts { colour?: string } }
  *
  * sets it in `create`, and finds it again in every later hook: facts are kept as labels
- * (`arpanet.colour`) on the container and in Consul, never in memory.
+ * (`arpanet.colour`) on the container and in Consul, never in memory. Let them be text: every one but `index` and `slot` comes
+ * back from its label as a string.
  */
 export interface Facts {
 	/** Id of the deployment: `abc`. */
@@ -43,6 +44,8 @@ export interface Facts {
 	network?: string;
 	/** Leased IPv4 address. */
 	address?: string;
+	/** Further names in DNS that it asked for when it was made, as links writes them: `cache:redis,pantry:db:10.32.1.7`. */
+	aliases?: string;
 	/** When its host is lost it is started elsewhere; none without. */
 	reschedule?: "on-host-failure";
 }
@@ -71,7 +74,8 @@ interface Committing {
 	commit(operation: Operation): void;
 	/**
 	 * Creates a key that belongs to the container from now on and is deleted with it. Nothing is
-	 * written if an earlier create of the same name left it behind.
+	 * written if an earlier create of the same name left it behind. In `adopt` the commit fails if the key is there: if it is
+	 * this container's, let the same commit delete it first.
 	 */
 	hold(key: string, value: unknown): void;
 }
@@ -123,7 +127,7 @@ export interface CreatedContext {
 export interface ContainerContext {
 	container: ContainerInspect;
 	facts: Facts;
-	/** Docker has just answered a stop, restart or pause: what the container is now it remains. */
+	/** In `started` alone: Docker has just answered a stop, restart or pause, so what the container is now it remains. */
 	settled?: boolean;
 }
 
@@ -181,35 +185,35 @@ type Result = void | Promise<void>;
 /**
  * The moments at which a plugin is called. Tense carries timing: `create` asks before Docker
  * acts, `created` tells after. Acquiring hooks run in list order; releasing ones
- * (`stop`, `stopped`, `removed`, `networkRemoved`) in reverse, and go on past errors.
+ * (`stop`, `stopped`, `removed`, `networkRemoved`, `volumeRemoved`) and `sweep` in reverse, and go on past errors.
  * Every hook may be called again for the same thing and must then change nothing.
  */
 export interface Hooks {
 	/** Amend the body, set facts, acquire. A throw ends the create: `removed` runs for this plugin and those before it. */
 	create?(context: CreateContext): Result;
-	/** Docker created the container. */
+	/** Docker created the container. Not told if the gateway died meanwhile: what matters is put right in `sweep`. */
 	created?(context: CreatedContext): Result;
-	/** Docker is about to start the container. */
+	/** A client asks Docker to start the container; not called before a restart, by whomever. */
 	start?(context: ContainerContext): Result;
 	/** The container runs (or its health changed while it runs). */
 	started?(context: ContainerContext): Result;
-	/** Docker is about to stop, pause or remove the container. */
+	/** A client asks Docker to stop, kill, restart, pause or remove the container. */
 	stop?(context: StopContext): Result;
 	/** The container exists and does not run, or is paused. */
 	stopped?(context: ContainerContext): Result;
 	/** The container is gone, or never came to be: give back. What is gone already is success. */
 	removed?(context: RemovedContext): Result;
-	/** A living container is not on record: write down again what it holds. */
+	/** A living container is not on record, or Consul has lost its lease or slot: write down again what it holds. */
 	adopt?(context: AdoptContext): Result;
-	/** Amend the body of a network of a deployment. */
+	/** Docker is about to be asked for a network; without `facts.deployment` it is none of ours. A throw refuses it. */
 	networkCreate?(context: NetworkCreateContext): Result;
-	/** Docker created the network. */
+	/** Docker created the network. As with `created`, not certain to be told. */
 	networkCreated?(context: NetworkContext): Result;
 	/** No container holds a lease in the network any more, and none can get one: take down what was made for it. */
 	networkRemoved?(context: NetworkContext): Result;
 	/** A container is about to be connected to a further network of a deployment. */
 	connect?(context: ConnectContext): Result;
-	/** Docker is about to be asked for a volume; it may have it already. */
+	/** Docker is about to be asked for a volume; it may have it already. A throw refuses nothing. */
 	volumeCreate?(context: VolumeCreateContext): Result;
 	/** Docker has removed a volume. */
 	volumeRemoved?(context: VolumeRemovedContext): Result;
@@ -217,7 +221,7 @@ export interface Hooks {
 	sweep?(context: { containers: ContainerSummary[] }): Result;
 	/**
 	 * What this plugin has to say of where a container runs: nothing, or how it judges each host. Whatever must be
-	 * asked of others is asked here, once; the judge itself answers from what it has.
+	 * asked of others is asked here, once for each choice; the judge itself answers from what it has.
 	 */
 	place?(
 		context: CreateContext,
@@ -251,9 +255,10 @@ export interface Plugin<Config = unknown> {
 	name: string;
 	/** Plugins that must stand before this one in the list; checked at boot, never re-sorted. */
 	after?: string[];
-	/** JSON schema of the configuration. Defaults are applied, unknown keys refused. */
+	/** JSON schema of the configuration. Defaults are applied; with `additionalProperties: false` unknown keys are refused. */
 	schema?: JSONSchemaType<Config> | Record<string, unknown>;
 	/**
+	 * Called when arpanet starts, in an agent twice: what its leader's duties write goes another way.
 	 * @param config what powerstrip.yml says, checked against `schema`
 	 * @param services the outside world
 	 * @param all hooks of all plugins in the list, complete once every setup has run

@@ -1,5 +1,6 @@
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
+import { isDnsLabel } from "./facts.ts";
 
 /** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
 export class ConfigError extends Error {
@@ -30,7 +31,7 @@ const FORMATS: Record<
 		remedy: "is no subnet; write one such as 10.32.0.0/12",
 	},
 	"dns-label": {
-		test: (text) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text),
+		test: isDnsLabel,
 		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
 	},
 	tcp: {

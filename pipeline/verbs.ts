@@ -72,7 +72,8 @@ export function commandOf(
 	return undefined;
 }
 
-function withoutVersion(path: string): string {
+/** A path without the version of the API before it. */
+export function withoutVersion(path: string): string {
 	return path.replace(/^\/v[\d.]+(?=\/)/, "");
 }
 

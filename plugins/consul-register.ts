@@ -8,8 +8,10 @@ import {
 	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
+import { aliases } from "../pipeline/state/aliases.ts";
 import { deleteService, nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
+import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
 import { isCurrent } from "../pipeline/state/moves.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import {
@@ -19,18 +21,6 @@ import {
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { CatalogService } from "../pipeline/state/store.ts";
-import { aliases } from "./links.ts";
-
-/** Kept from just before Docker signals a container until it has stopped: nobody shall register it meanwhile. */
-const LEAVING = "arpanet/leaving/";
-
-interface Leaving {
-	host: string;
-	/** Milliseconds that the stop may take: if the container still runs then, it is not leaving after all. */
-	grace: number;
-	/** Docker's time of the start that is about to end: after another start the mark means nothing. */
-	startedAt: string;
-}
 
 /** How often another may be faster before that is an error. */
 const MAX_TRIES = 20;
@@ -286,7 +276,7 @@ async function registration(
 ): Promise<Operation[]> {
 	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
-	const named = await aliases(facts.deployment ?? "", services);
+	const named = await aliases(facts.deployment ?? "", services.store);
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];
 	for (const { scope, address, subnet, shared } of await places(

@@ -1,9 +1,9 @@
 import type { ContainerCreate, NetworkCreate } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
+import { isDnsLabel } from "../pipeline/facts.ts";
 import { definePlugin, type Services } from "../pipeline/plugin.ts";
 import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
 
-const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 /** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
 /** Compose puts the old container's id before its name while it makes the new one. */
@@ -114,7 +114,7 @@ function isBridge({
 
 /** The id becomes a part of a DNS name. */
 function checked(id: string): string {
-	if (DNS_LABEL.test(id)) return id;
+	if (isDnsLabel(id)) return id;
 	throw new HttpError(
 		400,
 		`deployment-id: "${id}" is no DNS label; use 1 to 63 of a-z, 0-9 and "-", such as docker-compose -p ${suggestion(id)}`,
@@ -132,7 +132,7 @@ function suggestion(id: string): string {
 
 /** A container started by hand is a service of its own name, where that can stand in DNS. */
 function asService(name: string | undefined): string | undefined {
-	return name && DNS_LABEL.test(name) ? name : undefined;
+	return name && isDnsLabel(name) ? name : undefined;
 }
 
 function environment(body: ContainerCreate): Record<string, string> {

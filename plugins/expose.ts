@@ -1,4 +1,5 @@
 import { HttpError } from "../pipeline/errors.ts";
+import { isDnsLabel } from "../pipeline/facts.ts";
 import {
 	type AdoptContext,
 	type ConnectContext,
@@ -8,7 +9,6 @@ import {
 import { type Exposed, exposedKey } from "../pipeline/state/exposed.ts";
 
 const LABEL = "arpanet.expose";
-const ID = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /**
  * expose: a service that others may use. With the label `arpanet.expose=true` containers of any deployment reach its copies,
@@ -58,7 +58,7 @@ function exposedBy(
 	if (!label || label === "false" || !deployment || !service) return undefined;
 	if (label === "true") return { service, to: "all" };
 	const to = label.split(",").map((id) => id.trim());
-	const wrong = to.find((id) => !ID.test(id));
+	const wrong = to.find((id) => !isDnsLabel(id));
 	if (wrong === undefined) return { service, to };
 	throw new HttpError(
 		400,

@@ -6,29 +6,19 @@ import {
 	definePlugin,
 	type Services,
 } from "../pipeline/plugin.ts";
+import {
+	ALIASES,
+	type Alias,
+	aliases,
+	isAlias,
+	type NamedAlias,
+} from "../pipeline/state/aliases.ts";
 import { Conflict, type Operation } from "../pipeline/state/operations.ts";
-
-const PREFIX = "arpanet/aliases/";
-
-/**
- * A further name in DNS, under `arpanet/aliases/<deployment>/<alias>/<address>`. The address is that of the
- * container that asked for it: unlike its name it never changes.
- */
-interface Alias {
-	/** Service whose copies have the name. */
-	service: string;
-	/** The one copy that has it, if it is a network alias; all have a link's. */
-	address?: string;
-	/** Name with which the container that asked for it was made. */
-	container: string;
-}
 
 /** Copies that get or lose a name in one commit: Consul takes 64 operations. */
 const MAX_TOGETHER = 32;
 /** How often another may be faster before that is an error. */
 const MAX_TRIES = 20;
-
-const ALIAS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 
 /**
  * links: `redis:cache` makes `cache` a name in DNS for all copies of redis, on whatever host they are,
@@ -59,6 +49,7 @@ export default definePlugin({
 				asked.push(...owned(endpoint, address, context));
 			}
 			await give(asked, context, services);
+			if (asked.length > 0) facts.aliases = asked.map(asText).join(",");
 		},
 
 		async connect(context) {
@@ -73,11 +64,28 @@ export default definePlugin({
 			await give(asked, context, services);
 		},
 
+		/** Names that mean something else by now stay with that. */
+		async adopt({ facts, record, hold, commit }) {
+			const { deployment, aliases: text } = facts;
+			if (!deployment || !text) return; // asked for none
+			const known = await aliases(deployment, services.store);
+			const asked = text
+				.split(",")
+				.map((each) => fromText(each, record))
+				.filter((each) => !clashing(each, known));
+			const holdAgain = (key: string, value: unknown) => {
+				const there = known.find((each) => each.key === key);
+				if (there) commit({ verb: "delete", key, index: there.index });
+				hold(key, value);
+			};
+			await give(asked, { facts, hold: holdAgain, commit }, services);
+		},
+
 		/** A name that nobody asks for any more must not outlive its meaning. */
 		async removed({ facts, holds }) {
-			const keys = holds.filter((key) => key.startsWith(PREFIX));
+			const keys = holds.filter((key) => key.startsWith(ALIASES));
 			if (!facts.deployment || keys.length === 0) return;
-			const all = await aliases(facts.deployment, services);
+			const all = await aliases(facts.deployment, services.store);
 			const rest = all.filter(({ key }) => !keys.includes(key));
 			for (const { key, alias, service, address } of all) {
 				if (!keys.includes(key) || address) continue;
@@ -90,28 +98,8 @@ export default definePlugin({
 	}),
 });
 
-interface Named extends Alias {
-	key: string;
-	alias: string;
-}
-
-/** All aliases of a deployment. */
-export async function aliases(
-	deployment: string,
-	{ store }: Services,
-): Promise<Named[]> {
-	const prefix = `${PREFIX}${deployment}/`;
-	const entries = await store.list<Alias>(prefix);
-	return entries.map(({ key, value }) => {
-		const alias = key.slice(prefix.length, key.lastIndexOf("/"));
-		return { key, alias, ...value };
-	});
-}
-
-/** Whether Consul's DNS can answer for a name; one with a dot, for instance, is left to Docker's. */
-export function isAlias(name: string): boolean {
-	return ALIAS.test(name);
-}
+/** A name that a container asks for. */
+type Asked = Alias & { alias: string };
 
 /** Docker's own links bind containers to one host: they go no further than here. */
 function takeLinks(
@@ -128,7 +116,7 @@ async function linked(
 	deployment: string,
 	container: string,
 	services: Services,
-): Promise<(Alias & { alias: string })[]> {
+): Promise<Asked[]> {
 	const asked = [];
 	for (const link of new Set(links)) {
 		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
@@ -150,7 +138,7 @@ function owned(
 	endpoint: EndpointSettings | null | undefined,
 	address: string,
 	{ facts: { service }, record }: CreateContext | ConnectContext,
-): (Alias & { alias: string })[] {
+): Asked[] {
 	if (!service) return []; // a one-off is in no DNS
 	return (endpoint?.Aliases ?? [])
 		.filter((alias) => isAlias(alias) && !isUsual(alias, service, record))
@@ -158,21 +146,31 @@ function owned(
 		.map((alias) => ({ alias, service, address, container: record }));
 }
 
+/** An alias as it stands in `facts.aliases`: `cache:redis`, or `pantry:db:10.32.1.7` for the copy at that address alone. */
+function asText({ alias, service, address }: Asked): string {
+	return [alias, service, ...(address ? [address] : [])].join(":");
+}
+
+function fromText(text: string, container: string): Asked {
+	const [alias = "", service = "", address] = text.split(":");
+	return { alias, service, container, ...(address ? { address } : {}) };
+}
+
 const SHORT_ID = /^[0-9a-f]{12}$/;
 
 /** Puts names on record, and on the copies that run already. @throws HttpError 409 for a name that has another meaning */
 async function give(
-	asked: (Alias & { alias: string })[],
-	{ facts, hold, commit }: CreateContext | ConnectContext,
+	asked: Asked[],
+	{ facts, hold, commit }: Pick<CreateContext, "facts" | "hold" | "commit">,
 	services: Services,
 ): Promise<void> {
 	const { deployment = "", address: own = "" } = facts;
 	if (asked.length === 0) return;
-	const known = await aliases(deployment, services);
+	const known = await aliases(deployment, services.store);
 	const keys = new Set<string>();
 	for (const { alias, ...value } of asked) {
 		mustMeanOne({ alias, ...value }, deployment, known);
-		const key = `${PREFIX}${deployment}/${alias}/${value.address ?? own}`;
+		const key = `${ALIASES}${deployment}/${alias}/${value.address ?? own}`;
 		if (keys.has(key)) continue;
 		keys.add(key);
 		hold(key, value);
@@ -225,23 +223,29 @@ async function serviceOf(
 	);
 }
 
-/**
- * DNS has one meaning for a name: a link's alias stands for one service. Network aliases may be shared.
- * @throws HttpError 409 if it stands for another service of the deployment
- */
-function mustMeanOne(
-	{ alias, service, address, container }: Alias & { alias: string },
-	deployment: string,
-	known: Named[],
-): void {
-	const other = known.find(
+/** An alias with which this one would have two meanings: a link's stands for one service. Network aliases may be shared. */
+function clashing(
+	{ alias, service, address, container }: Asked,
+	known: NamedAlias[],
+): NamedAlias | undefined {
+	return known.find(
 		(each) =>
 			each.alias === alias &&
 			each.service !== service &&
 			each.container !== container && // the one that this one replaces
 			!(each.address && address),
 	);
+}
+
+/** DNS has one meaning for a name. @throws HttpError 409 if it stands for another service of the deployment */
+function mustMeanOne(
+	asked: Asked,
+	deployment: string,
+	known: NamedAlias[],
+): void {
+	const other = clashing(asked, known);
 	if (!other) return;
+	const { alias, service } = asked;
 	throw new HttpError(
 		409,
 		`links: in deployment ${deployment} the name ${alias} already means service ${other.service} (${other.address ? "an alias" : "a link"} of ${other.container}), not ${service}; use another alias`,

@@ -3,12 +3,12 @@ import type { NetworkCreate } from "../pipeline/docker.ts";
 import type { Engine } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
+import { isAlias } from "../pipeline/state/aliases.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import { Conflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
-import { isAlias } from "./links.ts";
 import { tidy } from "./network/tidy.ts";
 
 /** How long an engine that refuses a network is asked again, before what it says is the client's to read. */

@@ -10,7 +10,10 @@ import {
 	type Facts,
 	type Services,
 } from "../pipeline/plugin.ts";
-import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import {
+	ignoreConflict,
+	type Operation,
+} from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import {
@@ -47,7 +50,7 @@ export default definePlugin({
 	name: "volumes",
 	after: ["placement"],
 	setup(_, services) {
-		const { cluster, volumes, store, host, log } = services;
+		const { cluster, volumes, store, host } = services;
 		/** What `place` has found out for the `create` of the same facts. */
 		const wanted = new WeakMap<Facts, Wanted[]>();
 		const gone = new Ripening<VolumeRecord>();
@@ -98,7 +101,7 @@ export default definePlugin({
 				const lost = record && !(await isReachable(record.value.host));
 				if (lost || (await holdersOf(Name, services)).length > 0) return;
 				const value: VolumeRecord = { host: host.name, unclaimed: true };
-				await ignoreConflict(volumes.write(Name, value, record));
+				await settle(volumes.write(Name, value, record));
 			},
 
 			async volumeRemoved({ name }) {
@@ -117,7 +120,7 @@ export default definePlugin({
 					const { left, ...value } = record.value;
 					if (left !== host.name) continue;
 					if (names.has(name)) await engine.remove(`/volumes/${name}`);
-					await ignoreConflict(volumes.write(name, value, record));
+					await settle(volumes.write(name, value, record));
 				}
 				const missing = [...records].filter(
 					([name, { value }]) => value.host === host.name && !names.has(name),
@@ -125,12 +128,12 @@ export default definePlugin({
 				for (const { key, index } of gone.ripe(
 					missing.map(([, each]) => each),
 				)) {
-					await ignoreConflict({ verb: "delete", key, index });
+					await settle({ verb: "delete", key, index });
 				}
 				for (const name of names) {
 					if (ANONYMOUS.test(name) || records.has(name)) continue;
 					const value: VolumeRecord = { host: host.name };
-					await ignoreConflict(volumes.write(name, value, undefined));
+					await settle(volumes.write(name, value, undefined));
 				}
 			},
 		};
@@ -172,18 +175,14 @@ export default definePlugin({
 			await (await cluster.engine(target)).createVolume(spec);
 		}
 
+		/** Writes unless another has just done so. */
+		function settle(operation: Operation): Promise<void> {
+			return ignoreConflict(store.commit([operation]));
+		}
+
 		async function isReachable(name: string): Promise<boolean> {
 			const hosts = await cluster.reachable();
 			return hosts.some((each) => each.name === name);
-		}
-
-		async function ignoreConflict(operation: Operation): Promise<void> {
-			try {
-				await store.commit([operation]);
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
-				log.debug({ err: error }, "another has written it");
-			}
 		}
 	},
 });

@@ -1,10 +1,14 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { ALIASES } from "../../pipeline/state/aliases.ts";
+import { BODIES } from "../../pipeline/state/bodies.ts";
+import { EXCLUSIVE, PORTS, REASONS } from "../../pipeline/state/containers.ts";
 import { EXPOSED } from "../../pipeline/state/exposed.ts";
 import { GUESTS } from "../../pipeline/state/guests.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import {
 	isLease,
+	LEASES,
 	type Lease,
 	leasedAddress,
 	leasedNetwork,
@@ -12,18 +16,19 @@ import {
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
+import { COPIES, SLOTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 
 /** Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody. */
 const HELD = {
-	lease: "arpanet/leases/",
-	alias: "arpanet/aliases/",
-	slot: "arpanet/slots/",
-	copy: "arpanet/copies/",
-	reason: "arpanet/reasons/",
-	body: "arpanet/bodies/",
-	port: "arpanet/ports/",
-	"host to itself": "arpanet/exclusive/",
+	lease: LEASES,
+	alias: ALIASES,
+	slot: SLOTS,
+	copy: COPIES,
+	reason: REASONS,
+	body: BODIES,
+	port: PORTS,
+	"host to itself": EXCLUSIVE,
 	exposure: EXPOSED,
 	guest: GUESTS,
 };

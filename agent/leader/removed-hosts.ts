@@ -2,8 +2,11 @@ import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
+import { IMAGES, TAGGING } from "../../pipeline/state/images.ts";
 import { leaseKey } from "../../pipeline/state/leases.ts";
+import { LEAVING } from "../../pipeline/state/leaving.ts";
 import { supersededOn } from "../../pipeline/state/moves.ts";
+import { NAMES } from "../../pipeline/state/names.ts";
 import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
 import {
 	GATEWAYS,
@@ -13,15 +16,10 @@ import {
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
+import { VOLUMES } from "../../pipeline/state/volumes.ts";
 
 /** Where keys name the host that they are about: its stops under way, the volumes, names and images that it has. */
-const OF_HOSTS = [
-	"arpanet/leaving/",
-	"arpanet/volumes/",
-	"arpanet/names/",
-	"arpanet/images/",
-	"arpanet/tagging/",
-];
+const OF_HOSTS = [LEAVING, VOLUMES, NAMES, IMAGES, TAGGING];
 /** Containers given back in one look. */
 const MAX_EACH_LOOK = 60;
 /** Keys deleted in one commit: Consul takes 64 operations. */

@@ -94,13 +94,13 @@ export class Reschedule {
 			}
 		}
 		const begun = await store.list<Move>(MOVES);
-		while (begun.length > 0) {
-			await Promise.all(
-				begun
-					.splice(-MAX_TOGETHER)
-					.map((move) => this.#pastErrors(move.key, () => this.#finish(move))),
-			);
-		}
+		const finish = async () => {
+			for (let move = begun.pop(); move; move = begun.pop()) {
+				const each = move;
+				await this.#pastErrors(each.key, () => this.#finish(each));
+			}
+		};
+		await Promise.all(Array.from({ length: MAX_TOGETHER }, finish)); // one that carries an image keeps few waiting
 	}
 
 	/** What cannot be done now must not keep the rest from it; it is tried again, and told once. */
@@ -302,14 +302,15 @@ export class Reschedule {
 		if (!(await cluster.hosts.get(to)).state) return; // lost too: it is considered again
 		let { index } = entry;
 		const note: Operation[] = [];
+		let id: string | undefined;
 		try {
-			const id = await this.#make(container, to, create);
+			id = await this.#make(container, to, create);
 			// nothing starts unless this agent still leads, and the move is as it was read
 			index = await this.#noted(entry, id);
 			await this.#start(id, to, connect);
 			log.info({ container, host: to }, "runs again");
 		} catch (error) {
-			if (!isFinal(error)) throw error;
+			if (!isFinal(error, id !== undefined)) throw error;
 			const why = error.message;
 			log.warn({ container, host: to, why }, "does not start");
 			const what = "container not started";
@@ -369,11 +370,15 @@ export class Reschedule {
 	}
 }
 
-/** Whether the engine would say so again; a name in use (409) may be that of its own old copy, which is given another. */
-function isFinal(error: unknown): error is HttpError {
-	return (
-		error instanceof HttpError && ![409, 502, 503, 504].includes(error.status)
-	);
+/**
+ * Whether the engine would say so again. While it is being made, only of what it is asked to make (400): an image may come
+ * yet, a disk may be emptied, and a name in use may be that of the engine's own old copy.
+ * @param made the container is there, and does not start
+ */
+function isFinal(error: unknown, made: boolean): error is HttpError {
+	if (!(error instanceof HttpError)) return false;
+	if (!made) return error.status === 400;
+	return ![409, 502, 503, 504].includes(error.status);
 }
 
 /** What is registered of a container that was there when its host was lost. */

@@ -2,6 +2,7 @@ import { messageOf } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
+	LEASES,
 	type Lease,
 	leasedNetwork,
 	leaseKey,
@@ -48,7 +49,7 @@ export class Subnets {
 		const { store } = this.#services;
 		const granted = await store.list<string>(SUBNETS);
 		const gateways = await store.list<string>(GATEWAYS);
-		const leases = await store.list<Lease>("arpanet/leases/");
+		const leases = await store.list<Lease>(LEASES);
 		const networks = await this.#services.networks.list(); // after: who was granted meanwhile is known
 		await this.#putBackGrants(granted, networks);
 

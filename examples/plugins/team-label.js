@@ -41,7 +41,7 @@ export default {
 		},
 	},
 
-	// 4. `setup` runs once, when arpanet starts, and gives the hooks. Keep nothing in variables that
+	// 4. `setup` runs when arpanet starts, and gives the hooks. Keep nothing in variables that
 	//    a later hook needs: it may be called in another process, on another machine.
 	setup: ({ team, known }) => ({
 		// 5. `create` is asked before Docker acts. `body` is the one that the client sent; amend it.

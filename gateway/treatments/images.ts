@@ -31,11 +31,13 @@ export function images(
 	/**
 	 * The engine of a host where a request may give names to images: until it is answered, creates look there.
 	 * @param given those names, if they are known
+	 * @param brief it takes no time
 	 */
 	async function naming(
 		host: string,
 		afterwards: Asked["afterwards"],
 		given?: string[],
+		brief = false,
 	): Promise<EnginePool> {
 		const made = await maker(engines);
 		// another build begins with them
@@ -46,6 +48,7 @@ export function images(
 				host,
 				given,
 				isThere ? undefined : carry,
+				brief,
 			);
 			afterwards(() => void done().catch(() => {}));
 		} catch {
@@ -70,7 +73,7 @@ export function images(
 		const made = await maker(engines);
 		const home =
 			has.find(({ host, id }) => host === made && id === has[0]?.id) ?? has[0];
-		return home ? naming(home.host, afterwards, given) : local;
+		return home ? naming(home.host, afterwards, given, true) : local;
 	}
 
 	/**
@@ -141,7 +144,7 @@ export function images(
 	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
 		const found = ref ? await cluster.find(ref) : undefined;
-		return found ? naming(found.host, afterwards, namesIn(query)) : local;
+		return found ? naming(found.host, afterwards, namesIn(query), true) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */

@@ -1,6 +1,6 @@
 import type { Chain } from "../chain.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
-import { HttpError } from "../errors.ts";
+import { HttpError, messageOf } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
@@ -72,6 +72,8 @@ export class ContainerLifecycle {
 			recordName(name, headers),
 		);
 		if (!entry) return;
+		const { request } = entry.value;
+		if (request && request !== headers["x-arpanet-request"]) return; // another create's, which goes on
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
 		if (await this.#holder(entry)) return;
@@ -102,7 +104,7 @@ export class ContainerLifecycle {
 
 	/** Docker is about to stop, kill, pause or remove a container; errors are logged, the stop goes on. */
 	async stopping(ref: string, seconds: number | undefined): Promise<void> {
-		const context = await this.context(ref);
+		const context = await this.contextOrNone(ref);
 		if (!context?.container.State.Running) return;
 		const grace = seconds ?? stopTimeout(context.container);
 		await this.#chain.release("stop", { ...context, grace });
@@ -224,6 +226,16 @@ export class ContainerLifecycle {
 		if (!facts.network) return;
 		const network = await this.#services.networks.get(facts.network);
 		if (network?.value.implicit) await this.#networks.retire(network.value);
+	}
+
+	/** As `context`, and undefined where it cannot be told: Docker, which is asked next, says what is wrong. */
+	async contextOrNone(ref: string): Promise<ContainerContext | undefined> {
+		try {
+			return await this.context(ref);
+		} catch (error) {
+			this.#services.log.warn({ ref, err: messageOf(error) }, "not looked up");
+			return undefined;
+		}
 	}
 
 	/** A container of ours by id, prefix or name. */

@@ -171,14 +171,16 @@ export class Creation {
 	/** @throws Conflict with nothing written, and nothing left acquired */
 	async #commit(attempt: Attempt): Promise<void> {
 		const { context, holds, operations } = attempt;
-		const { instead, name } = this.#request;
+		const { headers, instead, name } = this.#request;
 		this.#holdMore(attempt);
 		writeLabels(context.body, context.facts);
 		attempt.further = instead?.operations(context.body) ?? [];
 		const previous = this.#previous;
+		const request = headers["x-arpanet-request"];
 		const value: ContainerRecord = {
 			facts: context.facts,
 			holds: holds.keys,
+			...(request ? { request } : {}),
 			attempts: (previous?.value.attempts ?? 0) + 1,
 			...(!instead && holds.tookOver ? { tookOver: true } : {}),
 		};

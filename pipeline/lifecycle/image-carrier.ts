@@ -4,7 +4,7 @@ import type { ImageRecord } from "../state/images.ts";
 import type { Entry } from "../state/store.ts";
 import { type ImageInspect, type Images, namedAt } from "./images.ts";
 
-/** How long the host that named an image last may stay silent: it may have much to do. */
+/** How long the host may stay silent that named an image last, or that it is copied from: it may have much to do. */
 const PATIENCE_MS = 10_000;
 
 /**
@@ -107,7 +107,8 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		}
 		const copy = async () => {
 			const to = await cluster.engine(host);
-			await to.copyImage(image, await cluster.engine(source));
+			const asking = { patience: PATIENCE_MS }; // one that dies says nothing more
+			await cluster.ask(source, (from) => to.copyImage(image, from), asking);
 		};
 		const own = copy();
 		copying.set(key, own);

@@ -54,6 +54,7 @@ export class Images {
 	 * A request is about to be sent to a host's engine that may give names to images.
 	 * @param given those names, as far as they are known before
 	 * @param carry carries one of them to where images are built, if that is another host
+	 * @param brief it takes no time: who builds waits for it, too
 	 * @returns is to be called when it is answered
 	 * @throws HttpError 503 when Consul does not answer
 	 */
@@ -61,20 +62,25 @@ export class Images {
 		host: string,
 		given?: string[],
 		carry?: (name: string) => Promise<void>,
+		brief = false,
 	): Promise<() => Promise<void>> {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
 		const keys = given?.map(imageKey).filter((key) => key !== undefined);
 		const what: Omit<Tagging, "at"> = keys ? { host, names: keys } : { host };
+		if (carry && brief) what.carried = true; // a build may be asked for as soon as this is answered
 		const say = () => store.commit([this.records.begin(request, what)]);
 		const [before] = await Promise.all([
 			this.#namesOn(host).catch(() => undefined),
 			say(),
 		]);
-		const beat = setInterval(() => void say().catch(() => {}), BEAT_MS).unref();
+		let said = Promise.resolve();
+		const beat = setInterval(() => {
+			said = say().catch(() => {});
+		}, BEAT_MS).unref();
 		return async () => {
 			try {
-				if (carry) {
+				if (carry && !what.carried) {
 					what.carried = true;
 					await say();
 				}
@@ -91,6 +97,7 @@ export class Images {
 			} finally {
 				clearInterval(beat);
 			}
+			await said; // two commits that are under way at once may change places
 			await store.commit([this.records.end(host, request)]);
 		};
 	}
@@ -119,10 +126,10 @@ export class Images {
 	 * @param before what names meant there before a request that has just given some: those count, however old their images are
 	 */
 	async tell(host: string, before?: Map<string, string>): Promise<void> {
-		const names = await this.#namesOn(host);
 		const known = new Map(
 			(await this.records.list()).map((entry) => [entry.key, entry]),
 		);
+		const names = await this.#namesOn(host); // after: what went on record meanwhile must not seem gone
 		for (const [key, id] of names) {
 			const entry = known.get(key);
 			if (entry?.value.id === id) continue;

@@ -2,6 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import type { ContainerSummary } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
+import { NAMES, type NameHolder } from "../state/names.ts";
 import {
 	Conflict,
 	ignoreConflict,
@@ -10,19 +11,9 @@ import {
 } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 
-const PREFIX = "arpanet/names/";
 const WAIT_MS = 100;
 /** How long one waits for another create of the same name. */
 const PATIENCE_MS = 30_000;
-
-/** Who has a name of which no record tells, under `arpanet/names/<name>`. */
-export interface NameHolder {
-	host: string;
-	/** Full id of the container; none while it is being given to one. */
-	id?: string;
-	/** Milliseconds since 1970 at which it began to be given, to tell it from another time; none once a container has it. */
-	at?: number;
-}
 
 /**
  * Keeps the names of containers unique over all hosts. A container on record has its name by its record; any other, made
@@ -38,12 +29,12 @@ export class Names {
 
 	/** The operation that makes a commit fail if a container that is not on record has the name. */
 	free(name: string): Operation {
-		return { verb: "absent", key: PREFIX + name };
+		return { verb: "absent", key: NAMES + name };
 	}
 
 	/** Whether a commit failed by an operation of `free`. */
 	isTaken({ operation }: Conflict): boolean {
-		return operation.verb === "absent" && operation.key.startsWith(PREFIX);
+		return operation.verb === "absent" && operation.key.startsWith(NAMES);
 	}
 
 	/**
@@ -53,7 +44,7 @@ export class Names {
 	async retry(name: string): Promise<void> {
 		const holder = await this.#holder(name);
 		if (holder) throw inUse(name, holder);
-		const isBeingGiven = await this.#services.store.get(PREFIX + name);
+		const isBeingGiven = await this.#services.store.get(NAMES + name);
 		if (isBeingGiven) await setTimeout(WAIT_MS);
 	}
 
@@ -75,7 +66,7 @@ export class Names {
 			const value: NameHolder = { host, at: Date.now() };
 			try {
 				await store.commit([
-					{ verb: "create", key: PREFIX + name, value },
+					{ verb: "create", key: NAMES + name, value },
 					{ verb: "absent", key: containers.key(name) },
 				]);
 				return () => this.#settle(name, value);
@@ -97,7 +88,7 @@ export class Names {
 
 	/** All names of which no record tells. */
 	list(): Promise<Entry<NameHolder>[]> {
-		return this.#services.store.list(PREFIX);
+		return this.#services.store.list(NAMES);
 	}
 
 	/**
@@ -108,7 +99,7 @@ export class Names {
 		const { self } = this.#services.cluster;
 		const known = new Map(
 			(await this.list()).map(({ key, value }) => [
-				key.slice(PREFIX.length),
+				key.slice(NAMES.length),
 				value,
 			]),
 		);
@@ -133,7 +124,7 @@ export class Names {
 		const { entry, id } = await this.#see(name, host);
 		if (entry && entry.value.host !== host) return; // a container there has it as well
 		if (id && entry?.value.id !== id) {
-			await this.#commit(replacing(PREFIX + name, entry, { host, id }));
+			await this.#commit(replacing(NAMES + name, entry, { host, id }));
 		} else if (!id && entry?.value.id) await this.#forget(entry);
 	}
 
@@ -141,7 +132,7 @@ export class Names {
 	async #settle(name: string, { host, at }: NameHolder): Promise<void> {
 		const { entry, id } = await this.#see(name, host);
 		if (!entry || entry.value.at !== at) return; // the host's agent has told of it
-		if (id) await this.#commit(replacing(PREFIX + name, entry, { host, id }));
+		if (id) await this.#commit(replacing(NAMES + name, entry, { host, id }));
 		else await this.#forget(entry);
 	}
 
@@ -149,7 +140,7 @@ export class Names {
 	async #see(name: string, host: string) {
 		const { store, containers } = this.#services;
 		const [entry, record, id] = await Promise.all([
-			store.get<NameHolder>(PREFIX + name),
+			store.get<NameHolder>(NAMES + name),
 			containers.get(name),
 			this.#idOn(host, name),
 		]);
@@ -160,7 +151,7 @@ export class Names {
 	async #holder(name: string): Promise<string | undefined> {
 		const { store, containers } = this.#services;
 		const [entry, record] = await Promise.all([
-			store.get<NameHolder>(PREFIX + name),
+			store.get<NameHolder>(NAMES + name),
 			containers.get(name),
 		]);
 		if (entry) {

@@ -2,14 +2,14 @@ import type { Chain } from "../chain.ts";
 import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { readLabels } from "../facts.ts";
-import type { Facts, Services } from "../plugin.ts";
+import type { Services } from "../plugin.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { isLease, leaseKey } from "../state/leases.ts";
+import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import type { Operation } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
-import { isSlot, slotKey } from "../state/slots.ts";
+import { isSlot, SLOTS, slotKeyOf } from "../state/slots.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 
@@ -118,14 +118,14 @@ export class Reconcile {
 		containers: ContainerSummary[],
 		records: Entry<ContainerRecord>[],
 	): Promise<void> {
-		const leased = new Set(records.map(({ value }) => leaseOf(value.facts)));
+		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
 		const keys = new Set(records.map(({ key }) => key));
 		const lost = await this.#lost(records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
 			const facts = readLabels(Labels);
-			const lease = leaseOf(facts);
-			const whole = !lost.has(lease ?? "") && !lost.has(slotOf(facts) ?? "");
+			const lease = leaseKeyOf(facts);
+			const whole = !lost.has(lease ?? "") && !lost.has(slotKeyOf(facts) ?? "");
 			if (keys.has(key) && (!lease || leased.has(lease)) && whole) continue;
 			const container = await this.#services.engine().inspectContainer(Id);
 			if (!container) continue;
@@ -145,8 +145,8 @@ export class Reconcile {
 			.filter((key) => isLease(key) || isSlot(key));
 		if (own.length === 0) return new Set();
 		const there = new Set([
-			...(await store.keys("arpanet/leases/")),
-			...(await store.keys(`arpanet/slots/${host.name}/`)),
+			...(await store.keys(LEASES)),
+			...(await store.keys(`${SLOTS}${host.name}/`)),
 		]);
 		return new Set(own.filter((key) => !there.has(key)));
 	}
@@ -156,7 +156,7 @@ export class Reconcile {
 		records: Entry<ContainerRecord>[],
 	): Promise<void> {
 		const alive = new Set(
-			containers.map(({ Labels }) => leaseOf(readLabels(Labels))),
+			containers.map(({ Labels }) => leaseKeyOf(readLabels(Labels))),
 		);
 		const names = new Set(containers.flatMap(({ Names }) => Names));
 		const coming = new Set(await this.#services.store.keys(MOVES));
@@ -164,7 +164,7 @@ export class Reconcile {
 			if (value.facts.host !== this.#services.host.name) return false;
 			if (coming.has(moveKey(this.#services.containers.name(key))))
 				return false;
-			const lease = leaseOf(value.facts);
+			const lease = leaseKeyOf(value.facts);
 			if (lease) return !alive.has(lease);
 			return !names.has(`/${this.#services.containers.name(key)}`);
 		});
@@ -191,16 +191,4 @@ export class Reconcile {
 			this.#services.log.warn({ key, err }, "cannot be put right yet");
 		}
 	}
-}
-
-/** Key of the slot that a container's facts tell of. */
-function slotOf({ host, slot }: Facts): string | undefined {
-	return host && slot ? slotKey(host, slot) : undefined;
-}
-
-/** Key of the lease that a container's facts tell of. */
-function leaseOf(facts: Facts): string | undefined {
-	return facts.network && facts.address
-		? leaseKey(facts.network, facts.address)
-		: undefined;
 }

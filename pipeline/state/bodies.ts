@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ContainerCreate, EndpointSettings } from "../docker.ts";
 
-const PREFIX = "arpanet/bodies/";
+export const BODIES = "arpanet/bodies/";
 
 /**
  * What a container was made from that is to be started elsewhere when its host is lost, under
@@ -17,10 +17,10 @@ export interface Body {
 
 /** A key for the body of a container; no other ever has it, whatever the container is called later. */
 export function newBodyKey(name: string): string {
-	return `${PREFIX}${name}/${randomUUID()}`;
+	return `${BODIES}${name}/${randomUUID()}`;
 }
 
 /** Whether a key is that of a container's body. */
 export function isBody(key: string): boolean {
-	return key.startsWith(PREFIX);
+	return key.startsWith(BODIES);
 }

@@ -1,8 +1,8 @@
 import { HttpError } from "../errors.ts";
 import type { Facts } from "../plugin.ts";
-import { isLease, leaseKey } from "./leases.ts";
+import { isLease, leaseKeyOf } from "./leases.ts";
 import type { Operation } from "./operations.ts";
-import { isCopy, isSlot, slotKey } from "./slots.ts";
+import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
@@ -36,6 +36,8 @@ export interface ContainerRecord {
 	holds: string[];
 	/** How many creates have gone by this record; a failed one gives back at once only what no other may be using. */
 	attempts: number;
+	/** The create that wrote it last, as its hooks are told; none under a stock powerstrip. */
+	request?: string;
 	/** It has the address of the container that it replaces, as whose removal its own must not be taken. */
 	tookOver?: true;
 	/** How often it was written again while its create waited for an image: Consul passes over a write that changes nothing. */
@@ -57,7 +59,7 @@ export interface Reasons {
 	because: Record<string, string>;
 }
 
-const REASONS = "arpanet/reasons/";
+export const REASONS = "arpanet/reasons/";
 /** How often the record of a create that waits is written again. */
 const BEAT_MS = 8_000;
 
@@ -183,7 +185,6 @@ function isSame(a: Facts, b: Facts): boolean {
 }
 
 /** The key by which a container is known whatever its name: its lease or, without an address, its slot. */
-function identity({ network, address, host, slot }: Facts): string | undefined {
-	if (network && address) return leaseKey(network, address);
-	return host && slot ? slotKey(host, slot) : undefined;
+function identity(facts: Facts): string | undefined {
+	return leaseKeyOf(facts) ?? slotKeyOf(facts);
 }

@@ -1,8 +1,8 @@
 import type { Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
-const PREFIX = "arpanet/images/";
-const TAGGING = "arpanet/tagging/";
+export const IMAGES = "arpanet/images/";
+export const TAGGING = "arpanet/tagging/";
 /** A name with or without a tag. An id reads like one, and is not on record; a digest does not. */
 const NAME = /^[\w][\w.-]*(:\d+(?=\/))?(\/[\w][\w.-]*)*(:[\w][\w.-]*)?$/;
 
@@ -23,7 +23,7 @@ export interface Tagging {
 	at: string;
 	/** Keys of the names that it gives, as of `imageKey`; any, without it. */
 	names?: string[];
-	/** What it has named is on its way to where images are built, and a build waits for that. */
+	/** What it names goes to where images are built, and a build waits for that. */
 	carried?: true;
 }
 
@@ -33,7 +33,7 @@ export function imageKey(ref: string): string | undefined {
 	const name = ref
 		.replace(/^(index\.)?docker\.io\//, "")
 		.replace(/^library\/(?=[^/]+$)/, "");
-	return PREFIX + (/:[^/]+$/.test(name) ? name : `${name}:latest`);
+	return IMAGES + (/:[^/]+$/.test(name) ? name : `${name}:latest`);
 }
 
 /** What Consul knows of the names of images, and of those that are just being given. */
@@ -75,7 +75,7 @@ export class ImageRecords {
 
 	/** All that is on record. */
 	list(): Promise<Entry<ImageRecord>[]> {
-		return this.#store.list(PREFIX);
+		return this.#store.list(IMAGES);
 	}
 
 	/** All requests under way that may give names. */

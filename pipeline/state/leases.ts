@@ -4,7 +4,7 @@ import type { Facts } from "../plugin.ts";
 import type { NetworkRecord } from "./networks.ts";
 import type { Store } from "./store.ts";
 
-const PREFIX = "arpanet/leases/";
+export const LEASES = "arpanet/leases/";
 
 /**
  * Who holds an address, under `arpanet/leases/<network>/<address>`. A host's lease is the gateway
@@ -30,14 +30,19 @@ export function leaseOf(
 	};
 }
 
+/** Key of the lease that a container's facts tell of; undefined for one without an address. */
+export function leaseKeyOf({ network, address }: Facts): string | undefined {
+	return network && address ? leaseKey(network, address) : undefined;
+}
+
 /** Key of the lease of an address in a network. */
 export function leaseKey(network: string, address: string): string {
-	return `${PREFIX}${network}/${address}`;
+	return `${LEASES}${network}/${address}`;
 }
 
 /** Whether a key is that of a lease. */
 export function isLease(key: string): boolean {
-	return key.startsWith(PREFIX);
+	return key.startsWith(LEASES);
 }
 
 /** The address in a lease's key. */
@@ -47,7 +52,7 @@ export function leasedAddress(key: string): string {
 
 /** The network in a lease's key. */
 export function leasedNetwork(key: string): string {
-	return key.slice(PREFIX.length, key.lastIndexOf("/"));
+	return key.slice(LEASES.length, key.lastIndexOf("/"));
 }
 
 interface Range {
@@ -99,7 +104,7 @@ export class Leases {
 
 	/** All leases of a network, from Consul. */
 	async list(scope: string): Promise<{ address: string; lease: Lease }[]> {
-		const entries = await this.#store.list<Lease>(`${PREFIX}${scope}/`);
+		const entries = await this.#store.list<Lease>(`${LEASES}${scope}/`);
 		return entries.map(({ key, value }) => ({
 			address: leasedAddress(key),
 			lease: value,
@@ -131,7 +136,7 @@ export class Leases {
 
 	async #load(network: NetworkRecord): Promise<Range> {
 		const block = new Netmask(network.range ?? network.subnet);
-		const keys = await this.#store.keys(`${PREFIX}${network.scope}/`);
+		const keys = await this.#store.keys(`${LEASES}${network.scope}/`);
 		const [first, last] = leasable(block, new Netmask(network.subnet));
 		const leased = keys.map(leasedAddress);
 		const taken = new Set(

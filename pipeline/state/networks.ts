@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
 import type { NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { type Lease, leaseKey } from "./leases.ts";
+import { LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
@@ -84,7 +84,7 @@ export class Networks {
 		return this.#known.get(scope) ?? (await this.#read(scope));
 	}
 
-	/** A network by Docker's name or, for one that a deployment has no network of that name, undefined. */
+	/** A network by Docker's name of it; undefined for one that is none of ours. */
 	async byName(name: string): Promise<Entry<NetworkRecord> | undefined> {
 		for (const entry of this.#known.values()) {
 			if (entry.value.name === name) return entry;
@@ -208,6 +208,7 @@ export class Networks {
 	/**
 	 * The address that a host's bridge has in a network, leasing one if it has none.
 	 * @param pick gives a free address to try
+	 * @throws Conflict if the network has changed or gone
 	 */
 	async gateway(
 		entry: Entry<NetworkRecord>,
@@ -267,7 +268,7 @@ export class Networks {
 			throw error;
 		}
 		const keys = [
-			...(await this.#store.keys(`arpanet/leases/${scope}/`)),
+			...(await this.#store.keys(`${LEASES}${scope}/`)),
 			...(await this.#store.keys(`${GATEWAYS}${scope}/`)),
 			...(await this.ids.list(scope)).map(({ key }) => key),
 		];
@@ -301,7 +302,7 @@ export class Networks {
 	}
 
 	async #containers(scope: string): Promise<Entry<Lease>[]> {
-		const leases = await this.#store.list<Lease>(`arpanet/leases/${scope}/`);
+		const leases = await this.#store.list<Lease>(`${LEASES}${scope}/`);
 		return leases.filter((lease) => lease.value.container);
 	}
 

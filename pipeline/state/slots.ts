@@ -1,10 +1,11 @@
 import { setTimeout } from "node:timers/promises";
+import type { Facts } from "../plugin.ts";
 import type { Store } from "./store.ts";
-import { type Placed, put, take, Use } from "./use.ts";
+import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
-const PREFIX = "arpanet/slots/";
-const COPIES = "arpanet/copies/";
+export const SLOTS = "arpanet/slots/";
+export const COPIES = "arpanet/copies/";
 /** A choice whose create is not on record after so long has failed. */
 const KEEP_MS = 10_000;
 /** Between two reads of all slots, and for each slot: so a change costs a twentieth of a processor at most. */
@@ -39,12 +40,12 @@ interface HostSlots {
 
 /** Key of a slot. */
 export function slotKey(host: string, number: number): string {
-	return `${PREFIX}${host}/${number}`;
+	return `${SLOTS}${host}/${number}`;
 }
 
 /** Whether a key is that of a slot. */
 export function isSlot(key: string): boolean {
-	return key.startsWith(PREFIX);
+	return key.startsWith(SLOTS);
 }
 
 /** Key of the number that a copy has among those of its service on its host; a one-off has none. */
@@ -58,11 +59,16 @@ export function isCopy(key: string): boolean {
 	return key.startsWith(COPIES);
 }
 
+/** Key of the slot that a container's facts tell of; undefined for one that is not placed. */
+export function slotKeyOf({ host, slot }: Facts): string | undefined {
+	return host && slot ? slotKey(host, slot) : undefined;
+}
+
 /** The host and the number in a slot's key. */
 export function slotOf(key: string): { host: string; number: number } {
 	const mark = key.lastIndexOf("/");
 	return {
-		host: key.slice(PREFIX.length, mark),
+		host: key.slice(SLOTS.length, mark),
 		number: Number(key.slice(mark + 1)),
 	};
 }
@@ -102,7 +108,7 @@ export class Slots {
 		};
 		const stop = followPrefix(
 			consul,
-			{ key: PREFIX, recurse: true },
+			{ key: SLOTS, recurse: true },
 			question,
 			(items) => {
 				this.#apply(
@@ -140,7 +146,7 @@ export class Slots {
 	/** Reads all slots now. */
 	async refresh(): Promise<void> {
 		const asked = performance.now();
-		const entries = await this.#store.list<Placed>(PREFIX);
+		const entries = await this.#store.list<Placed>(SLOTS);
 		this.#apply(
 			entries.map((each) => ({ ...each, value: () => each.value })),
 			asked,
@@ -252,7 +258,7 @@ export class Slots {
 		const { use, numbers } = this.#of(host);
 		use.add(placed);
 		numbers.add(number);
-		put(this.#names, withoutId(placed.container), slot);
+		addTo(this.#names, withoutId(placed.container), slot);
 		return slot;
 	}
 
@@ -264,7 +270,7 @@ export class Slots {
 		slots.use.remove(slot.placed);
 		slots.numbers.delete(slot.number);
 		slots.lowest = Math.min(slots.lowest, slot.number);
-		take(this.#names, withoutId(slot.placed.container), slot);
+		removeFrom(this.#names, withoutId(slot.placed.container), slot);
 	}
 
 	#of(host: string): HostSlots {

@@ -10,7 +10,10 @@ export interface Pool {
 	reserved: string[];
 }
 
-/** @throws HttpError 409 when the subnet overlaps one that is granted, 400 when it is none */
+/**
+ * The subnet that a user asks for, written from its base address on.
+ * @param used subnets that are granted @throws HttpError 409 when it overlaps one of these, 400 when it is none
+ */
 export function claim(subnet: string, used: string[]): string {
 	let block: Netmask;
 	try {

@@ -54,9 +54,9 @@ export class Use {
 		this.containers.add(placed);
 		this.#count(placed, 1);
 		const { deployment, service } = placed;
-		if (service) put(this.#copies, `${deployment} ${service}`, placed);
+		if (service) addTo(this.#copies, `${deployment} ${service}`, placed);
 		for (const port of placed.ports ?? []) {
-			put(this.#ports, withoutAddress(port), placed);
+			addTo(this.#ports, withoutAddress(port), placed);
 		}
 	}
 
@@ -64,9 +64,9 @@ export class Use {
 		if (!this.containers.delete(placed)) return;
 		this.#count(placed, -1);
 		const { deployment, service } = placed;
-		take(this.#copies, `${deployment} ${service}`, placed);
+		removeFrom(this.#copies, `${deployment} ${service}`, placed);
 		for (const port of placed.ports ?? []) {
-			take(this.#ports, withoutAddress(port), placed);
+			removeFrom(this.#ports, withoutAddress(port), placed);
 		}
 	}
 
@@ -93,12 +93,16 @@ export class Use {
 }
 
 /** Adds a value to the set under a key. */
-export function put<T>(sets: Map<string, Set<T>>, key: string, value: T): void {
+export function addTo<T>(
+	sets: Map<string, Set<T>>,
+	key: string,
+	value: T,
+): void {
 	sets.set(key, (sets.get(key) ?? new Set()).add(value));
 }
 
 /** Takes a value from the set under a key, and the set with its last one. */
-export function take<T>(
+export function removeFrom<T>(
 	sets: Map<string, Set<T>>,
 	key: string,
 	value: T,

@@ -1,7 +1,7 @@
 import { type Operation, replacing } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
-const PREFIX = "arpanet/volumes/";
+export const VOLUMES = "arpanet/volumes/";
 
 /** Where a local volume is, under `arpanet/volumes/<name>`. It stays when its containers go, as the volume does. */
 export interface VolumeRecord {
@@ -14,12 +14,12 @@ export interface VolumeRecord {
 
 /** Key of a volume's record. */
 export function volumeKey(name: string): string {
-	return PREFIX + name;
+	return VOLUMES + name;
 }
 
 /** Whether a key is that of a volume's record. */
 export function isVolume(key: string): boolean {
-	return key.startsWith(PREFIX);
+	return key.startsWith(VOLUMES);
 }
 
 /** The records of local volumes, as a view that Consul keeps fresh. */
@@ -34,7 +34,7 @@ export class Volumes {
 
 	/** Begins to follow what Consul says. */
 	follow(): void {
-		this.#stop ??= this.#store.watch<VolumeRecord>(PREFIX, (entries) => {
+		this.#stop ??= this.#store.watch<VolumeRecord>(VOLUMES, (entries) => {
 			this.#known = byName(entries);
 		});
 	}
@@ -46,7 +46,7 @@ export class Volumes {
 
 	/** Reads all records now. */
 	async refresh(): Promise<ReadonlyMap<string, Entry<VolumeRecord>>> {
-		const known = byName(await this.#store.list<VolumeRecord>(PREFIX));
+		const known = byName(await this.#store.list<VolumeRecord>(VOLUMES));
 		if (this.#stop) this.#known = known; // followed: kept fresh
 		return known;
 	}
@@ -75,5 +75,5 @@ export class Volumes {
 function byName(
 	entries: Entry<VolumeRecord>[],
 ): Map<string, Entry<VolumeRecord>> {
-	return new Map(entries.map((each) => [each.key.slice(PREFIX.length), each]));
+	return new Map(entries.map((each) => [each.key.slice(VOLUMES.length), each]));
 }

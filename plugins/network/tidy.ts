@@ -1,7 +1,7 @@
 import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
-import { type Lease, Leases } from "../../pipeline/state/leases.ts";
+import { LEASES, type Lease, Leases } from "../../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Ripening } from "../../pipeline/state/ripening.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -83,7 +83,7 @@ async function withdraw(
 	services: Services,
 ): Promise<void> {
 	const { engine, networks, store, host, log } = services;
-	const leases = await store.list<Lease>(`arpanet/leases/${scope}/`);
+	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
 	const awaited = leases.some(
 		({ value }) => value.container && value.host === host.name,
 	);

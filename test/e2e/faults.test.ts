@@ -356,9 +356,14 @@ test.serial(
 				"com.docker.compose.container-number": "1",
 			},
 			HostConfig: { NetworkMode: "away_back" },
+			NetworkingConfig: {
+				EndpointsConfig: { away_back: { Aliases: ["pantry"] } },
+			},
 		};
 		t.is((await create("away_db_1", inBack)).status, 201);
 		await act(t, "POST", "/containers/away_db_1/start");
+		const linked = { ...busybox, HostConfig: { Links: ["away_db_1:store"] } };
+		t.is((await create("away_shop_1", linked)).status, 201);
 		await agreesOn(t, "away", 4);
 
 		const [leases, back] = [
@@ -382,11 +387,13 @@ test.serial(
 		t.deepEqual(seen, [leases, back]);
 		t.deepEqual(await consulKeys(stage.host, "arpanet/subnets/"), subnets);
 		t.deepEqual(await consulKeys(stage.host, "arpanet/networks/"), networks);
-		await eventually(
-			() => stage.dns("db.away-back"),
-			(now) => now.length === 1,
-		);
-		t.deepEqual(await stage.dns("db.away-back"), [db]);
+		for (const name of ["db", "pantry", "store"]) {
+			const found = await eventually(
+				() => stage.dns(`${name}.away-back`),
+				(now) => now.length === 1,
+			);
+			t.deepEqual(found, [db], name);
+		}
 		await agreesOn(t, "away", 4);
 
 		await start(t, "away_web_10");

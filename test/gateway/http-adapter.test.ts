@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import test, { type ExecutionContext } from "ava";
-import { HttpAdapter } from "../../gateway/gateway.ts";
+import { HttpAdapter } from "../../gateway/http-adapter.ts";
 import type { PreHook } from "../../pipeline/protocol.ts";
 import { eventually, post } from "./helpers.ts";
 import { CREATE, setUp } from "./hook-helpers.ts";

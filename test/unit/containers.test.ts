@@ -3,6 +3,7 @@ import test from "ava";
 import { Containers } from "../../pipeline/state/containers.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
 
 let consul: TestConsul;
 let store: Store;
@@ -42,4 +43,21 @@ test("the record of a create that waits for its image is written again, and miss
 		message: "the create of abc_web_1 was given up meanwhile; try again",
 	});
 	t.is(await containers.get("abc_web_1"), undefined);
+});
+
+test("a create that fails gives back its own record, and not that of another create of the name", async (t) => {
+	const allocator = new Allocator(consul.address);
+	t.teardown(() => allocator.close());
+	const { containers, services } = allocator;
+	const labels = { "arpanet.deployment": "abc", "arpanet.service": "web" };
+	await containers.create({
+		name: "abc_web_7",
+		body: { Image: "busybox", Labels: labels },
+		headers: { "x-arpanet-request": "one" },
+		onlyHost: undefined,
+	});
+	await containers.createFailed("abc_web_7", { "x-arpanet-request": "two" });
+	t.truthy(await services.containers.get("abc_web_7"));
+	await containers.createFailed("abc_web_7", { "x-arpanet-request": "one" });
+	t.is(await services.containers.get("abc_web_7"), undefined);
 });

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import test from "ava";
-import { LoadMeter } from "../../agent/load.ts";
+import { LoadMeter } from "../../agent/load-meter.ts";
 
 test("what a host does is seen: a busy processor, memory in use, nothing on loopback", (t) => {
 	const meter = new LoadMeter("127.0.0.1");

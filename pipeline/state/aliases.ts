@@ -1,0 +1,44 @@
+import type { Store } from "./store.ts";
+
+/** Where further names in DNS stand: links, and network aliases. */
+export const ALIASES = "arpanet/aliases/";
+
+/**
+ * A further name in DNS, under `arpanet/aliases/<deployment>/<alias>/<address>`. The address is that of the
+ * container that asked for it: unlike its name it never changes.
+ */
+export interface Alias {
+	/** Service whose copies have the name. */
+	service: string;
+	/** The one copy that has it, if it is a network alias; all have a link's. */
+	address?: string;
+	/** Name with which the container that asked for it was made. */
+	container: string;
+}
+
+/** An alias with its key, and the name that is in it. */
+export interface NamedAlias extends Alias {
+	key: string;
+	index: number;
+	alias: string;
+}
+
+const ALIAS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;
+
+/** Whether Consul's DNS can answer for a name; one with a dot, for instance, is left to Docker's. */
+export function isAlias(name: string): boolean {
+	return ALIAS.test(name);
+}
+
+/** All aliases of a deployment. */
+export async function aliases(
+	deployment: string,
+	store: Store,
+): Promise<NamedAlias[]> {
+	const prefix = `${ALIASES}${deployment}/`;
+	const entries = await store.list<Alias>(prefix);
+	return entries.map(({ key, index, value }) => {
+		const alias = key.slice(prefix.length, key.lastIndexOf("/"));
+		return { key, index, alias, ...value };
+	});
+}

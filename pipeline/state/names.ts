@@ -1,0 +1,11 @@
+/** Where names of containers stand that are on no record. */
+export const NAMES = "arpanet/names/";
+
+/** Who has a name of which no record tells, under `arpanet/names/<name>`. */
+export interface NameHolder {
+	host: string;
+	/** Full id of the container; none while it is being given to one. */
+	id?: string;
+	/** Milliseconds since 1970 at which it began to be given, to tell it from another time; none once a container has it. */
+	at?: number;
+}
