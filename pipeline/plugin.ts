@@ -74,8 +74,8 @@ interface Committing {
 	commit(operation: Operation): void;
 	/**
 	 * Creates a key that belongs to the container from now on and is deleted with it. Nothing is
-	 * written if an earlier create of the same name left it behind. In `adopt` the commit fails if the key is there: if it is
-	 * this container's, let the same commit delete it first.
+	 * written if an earlier create of the same name left it behind. In `adopt` the commit fails if the key is there; see
+	 * `holdAgain`.
 	 */
 	hold(key: string, value: unknown): void;
 }
@@ -264,6 +264,20 @@ export interface Plugin<Config = unknown> {
 	 * @param all hooks of all plugins in the list, complete once every setup has run
 	 */
 	setup(config: Config, services: Services, all: readonly Hooks[]): Hooks;
+}
+
+/**
+ * Lets a container hold a key again in `adopt`, in the place of what stands there.
+ * @param known what was read under the key, if anything: it must be this container's
+ */
+export function holdAgain(
+	{ commit, hold }: Pick<AdoptContext, "commit" | "hold">,
+	key: string,
+	value: unknown,
+	known: Pick<Entry<unknown>, "index"> | undefined,
+): void {
+	if (known) commit({ verb: "delete", key, index: known.index });
+	hold(key, value);
 }
 
 /** Gives a plugin its types; it is the same object that comes out. */

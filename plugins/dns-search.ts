@@ -3,6 +3,7 @@ import {
 	type Attachment,
 	type CreateContext,
 	definePlugin,
+	holdAgain,
 } from "../pipeline/plugin.ts";
 import { guestKey } from "../pipeline/state/guests.ts";
 import type { NetworkRecord, Networks } from "../pipeline/state/networks.ts";
@@ -102,11 +103,10 @@ export default definePlugin<Config>({
 					const network = await networks.byName(name);
 					const address = IPAMConfig?.IPv4Address;
 					if (!network || !address) continue;
-					const key = guestKey(network.value.scope, address);
-					const known = await store.get(key);
-					if (known)
-						context.commit({ verb: "delete", key, index: known.index });
-					stay(network, address, context);
+					const there = await store.get(guestKey(network.value.scope, address));
+					const hold = (key: string, value: unknown) =>
+						holdAgain(context, key, value, there);
+					stay(network, address, { facts: context.facts, hold });
 				}
 			},
 		};

@@ -5,6 +5,7 @@ import {
 	type ConnectContext,
 	type CreateContext,
 	definePlugin,
+	holdAgain,
 } from "../pipeline/plugin.ts";
 import { type Exposed, exposedKey } from "../pipeline/state/exposed.ts";
 
@@ -41,9 +42,7 @@ export default definePlugin({
 			const exposed = exposedBy(container.Config.Labels, context);
 			if (!exposed || !facts.network || !facts.address) return;
 			const key = exposedKey(facts.network, facts.address);
-			const known = await store.get(key);
-			if (known) context.commit({ verb: "delete", key, index: known.index });
-			context.hold(key, exposed);
+			holdAgain(context, key, exposed, await store.get(key));
 		},
 	}),
 });

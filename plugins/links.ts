@@ -4,6 +4,7 @@ import {
 	type ConnectContext,
 	type CreateContext,
 	definePlugin,
+	holdAgain,
 	type Services,
 } from "../pipeline/plugin.ts";
 import {
@@ -73,12 +74,11 @@ export default definePlugin({
 				.split(",")
 				.map((each) => fromText(each, record))
 				.filter((each) => !clashing(each, known));
-			const holdAgain = (key: string, value: unknown) => {
+			const again = (key: string, value: unknown) => {
 				const there = known.find((each) => each.key === key);
-				if (there) commit({ verb: "delete", key, index: there.index });
-				hold(key, value);
+				holdAgain({ commit, hold }, key, value, there);
 			};
-			await give(asked, { facts, hold: holdAgain, commit }, services);
+			await give(asked, { facts, hold: again, commit }, services);
 		},
 
 		/** A name that nobody asks for any more must not outlive its meaning. */

@@ -5,6 +5,7 @@ import {
 	definePlugin,
 	type Facts,
 	type Hooks,
+	holdAgain,
 	type Judge,
 	type Services,
 	type Verdict,
@@ -148,10 +149,7 @@ export default definePlugin<PlacementConfig>({
 				async function putBack(key: string, value: Holding) {
 					const known = await store.get<Holding>(key);
 					if (known && known.value.container !== record) return false;
-					if (known) {
-						context.commit({ verb: "delete", key, index: known.index });
-					}
-					context.hold(key, value);
+					holdAgain(context, key, value, known);
 					return true;
 				}
 			},

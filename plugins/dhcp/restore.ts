@@ -2,7 +2,11 @@ import type {
 	ContainerInspect,
 	NetworkInspect,
 } from "../../pipeline/docker.ts";
-import type { AdoptContext, Services } from "../../pipeline/plugin.ts";
+import {
+	type AdoptContext,
+	holdAgain,
+	type Services,
+} from "../../pipeline/plugin.ts";
 import { type Lease, leaseKey } from "../../pipeline/state/leases.ts";
 import type {
 	NetworkRecord,
@@ -108,8 +112,7 @@ export class Restore {
 			return;
 		}
 		context.commit(networks.check(network));
-		if (known) context.commit({ verb: "delete", key, index: known.index });
-		context.hold(key, lease);
+		holdAgain(context, key, lease, known);
 	}
 }
 
