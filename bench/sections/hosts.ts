@@ -9,8 +9,17 @@ import type { Bench } from "../bench.ts";
 import { interleave, median, timed } from "../figures.ts";
 
 const CONTAINERS = 60;
-/** An engine by itself, and a gateway whose containers may go to so many hosts. */
-const WAYS = ["engine", "1 host", "2 hosts", "3 hosts"] as const;
+/**
+ * An engine by itself, also where it gives the stack a network of its own as arpanet does, and a gateway whose containers may go
+ * to so many hosts.
+ */
+const WAYS = [
+	"engine",
+	"engine, network",
+	"1 host",
+	"2 hosts",
+	"3 hosts",
+] as const;
 
 /** `docker-compose up` and `docker ps` over one, two and three hosts, which share this machine's processors. */
 export async function hosts({
@@ -26,17 +35,20 @@ export async function hosts({
 		const ups = new Map(WAYS.map((way) => [way, [] as number[]]));
 		const lists = new Map(WAYS.map((way) => [way, [] as number[]]));
 		const creates = new Map(WAYS.map((way) => [way, [] as number[]]));
-		const file = join((lab.hosts[0] as Host).dataDir, "many.yml");
-		await writeFile(
-			file,
-			stringify({ web: { image: "busybox", command: "sleep 100000" } }),
-		);
+		const [first] = lab.hosts as [Host];
+		const services = { web: { image: "busybox", command: "sleep 100000" } };
+		const plain = join(first.dataDir, "many.yml");
+		const inNetwork = join(first.dataDir, "many-network.yml");
+		await writeFile(plain, stringify(services));
+		await writeFile(inNetwork, stringify({ version: "2.4", services }));
 		await interleave(WAYS, quick ? 1 : 2, async (way, round) => {
 			const number = WAYS.indexOf(way);
-			await useOnly(lab, Math.max(1, number));
-			const target = number === 0 ? (lab.hosts[0] as Host) : lab.gateways[0];
+			const isEngine = way.startsWith("engine");
+			await useOnly(lab, isEngine ? 1 : Number.parseInt(way, 10));
+			const target = isEngine ? first : lab.gateways[0];
 			if (!target) throw new Error("no gateway");
-			const env = number === 0 ? {} : lab.certificates.client;
+			const file = way === "engine, network" ? inNetwork : plain;
+			const env = isEngine ? {} : lab.certificates.client;
 			const options = { env, timeout: 300_000 };
 			const run = async (...args: string[]) => {
 				const project = ["-f", file, "-p", `up${number}r${round}`];
@@ -60,17 +72,18 @@ export async function hosts({
 				await cli("rm", name);
 			}
 			await run("kill");
-			await run("rm", "-f");
+			await run("down");
 			return 0;
 		});
 		const of = (figures: Map<string, number[]>, way: string) =>
 			median(figures.get(way) ?? []);
 		report.table(
-			["", "up s", "of engine", "ps ms", "create ms"],
+			["", "up s", "of engine", "of it with network", "ps ms", "create ms"],
 			WAYS.map((way) => [
 				way,
 				of(ups, way) / 1000,
 				of(ups, way) / of(ups, "engine"),
+				of(ups, way) / of(ups, "engine, network"),
 				of(lists, way),
 				of(creates, way),
 			]),
