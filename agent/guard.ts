@@ -1,3 +1,4 @@
+import { bridgeOf, type NetworkInspect } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { exposures } from "../pipeline/state/exposed.ts";
@@ -57,7 +58,7 @@ async function look(
 
 async function see(services: Services): Promise<Seen> {
 	const { engine, networks, cluster, store, host } = services;
-	const docker = await engine().listNetworks("arpanet.network");
+	const docker = (await engine().get<NetworkInspect[]>("/networks")) ?? [];
 	const ranges = new Map(
 		docker.map(({ Labels, IPAM }) => [
 			Labels?.["arpanet.network"],
@@ -74,6 +75,10 @@ async function see(services: Services): Promise<Seen> {
 			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
 			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
 		}),
+		bridges: docker
+			.filter(({ Driver }) => Driver === "bridge")
+			.map(bridgeOf)
+			.filter((name) => /^[\w.-]{1,15}$/.test(name)),
 		exposed: await exposures(store),
 		guests: await guestsOf(store),
 		host: host.address,

@@ -1,3 +1,4 @@
+import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
@@ -138,9 +139,7 @@ async function wantedHere(
 			scope,
 			device: `arpa${record.vni}`,
 			vni: record.vni,
-			bridge:
-				network.Options?.["com.docker.network.bridge.name"] ??
-				`br-${network.Id.slice(0, 12)}`,
+			bridge: bridgeOf(network),
 			mtu: Number(network.Options?.[MTU]) || USUAL_MTU,
 			peers,
 		});

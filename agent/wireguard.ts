@@ -80,6 +80,7 @@ export class WireGuard implements Underlay {
 			await this.#setDevice();
 			this.#ready = true;
 		}
+		await this.#guard();
 		const out = new Set([...keptOut.values()].flatMap((hosts) => [...hosts]));
 		await this.#setPeers(others.filter(({ name }) => !out.has(name)));
 		const plain = others.filter(({ wireguard }) => !wireguard);
@@ -98,6 +99,17 @@ export class WireGuard implements Underlay {
 			...[`${this.address}/64`, "dev", DEVICE, "nodad"],
 		);
 		await ip("link", "set", DEVICE, "mtu", String(this.#mtu), "up");
+	}
+
+	/** A container with IPv6 must not speak to this host as though it were the overlay: that comes by the tunnel alone. */
+	async #guard(): Promise<void> {
+		const rule = [
+			...["INPUT", "-d", this.address, "!", "-i", DEVICE],
+			...["-p", "udp", "--dport", "4789", "-j", "DROP"],
+		];
+		const ip6tables = (verb: string) =>
+			command("ip6tables", "-w", "5", verb, ...rule);
+		await ip6tables("-C").catch(() => ip6tables("-I"));
 	}
 
 	/** Peers as the other hosts' records say; what a host that came back elsewhere was, goes. */

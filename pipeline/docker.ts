@@ -235,3 +235,8 @@ export const isNetworkConnect = ajv.compile<NetworkConnect>({
 	required: ["Container"],
 	properties: { Container: string, EndpointConfig: endpoint },
 });
+
+/** The host's device that is the bridge of a network with the driver `bridge`. */
+export function bridgeOf({ Id, Options }: NetworkInspect): string {
+	return Options?.["com.docker.network.bridge.name"] ?? `br-${Id.slice(0, 12)}`;
+}

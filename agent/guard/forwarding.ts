@@ -1,5 +1,6 @@
 import { isIPv4 } from "node:net";
 import type { Chain } from "../firewall.ts";
+import { ASKERS } from "./names.ts";
 import { admitted, type Seen } from "./seen.ts";
 
 /** The port at which hosts take the overlay's packets. */
@@ -14,9 +15,15 @@ function within(vni: number): string {
 	return `-m string --algo bm --from 28 --to 64 --hex-string "|${hex}|"`;
 }
 
+/** Questions to whatever name server; with several hosts each of these has one that knows all. */
+const QUESTIONS = ["udp", "tcp"].map(
+	(protocol) => `-p ${protocol} --dport 53 -j ${ASKERS}`,
+);
+
 /**
  * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
- * speaking to hosts as though they were the overlay, by which they would be in any network. A host that is back with
+ * asking other hosts what their own refuses, and from speaking to any host, their own too, as though they were the overlay,
+ * by which they would be in any network. A host that is back with
  * copies of what was started elsewhere is not heard in their networks until it has stopped them.
  */
 export function forwarding(seen: Seen): Chain[] {
@@ -38,6 +45,7 @@ export function forwarding(seen: Seen): Chain[] {
 			name: "ARPANET-FORWARD",
 			from: [{ chain: "DOCKER-USER", match: [] }],
 			rules: [
+				...QUESTIONS,
 				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
 				...opened,
 			],
@@ -46,7 +54,7 @@ export function forwarding(seen: Seen): Chain[] {
 			name: "ARPANET-VXLAN",
 			from: [{ chain: "INPUT", match: VXLAN }],
 			rules: [
-				...seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+				...seen.bridges.map((bridge) => `-i ${bridge} -j DROP`),
 				...seen.keptOut
 					.filter(({ address }) => isIPv4(address))
 					.map(({ address, vni }) => `-s ${address} ${within(vni)} -j DROP`),

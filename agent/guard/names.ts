@@ -4,7 +4,7 @@ import { keptIn } from "./ends.ts";
 import { admitted, type Seen } from "./seen.ts";
 
 /** Who asks: only containers of deployments are looked at. */
-const ASKERS = "ARPANET-DNS";
+export const ASKERS = "ARPANET-DNS";
 /** What they ask for. */
 const NAMES = "ARPANET-DNS-NAMES";
 /** Consul answers `<scope>.service.consul` and `<scope>.service.<datacenter>.consul`. */

@@ -72,8 +72,13 @@ async function reaches(from: string, to: string, ...more: string[]) {
 }
 
 /** The addresses that a container gets for a name, sorted. */
-async function resolves(container: string, name: string): Promise<string[]> {
-	const { stdout } = await ask(any(), "exec", container, "nslookup", name);
+async function resolves(
+	container: string,
+	name: string,
+	...server: string[]
+): Promise<string[]> {
+	const asking = ["exec", container, "nslookup", name, ...server];
+	const { stdout } = await ask(any(), ...asking);
 	const answer = stdout.slice(stdout.indexOf("\n\n"));
 	const found = answer.matchAll(/^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)/gm);
 	return [...new Set([...found].map((match) => match[1] as string))].sort();
@@ -496,6 +501,69 @@ test.serial("no packet gets from one deployment to another", async (t) => {
 		t.false(await reaches("red_b_1", address), to);
 	}
 });
+
+test.serial("another host is not told either what is not theirs", async (t) => {
+	const [, h2] = lab.hosts as [Host, Host];
+	const asked = (name: string) =>
+		resolves("red_a_1", `${name}.service.consul`, h2.address);
+	const b = await addressOf(t, "red_b_1", "red_default");
+	t.deepEqual(await asked("b.red"), [b]);
+	t.deepEqual(await asked("b.blue"), []);
+});
+
+test.serial(
+	"a container cannot speak as though it were the overlay",
+	async (t) => {
+		const [h1, h2] = lab.hosts as [Host, Host];
+		const answer = await fetch(`${h1.consul}/v1/kv/arpanet/networks/red?raw`);
+		const { vni } = (await answer.json()) as { vni: number };
+		const frame = (from: number) => {
+			const header = Buffer.from([8, 0, 0, 0, 0, vni >> 8, vni & 255, 0]); // RFC 7348
+			const ethernet = "ffffffffffff02000000000088b5"; // a type for experiments
+			const bytes = [
+				header,
+				Buffer.from(ethernet, "hex"),
+				Buffer.alloc(46, from),
+			];
+			return Buffer.concat(bytes).toString("hex");
+		};
+		const capture = h1.spawn(
+			"tcpdump",
+			["-i", `arpa${vni}`, "-l", "-x", "ether", "proto", "0x88b5"],
+			{ stdio: ["ignore", "pipe", "pipe"] },
+		);
+		let seen = "";
+		for (const stream of [capture.stdout, capture.stderr]) {
+			stream?.on("data", (chunk) => {
+				seen += chunk;
+			});
+		}
+		await eventually(
+			async () => seen,
+			(said) => said.includes("listening on"),
+		);
+		const speak = async (host: Host, from: number, ...inside: string[]) => {
+			const script = `const s = require("dgram").createSocket("udp4");
+				s.send(Buffer.from("${frame(from)}", "hex"), 4789, "${h1.address}", () => s.close())`;
+			const [program = "", ...args] = [...inside, "node", "-e", script];
+			t.is((await host.exec(program, args)).code, 0);
+		};
+		await run(t, "plain", h1); // on Docker's own bridge
+		for (const container of ["plain", "blue_a_1"]) {
+			const pid = await cli(t, "inspect", "-f", "{{.State.Pid}}", container);
+			await speak(h1, 0x11, "nsenter", "-t", pid, "-n");
+		}
+		await speak(h2, 0x22);
+		await eventually(
+			async () => seen,
+			(said) => said.includes("2222 2222"),
+		);
+		t.true(seen.includes("2222 2222"), "a host can");
+		t.false(seen.includes("1111 1111"), "a container cannot");
+		capture.kill("SIGINT");
+		await cli(t, "rm", "-f", "plain");
+	},
+);
 
 test.serial(
 	"what a service exposes others reach and find, and nothing else",
