@@ -142,7 +142,7 @@ const any = {};
 const string = { type: "string" };
 /** Docker takes null for what is not there, and docker-py sends it. */
 const text = { type: ["string", "null"] };
-const texts = { type: ["array", "null"], items: string };
+const texts = { type: ["array", "null"], items: text };
 const labels = { type: ["object", "null"], additionalProperties: text };
 const endpoint = {
 	type: ["object", "null"],

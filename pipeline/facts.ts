@@ -60,12 +60,21 @@ export function withoutOurs(
 	);
 }
 
+/**
+ * Names of the facts that a container's labels are: an image may bring others, of the container that it was committed
+ * from, and Docker puts those under the create's own.
+ */
+const FACTS = `${LABEL_PREFIX}facts`;
+
 /** Writes facts onto a create body: numbers and strings as they are, lists joined by commas. */
 export function writeLabels(body: ContainerCreate, facts: Facts): void {
 	const labels = { ...body.Labels };
-	for (const [name, value] of Object.entries(facts)) {
-		if (value !== undefined) labels[LABEL_PREFIX + name] = String(value);
-	}
+	const known = Object.entries(facts).filter(
+		([, value]) => value !== undefined,
+	);
+	labels[FACTS] = known.map(([name]) => name).join(",");
+	for (const [name, value] of known)
+		labels[LABEL_PREFIX + name] = String(value);
 	body.Labels = labels;
 }
 
@@ -75,9 +84,11 @@ const NUMBERS = new Set(["index", "slot"]);
 /** Reads the facts back from a container's labels. */
 export function readLabels(labels: Record<string, string> | null): Facts {
 	const facts: Record<string, unknown> = {};
+	const own = labels?.[FACTS]?.split(",");
 	for (const [label, value] of Object.entries(labels ?? {})) {
-		if (!label.startsWith(LABEL_PREFIX)) continue;
+		if (!label.startsWith(LABEL_PREFIX) || label === FACTS) continue;
 		const name = label.slice(LABEL_PREFIX.length);
+		if (own && !own.includes(name)) continue;
 		facts[name] = NUMBERS.has(name) ? Number(value) : value;
 	}
 	return facts as Facts;

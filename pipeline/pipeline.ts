@@ -6,6 +6,7 @@ import {
 	isVolumeCreate,
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
+import { withoutOurs } from "./facts.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
 import type { VolumeLifecycle } from "./lifecycle/volume.ts";
@@ -99,7 +100,7 @@ export class Pipeline implements Adapter {
 				const body = parseBody(request, isContainerCreate);
 				const name = nameIn(query);
 				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
-					return undefined; // Docker says what is wrong with it
+					return withoutForged(body); // Docker says what is wrong with it
 				}
 				return this.#lifecycles.containers.create({
 					name,
@@ -267,6 +268,15 @@ function parseBody<T extends object>(
 		spell(body, shape);
 	}
 	return body as T;
+}
+
+/** A body without the labels that only arpanet gives; undefined if it has none of them. */
+function withoutForged(body: object): object | undefined {
+	const { Labels } = body as { Labels?: Record<string, string> };
+	if (typeof Labels !== "object" || Labels === null) return undefined;
+	const kept = withoutOurs(Labels);
+	const same = Object.keys(kept).length === Object.keys(Labels).length;
+	return same ? undefined : { ...body, Labels: kept };
 }
 
 /** The name that a client asks for, if it does. */

@@ -42,6 +42,8 @@ export interface Facts {
 	slot?: number;
 	/** Scope of the network that `address` is leased in; see NetworkRecord. */
 	network?: string;
+	/** Tells it from another container that had its name and address before. */
+	made?: string;
 	/** Leased IPv4 address. */
 	address?: string;
 	/** Further names in DNS that it asked for when it was made, as links writes them: `cache:redis,pantry:db:10.32.1.7`. */
@@ -73,8 +75,8 @@ interface Committing {
 	/** One more operation for the commit. */
 	commit(operation: Operation): void;
 	/**
-	 * Creates a key that belongs to the container from now on and is deleted with it. Nothing is
-	 * written if an earlier create of the same name left it behind. In `adopt` the commit fails if the key is there; see
+	 * Creates a key that belongs to the container from now on and is deleted with it; what an earlier create of the same
+	 * name left under it is written over. In `adopt` the commit fails if the key is there; see
 	 * `holdAgain`.
 	 */
 	hold(key: string, value: unknown): void;

@@ -9,6 +9,7 @@ export interface Shape {
 	properties?: Record<string, Shape>;
 	additionalProperties?: Shape;
 	items?: Shape;
+	type?: string | string[];
 }
 
 /** An object or a list of the text, from its opening bracket on. */
@@ -55,11 +56,15 @@ export function repeatedKey(text: string, shape: Shape): string | undefined {
 	return undefined;
 }
 
-/** Gives Docker's keys Docker's own spelling, in place. */
+/** Gives Docker's keys Docker's own spelling, and makes of null in a list of texts the empty one that Go takes it for; in place. */
 export function spell(value: unknown, shape: Shape | undefined): void {
 	if (!shape || typeof value !== "object" || value === null) return;
 	if (Array.isArray(value)) {
-		for (const each of value) spell(each, shape.items);
+		const ofTexts = shape.items?.type?.includes("string");
+		for (const [i, each] of value.entries()) {
+			if (ofTexts && each === null) value[i] = "";
+			spell(each, shape.items);
+		}
 		return;
 	}
 	const object = value as Record<string, unknown>;

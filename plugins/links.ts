@@ -168,6 +168,7 @@ async function give(
 	if (asked.length === 0) return;
 	const known = await aliases(deployment, services.store);
 	const keys = new Set<string>();
+	const tags: Operation[] = [];
 	for (const { alias, ...value } of asked) {
 		mustMeanOne({ alias, ...value }, deployment, known);
 		const key = `${ALIASES}${deployment}/${alias}/${value.address ?? own}`;
@@ -176,12 +177,12 @@ async function give(
 		hold(key, value);
 		if (value.address) continue; // this copy is registered with it when it runs
 		const { service } = value;
-		const tags = await tag(deployment, service, alias, services);
-		while (tags.length > MAX_TOGETHER) {
-			await services.store.commit(tags.splice(-MAX_TOGETHER));
-		}
-		for (const operation of tags) commit(operation);
+		tags.push(...(await tag(deployment, service, alias, services)));
 	}
+	while (tags.length > MAX_TOGETHER) {
+		await services.store.commit(tags.splice(-MAX_TOGETHER));
+	}
+	for (const operation of tags) commit(operation);
 }
 
 /** Names that every copy has anyway: container, service, `service_1`. */

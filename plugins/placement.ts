@@ -176,9 +176,11 @@ export default definePlugin<PlacementConfig>({
 			const candidates = hosts.map((each) => candidate(each, replaced));
 			const host = choose(candidates, judge, context);
 			if (!host) return undefined;
-			const slot =
-				heldSlot(previous?.holds, host.name, replaced) ??
-				slots.take(host.name, placedOf(context, record), goesFreely(context));
+			const placed = placedOf(context, record);
+			const held = heldSlot(previous?.holds, host.name, replaced);
+			const slot = held
+				? { ...held, placed: { ...held.placed, ...placed } }
+				: slots.take(host.name, placed, goesFreely(context));
 			return { host, slot };
 		}
 

@@ -48,8 +48,14 @@ export class Connections {
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
-			const entry = network && (await containers.find(name, context.facts));
-			if (!entry) return undefined; // went meanwhile
+			const entry = await containers.find(name, context.facts);
+			if (!network) return undefined; // went meanwhile
+			if (!entry) {
+				throw new HttpError(
+					503,
+					`container ${name} is not on record, so it can be given no address in network ${known.value.name}; its host's agent puts it back within seconds: try again`,
+				);
+			}
 			const operations: Operation[] = [];
 			const holds = new Holds(operations, entry.value.holds, replaced);
 			const changed = structuredClone(body);

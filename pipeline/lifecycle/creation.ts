@@ -123,9 +123,9 @@ export class Creation {
 				await this.#chain.acquire("create", attempt.context, (position) =>
 					this.#undo(attempt.context.facts, position),
 				);
-				if (Object.keys(attempt.context.facts).length === 0) {
-					return this.#untouched();
-				}
+				const { facts } = attempt.context;
+				if (Object.keys(facts).length === 0) return this.#untouched();
+				facts.made = crypto.randomUUID().slice(0, 8);
 				await this.#commit(attempt);
 				return attempt.context.body;
 			} catch (error) {

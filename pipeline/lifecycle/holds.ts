@@ -27,9 +27,10 @@ export class Holds {
 
 	add(key: string, value: unknown): void {
 		this.keys.push(key);
-		if (this.#own.includes(key)) return;
-		const taken = this.#replaced?.value.holds.includes(key);
-		this.#operations.push({ verb: taken ? "set" : "create", key, value });
+		// what an earlier create of the name left may say something else
+		const had =
+			this.#own.includes(key) || this.#replaced?.value.holds.includes(key);
+		this.#operations.push({ verb: had ? "set" : "create", key, value });
 	}
 
 	/** As `add`, for a key that nobody else can have. */

@@ -3,7 +3,7 @@ import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
-import type { ContainerRecord } from "../state/containers.ts";
+import { type ContainerRecord, isSame } from "../state/containers.ts";
 import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import type { Operation } from "../state/operations.ts";
@@ -75,7 +75,14 @@ export class Reconcile {
 			commit: (operation) => operations.push(operation),
 			hold: (key, value) => {
 				holds.push(key);
-				operations.push({ verb: "create", key, value });
+				const at = operations.findIndex(
+					(each) => each.verb === "delete" && each.key === key,
+				);
+				const { index } = (operations[at] ?? {}) as { index?: number };
+				// one operation, not two: Consul takes 64
+				if (index !== undefined)
+					operations[at] = { verb: "update", key, value, index };
+				else operations.push({ verb: "create", key, value });
 			},
 		});
 		const value: ContainerRecord = {
@@ -119,14 +126,16 @@ export class Reconcile {
 		records: Entry<ContainerRecord>[],
 	): Promise<void> {
 		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
-		const keys = new Set(records.map(({ key }) => key));
+		const byKey = new Map(records.map(({ key, value }) => [key, value]));
 		const lost = await this.#lost(records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
 			const facts = readLabels(Labels);
 			const lease = leaseKeyOf(facts);
 			const whole = !lost.has(lease ?? "") && !lost.has(slotKeyOf(facts) ?? "");
-			if (keys.has(key) && (!lease || leased.has(lease)) && whole) continue;
+			const record = byKey.get(key);
+			const known = record && isSame(record.facts, facts);
+			if (known && (!lease || leased.has(lease)) && whole) continue;
 			const container = await this.#services.engine().inspectContainer(Id);
 			if (!container) continue;
 			await this.#pastErrors(key, async () => {

@@ -177,11 +177,13 @@ export class Containers {
 }
 
 /**
- * Whether two sets of facts are of the same container: a lease, or a slot, is never held by two. What a lost host still
- * has of one that was started elsewhere tells of the same lease, and of another host.
+ * Whether two sets of facts are of the same container: a lease, or a slot, is never held by two at once, and those that had
+ * it one after the other were not made at once. What a lost host still has of one that was started elsewhere tells of the same
+ * lease, and of another host.
  */
-function isSame(a: Facts, b: Facts): boolean {
-	return identity(a) === identity(b) && a.host === b.host;
+export function isSame(a: Facts, b: Facts): boolean {
+	const sameTime = !a.made || !b.made || a.made === b.made;
+	return sameTime && identity(a) === identity(b) && a.host === b.host;
 }
 
 /** The key by which a container is known whatever its name: its lease or, without an address, its slot. */

@@ -5,7 +5,8 @@ import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { NOT_OURS, UNASKED } from "./asked.ts";
 
-const NETWORK_ID = /^[0-9a-f]{12,64}$/;
+/** What may be the start of an id. */
+const NETWORK_ID = /^[0-9a-f]{1,64}$/;
 
 /** A network that a create asks for, by the name under which it does. */
 export interface Joined {
@@ -22,13 +23,17 @@ export async function joins(
 	const { networks } = services;
 	await nameNetworks(body, services);
 	const mode = body.HostConfig?.NetworkMode ?? "";
-	if (UNASKED.has(mode)) return [{ name: mode, network: undefined }];
-	const names = new Set([
-		mode,
-		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
-	]);
+	const endpoints = Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {});
+	const named = endpoints.filter(
+		(name) => !UNASKED.has(name) && !NOT_OURS.test(name),
+	);
+	// Docker asks for the mode only where no endpoint says more
+	const unasked = UNASKED.has(mode);
+	if (unasked && named.length === 0) {
+		return [{ name: mode, network: undefined }];
+	}
 	const found: Joined[] = [];
-	for (const name of names) {
+	for (const name of new Set(unasked ? named : [mode, ...endpoints])) {
 		if (NOT_OURS.test(name)) continue;
 		const network = await networks.byName(name);
 		if (network) found.push({ name, network });

@@ -470,6 +470,21 @@ test("a label under another spelling is read, and taken off if it is not the use
 	});
 });
 
+test("what is not as Docker wants it has none of our labels either", async (t) => {
+	const bodies = [
+		'{"Labels":{"arpanet.host":"node9","a":"b"},"HostConfig":{"DnsSearch":7}}',
+		'{"Labels":{"arpanet.host":"node9","a":"b"},"HostConfig":{"DnsSearch":[null]}}',
+	];
+	for (const body of bodies) {
+		const { json } = await post(
+			"/pre-hook",
+			JSON.stringify(preHook("POST", "/containers/create?name=web", body)),
+		);
+		const { Labels } = JSON.parse(json.ModifiedClientRequest.Body);
+		t.deepEqual(Labels, { a: "b" });
+	}
+});
+
 test("any other method is refused in Docker's form", async (t) => {
 	const answer = await fetch(`${url}/pre-hook`);
 	t.true([404, 405].includes(answer.status));

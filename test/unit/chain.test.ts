@@ -191,7 +191,10 @@ test("facts written as labels are read back the same", (t) => {
 test("a fact that is not there becomes no label", (t) => {
 	const body: { Labels?: Record<string, string> } = {};
 	writeLabels(body, { deployment: "abc", service: undefined } as Facts);
-	t.deepEqual(body.Labels, { "arpanet.deployment": "abc" });
+	t.deepEqual(body.Labels, {
+		"arpanet.deployment": "abc",
+		"arpanet.facts": "deployment",
+	});
 });
 
 test("a container without labels has no facts", (t) => {

@@ -49,13 +49,13 @@ for (const [what, text, expected, shape] of [
 test("Docker's keys get Docker's spelling, the user's keep theirs", (t) => {
 	const body = {
 		labels: { labels: "x" },
-		HOSTCONFIG: { networkmode: "a", Other: { labels: 1 } },
+		HOSTCONFIG: { networkmode: "a", dns: [null, "b"], Other: { labels: 1 } },
 		networkingConfig: { endpointsconfig: { links: { ALIASES: ["b"] } } },
 	};
 	spell(body, create);
 	t.deepEqual(body as unknown, {
 		Labels: { labels: "x" },
-		HostConfig: { NetworkMode: "a", Other: { labels: 1 } },
+		HostConfig: { NetworkMode: "a", Dns: ["", "b"], Other: { labels: 1 } },
 		NetworkingConfig: { EndpointsConfig: { links: { Aliases: ["b"] } } },
 	});
 });

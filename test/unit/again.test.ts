@@ -1,0 +1,153 @@
+import test, { type ExecutionContext } from "ava";
+import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { readLabels } from "../../pipeline/facts.ts";
+import { startConsul, type TestConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
+
+// what comes late, or a second time, of a container whose name and address another has by now
+
+let consul: TestConsul;
+
+test.before(async () => {
+	consul = await startConsul();
+});
+test.after.always(() => consul?.stop());
+
+/** A host, and a network of the deployment in which addresses are fixed. */
+async function stage(t: ExecutionContext, deployment: string) {
+	const plugins = "deployment-id placement dhcp links expose network";
+	const host = new Allocator(consul.address, { plugins: plugins.split(" ") });
+	t.teardown(() => host.close());
+	const subnets = await host.store.keys("arpanet/subnets/");
+	const subnet = `172.28.${subnets.length}`;
+	const made = await host.networks.create(
+		{
+			Name: `${deployment}_front`,
+			Labels: {
+				"com.docker.compose.project": deployment,
+				"com.docker.compose.network": "front",
+			},
+			IPAM: { Config: [{ Subnet: `${subnet}.0/24` }] },
+		},
+		{},
+	);
+	const Id = `3fa9${10 + subnets.length}`.padEnd(64, "0");
+	const name = `${deployment}_front`;
+	host.docker.networks.set(name, { Name: name, ...made, Id });
+	await host.networks.created(name, Id);
+	return { host, address: `${subnet}.50`, network: name, id: Id };
+}
+
+test.serial(
+	"a container's end that is told late takes nothing from the next of its name and address",
+	async (t) => {
+		const { host, address, network } = await stage(t, "late");
+		const create = async () => {
+			const { body } = await host.create("late", "late_web_1", {
+				HostConfig: { NetworkMode: network },
+				NetworkingConfig: {
+					EndpointsConfig: {
+						[network]: { IPAMConfig: { IPv4Address: address } },
+					},
+				},
+			});
+			const id = host.docker.create("late_web_1", body);
+			return { id, facts: readLabels(body.Labels ?? {}) };
+		};
+		const { containers, services } = host;
+		const old = await create();
+		host.docker.containers.delete(old.id);
+		await containers.removed("late_web_1", old.facts, old.id); // the hook
+		const next = await create();
+		t.is(next.facts.address, old.facts.address);
+		await containers.removed("late_web_1", old.facts, old.id); // the event
+		const record = await services.containers.get("late_web_1");
+		t.is(record?.value.facts.made, next.facts.made);
+		const leases = await host.store.keys("arpanet/leases/late-front/");
+		t.true(leases.includes(`arpanet/leases/late-front/${address}`));
+		await containers.removed("late_web_1", next.facts, next.id);
+		t.is(await services.containers.get("late_web_1"), undefined);
+	},
+);
+
+test.serial("a name that is tried again is what was asked last", async (t) => {
+	const { host } = await stage(t, "again");
+	const ask = (expose: string, link: string) =>
+		host.create("again", "again_web_1", {
+			Labels: { "arpanet.expose": expose, "arpanet.service": "web" },
+			HostConfig: { Links: [link] },
+		});
+	await ask("true", "again_redis_1:cache");
+	await ask("ops", "again_db_1:cache");
+	const [exposed] = await host.store.list("arpanet/exposed/again");
+	t.deepEqual(exposed?.value, { service: "web", to: ["ops"] });
+	const [alias] = await host.store.list("arpanet/aliases/again/");
+	t.like(alias?.value, { service: "db" });
+});
+
+test.serial(
+	"a container that is not on record is connected to nothing until it is",
+	async (t) => {
+		const { host, network } = await stage(t, "off");
+		const { body } = await host.create("off", "off_web_1");
+		const id = host.docker.create("off_web_1", body);
+		const entry = await host.services.containers.get("off_web_1");
+		await host.store.commit([{ verb: "delete", key: entry?.key ?? "" }]);
+		const connect = () =>
+			host.containers.connections.connect(network, { Container: id });
+		await t.throwsAsync(connect(), {
+			message: /^container off_web_1 is not on record.*try again$/,
+		});
+		const container = await host.docker.engine.inspectContainer(id);
+		if (container) await host.reconcile.adopt(container);
+		const connected = await connect();
+		t.regex(
+			connected?.EndpointConfig?.IPAMConfig?.IPv4Address ?? "",
+			/^172\.28\./,
+		);
+	},
+);
+
+for (const digits of [6, 11, 12, 64]) {
+	test.serial(
+		`a network by the first ${digits} digits of its id is that network`,
+		async (t) => {
+			const { host, network, id } = await stage(t, `short${digits}`);
+			const { body, address } = await host.create(
+				`short${digits}`,
+				`short${digits}_web_1`,
+				{ HostConfig: { NetworkMode: id.slice(0, digits) } },
+			);
+			t.is(body.HostConfig?.NetworkMode, network);
+			t.regex(address, /^172\.28\./);
+		},
+	);
+}
+
+for (const HostConfig of [null, { NetworkMode: "default" }]) {
+	const mode = HostConfig?.NetworkMode ?? "none";
+	test.serial(
+		`a network named by its endpoint alone is joined (mode ${mode})`,
+		async (t) => {
+			const deployment = `alone${mode}`;
+			const { host, network } = await stage(t, deployment);
+			const asked = {
+				...(HostConfig ? { HostConfig } : {}),
+				NetworkingConfig: { EndpointsConfig: { [network]: {} } },
+			} as ContainerCreate;
+			const { body, address } = await host.create(deployment, "x", asked);
+			t.is(body.HostConfig?.NetworkMode, network);
+			t.deepEqual(Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}), [
+				network,
+			]);
+			t.regex(address, /^172\.28\./);
+			await host.remove("x");
+		},
+	);
+}
+
+test("what an image says of the container that it was committed from is none of another's facts", (t) => {
+	const image = { "arpanet.service": "web", "arpanet.aliases": "a:web" };
+	const own = { "arpanet.host": "h1", "arpanet.facts": "host" };
+	t.deepEqual(readLabels({ ...image, ...own }), { host: "h1" });
+});
