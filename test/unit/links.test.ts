@@ -75,3 +75,35 @@ test("whatever else is written as a link is an error for the user, or a name tha
 		}),
 	);
 });
+
+test("links to services of many copies fit in one commit with the create", async (t) => {
+	const rows = Array.from({ length: 32 }, (_, i) => ({
+		ServiceID: `${i}`,
+		ServiceTags: [],
+		ServiceMeta: { deployment: "abc" },
+	}));
+	const before: number[] = [];
+	const many = {
+		...nothing,
+		store: {
+			list: async () => [],
+			ask: async () => rows,
+			commit: async ({ length }: unknown[]) => before.push(length),
+		},
+		networks: { list: async () => [{ value: { deployment: "abc" } }] },
+	} as unknown as Services;
+	let operations = 0;
+	const count = () => {
+		operations++;
+	};
+	const context = createContext(
+		{ HostConfig: { Links: ["abc_redis_1:cache", "abc_db_1:store"] } },
+		{
+			facts: { deployment: "abc", network: "abc", address: "10.32.0.5" },
+			...{ hold: count, commit: count },
+		},
+	);
+	await links.setup({}, many, []).create?.(context);
+	t.deepEqual(before, [32]);
+	t.is(operations, 2 + 32);
+});
