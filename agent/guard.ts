@@ -43,15 +43,17 @@ export async function guard(
 	if (written) await look(services, written).catch(() => {});
 }
 
-/** @param written rules that stood there before; undefined: whatever */
+/** @param written rules that stand there; undefined: whatever @returns those that do now */
 async function look(
 	services: Services,
 	written: string | undefined,
-): Promise<string> {
+): Promise<string | undefined> {
 	const seen = await see(services);
 	const chains = [...names(seen), ...ends(seen), ...forwarding(seen)];
 	const rules = JSON.stringify(chains.map((chain) => chain.rules));
 	if (seen.here.length > 0) await writeChains(chains);
+	else if (seen.lost)
+		return written; // soon they are back, and nobody gets through meanwhile
 	else if (written !== rules) await clearChains(chains);
 	return rules;
 }
@@ -60,10 +62,10 @@ async function see(services: Services): Promise<Seen> {
 	const { engine, networks, cluster, store, host } = services;
 	const docker = (await engine().get<NetworkInspect[]>("/networks")) ?? [];
 	const ranges = new Map(
-		docker.map(({ Labels, IPAM }) => [
-			Labels?.["arpanet.network"],
-			IPAM?.Config ?? [],
-		]),
+		docker.flatMap(({ Labels, IPAM }) => {
+			const scope = Labels?.["arpanet.network"];
+			return scope ? [[scope, IPAM?.Config ?? []]] : [];
+		}),
 	);
 	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
 	const [, ...others] = await cluster.all();
@@ -75,6 +77,9 @@ async function see(services: Services): Promise<Seen> {
 			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
 			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
 		}),
+		lost: [...ranges.keys()].some(
+			(scope) => !all.some((network) => network.scope === scope),
+		),
 		bridges: docker
 			.filter(({ Driver }) => Driver === "bridge")
 			.map(bridgeOf)

@@ -10,6 +10,8 @@ export interface Seen {
 	here: NetworkHere[];
 	/** What services open to others. */
 	exposed: Exposure[];
+	/** There are some that Consul does not know. */
+	lost: boolean;
 	/** Bridges of all of the engine's networks, whosever they are. */
 	bridges: string[];
 	/** Containers in networks that are not of their deployment. */
