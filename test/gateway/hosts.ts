@@ -67,9 +67,11 @@ export async function startHosts(
 	/** What is on record of them, and the test's to change. */
 	const known: Record<string, KnownHost> = {};
 	const asked: Record<string, string[]> = {};
+	const close: Record<string, () => void> = {};
 	for (const [position, name] of Object.keys(engines).entries()) {
 		const engine = await fakeEngine(t, engines[name] as FakeEngine);
 		asked[name] = engine.asked;
+		close[name] = engine.close;
 		known[name] = {
 			name,
 			address: `10.0.0.${position + 1}`,
@@ -120,5 +122,7 @@ export async function startHosts(
 		return answer;
 	}
 
-	return { known, asked, route, cluster, services };
+	return { known, asked, close, route };
 }
+
+export type HostsOfTest = Awaited<ReturnType<typeof startHosts>>;
