@@ -203,7 +203,11 @@ export function images(
 			/^\/(?:grpc|images\/create|images\/load)$/,
 			({ afterwards }) => making(afterwards),
 		],
-		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],
+		[
+			/^POST$/,
+			/^\/(?:session|build\/cancel)$/,
+			async () => engines.pool(await maker(engines)),
+		],
 		[
 			/^GET$/,
 			/^\/images\/get$/,

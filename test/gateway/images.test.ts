@@ -137,3 +137,12 @@ test("an image that somebody else has just removed from one host is removed", as
 	});
 	t.deepEqual(await route("DELETE", `/images/${OLD}`), [{ Deleted: OLD }]);
 });
+
+test("a build is cancelled where it is made", async (t) => {
+	const { route } = await startHosts(t, {
+		two: withImages([]),
+		one: withImages([]),
+	});
+	t.is(await route("POST", "/v1.41/session"), "one");
+	t.is(await route("POST", "/v1.41/build/cancel?id=1"), "one");
+});
