@@ -1,5 +1,6 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
 import type { ExecutionContext } from "ava";
 import { Router } from "../../gateway/router.ts";
 import { EnginePool } from "../../gateway/upstream.ts";
@@ -11,7 +12,7 @@ import type { Hosts, KnownHost } from "../../pipeline/state/hosts.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
-/** What an engine answers, as JSON; undefined is a 404. @throws HttpError */
+/** What an engine answers: text or a stream as it is, anything else as JSON; undefined is a 404. @throws HttpError */
 export type FakeEngine = (method: string, url: URL) => unknown;
 
 /** An engine of a few lines. @returns its address, and what it was asked, without pings */
@@ -27,7 +28,8 @@ export async function fakeEngine(t: ExecutionContext, engine: FakeEngine) {
 		try {
 			const told = await engine(method, new URL(url, "http://docker"));
 			if (told === undefined) throw new HttpError(404, `no ${url}`);
-			answer.end(typeof told === "string" ? told : JSON.stringify(told));
+			if (told instanceof Readable) told.pipe(answer);
+			else answer.end(typeof told === "string" ? told : JSON.stringify(told));
 		} catch (error) {
 			const { status, message } = error as HttpError;
 			answer.writeHead(status).end(JSON.stringify({ message }));
@@ -103,6 +105,7 @@ export async function startHosts(
 		networks: new Networks(store),
 		store,
 	};
+	services.networks.ids.follow();
 	const router = new Router(services, parseEngineUrl(url));
 	t.teardown(async () => {
 		router.close();
