@@ -125,6 +125,18 @@ test("a body that is no JSON is streamed on, and hooks get null", async (t) => {
 	t.is(engine.seen[0], asked);
 });
 
+test("a body that hooks were not given goes on also with a client that asks whether to send it and does not wait", async (t) => {
+	const a = adapter();
+	const { engine, request } = await setUp(t, { a });
+	const asked = post(CREATE, "{}", "Expect: 100-continue\r\n").replace(
+		"application/json",
+		"application/x-tar",
+	);
+	await request(asked);
+	t.deepEqual(engine.seen, [asked]);
+	t.is(a.calls[0]?.ClientRequest.Body, null);
+});
+
 test("a hook may put a body in place of one it was not given", async (t) => {
 	const a = adapter(() => ({ Body: "{}" }));
 	const { engine, port } = await setUp(t, { a });
