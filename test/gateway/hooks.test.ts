@@ -69,6 +69,19 @@ test("each hook is given what the one before made, and the engine what the last 
 	);
 });
 
+test("hooks are given an absolute target without its origin, and the engine as it came where they change nothing", async (t) => {
+	const a = adapter(({ Body }) => ({ Body: Body === "{1}" ? "{2}" : Body }));
+	const { engine, request } = await setUp(t, { a });
+	for (const body of ["{}", "{1}"]) {
+		await request(post(`http://docker${CREATE}`, body));
+		t.is(a.calls.at(-1)?.ClientRequest.Request, CREATE);
+	}
+	t.deepEqual(engine.seen, [
+		post(`http://docker${CREATE}`, "{}"),
+		post(CREATE, "{2}"),
+	]);
+});
+
 test("a body in chunks is put together for hooks, and sent with its length when changed", async (t) => {
 	const a = adapter(({ Body }) => ({ Body: `${Body} {}` }));
 	const { engine, request } = await setUp(t, { a });
