@@ -256,7 +256,8 @@ function changed(
 	body: string | null,
 ): Incoming {
 	const { head, sent, headSize } = incoming;
-	const expects = incoming.body.done && field(head, "expect") !== undefined;
+	const isRead = body !== null && incoming.body.done; // any other goes on as it came
+	const expects = isRead && field(head, "expect") !== undefined;
 	const sameBody = request.Body === body && !expects;
 	if (sameBody && request.Request === head.target) return incoming;
 

@@ -34,7 +34,7 @@ export interface Head {
 
 export interface RequestHead extends Head {
 	method: string;
-	/** As sent: `/v1.41/containers/json?all=1`. */
+	/** As sent, but for an origin before it: `/v1.41/containers/json?all=1`. */
 	target: string;
 	/** The target without its query. */
 	path: string;
@@ -73,13 +73,14 @@ export function mayBecomeRequest(bytes: Buffer): boolean {
 export function parseRequestHead(text: string): RequestHead {
 	const line = REQUEST_LINE.exec(text);
 	if (!line) throw new Malformed("the request line is not HTTP/1.1");
-	const [start, method = "", target = "", minor] = line;
+	const [start, method = "", sent = "", minor] = line;
+	const target = withoutOrigin(sent);
 	const head = parseFields(text, start.length, minor === "1");
 	return {
 		text,
 		method,
 		target,
-		path: pathOf(target),
+		path: target.split("?", 1)[0] as string,
 		// a request without a length has no body
 		bodyLength: head.bodyLength ?? 0,
 		keepAlive: head.keepAlive,
@@ -153,17 +154,15 @@ function parseLength(value: string, before: number | undefined): number {
 	return length;
 }
 
-/** The engine takes absolute targets too, so hooks must see through them. */
-function pathOf(target: string): string {
-	let from = 0;
-	if (target[0] !== "/" && target !== "*") {
-		const origin = /^https?:\/\/[^/?#]+/i.exec(target);
-		if (!origin)
-			throw new Malformed(`the request's target "${target}" is no path`);
-		from = origin[0].length;
+/** The engine takes absolute targets too, so hooks and the router must see through them. */
+function withoutOrigin(target: string): string {
+	if (target[0] === "/" || target === "*") return target;
+	const origin = /^https?:\/\/[^/?#]+/i.exec(target);
+	if (!origin) {
+		throw new Malformed(`the request's target "${target}" is no path`);
 	}
-	const query = target.indexOf("?", from);
-	return target.slice(from, query < 0 ? undefined : query) || "/";
+	const rest = target.slice(origin[0].length);
+	return rest[0] === "/" ? rest : `/${rest}`;
 }
 
 /** The value of a head's first field of this name, any case; undefined when it has none. */

@@ -18,8 +18,12 @@ export type EngineAddress =
 	| { socketPath: string }
 	| { host: string; port: number; tls?: Tls };
 
-/** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer. */
+/** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer, but for what takes long. */
 const TIMEOUT = 60_000;
+/** It takes minutes to delete images or whatever is not used, and to measure what there is. */
+const LONG_TIMEOUT = 600_000;
+const TAKES_LONG =
+	/^(?:POST \S*\/prune|DELETE \S*\/images\/|GET \S*(?:\/system\/df|[?&]size=))/;
 /** How long nothing may come while an image is copied: engines write a large one down before they send it. */
 const COPY_QUIET_MS = 300_000;
 /** A stream in which nothing happens is tried after so long whether the other end is still there. */
@@ -287,7 +291,7 @@ export class Engine {
 		method: Method,
 		path: string,
 		body?: unknown,
-		timeout = TIMEOUT,
+		timeout = TAKES_LONG.test(`${method} ${path}`) ? LONG_TIMEOUT : TIMEOUT,
 	): Promise<EngineAnswer> {
 		try {
 			return await this.#client.ask({

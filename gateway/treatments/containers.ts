@@ -2,6 +2,7 @@ import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
 import type { BringImage } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Names } from "../../pipeline/lifecycle/names.ts";
+import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
@@ -36,6 +37,16 @@ export function containers(
 		if (hosts.size >= MAX_KNOWN) hosts.clear();
 		hosts.set(id, host);
 		return host;
+	}
+
+	/** The host that is remembered of an id, if it can be reached; one that is gone for good is forgotten. */
+	async function remembered(id: string): Promise<string | undefined> {
+		const host = hosts.get(id);
+		if (!host) return undefined;
+		const isIt = ({ name }: KnownHost) => name === host;
+		if ((await cluster.reachable()).some(isIt)) return host;
+		if (!(await cluster.all()).some(isIt)) hosts.delete(id);
+		return undefined;
 	}
 
 	async function create({
@@ -98,7 +109,7 @@ export function containers(
 
 	/** @throws HttpError 502 for a container of a host that is lost, or does not answer for long */
 	async function hostOf(ref: string): Promise<string | undefined> {
-		const known = hosts.get(ref);
+		const known = await remembered(ref);
 		if (known) return known;
 		const unheard: string[] = [];
 		const found = await cluster.find(ref, 0, unheard);
@@ -108,7 +119,7 @@ export function containers(
 		);
 		if (lost.length === 0) return undefined;
 		const record = await records.get(ref.replace(/^\//, ""));
-		const host = record?.value.facts.host;
+		const host = record?.value.facts.host ?? hosts.get(ref); // records go by names
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
 			// one that is silent may only have much to do
@@ -162,7 +173,7 @@ export function containers(
 	}
 
 	async function exec({ ref }: Asked): Promise<EnginePool> {
-		const known = hosts.get(ref);
+		const known = await remembered(ref);
 		if (known) return engines.pool(known);
 		const host = await engines.holder(`/exec/${ref}/json`);
 		if (ID.test(ref) && host) remember(ref, host);

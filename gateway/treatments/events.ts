@@ -12,10 +12,26 @@ const PATIENCE_MS = 10_000;
 const SOON_MS = 2_000;
 /** How soon is seen that a host has joined, come back or gone. */
 const LOOK_MS = 500;
+/** Networks that are remembered to be none of ours. */
+const MAX_FOREIGN = 20_000;
+const NETWORK = /"Type":"network","Action":"\w+","Actor":\{"ID":"([0-9a-f]+)"/;
 
 /** `events`: those of all hosts, as they happen; a host that joins or comes back is followed from then on. */
 export function events(engines: Engines): Row[] {
 	const { cluster, networkIds } = engines;
+	/** Ids of networks that are none of ours, as far as was known: Consul is not asked for each of their events. */
+	const foreign = new Set<string>();
+
+	/** An event as clients see it; undefined for one that is none for them. */
+	async function shown(line: string): Promise<string | undefined> {
+		const [, id] = NETWORK.exec(line) ?? [];
+		if (!id) return line;
+		if (foreign.has(id) && !networkIds.known(id)) return line;
+		const event = await networkIds.event(line);
+		if (foreign.size >= MAX_FOREIGN) foreign.clear();
+		if (event === line) foreign.add(id);
+		return event;
+	}
 
 	async function follow(
 		path: string,
@@ -82,9 +98,10 @@ export function events(engines: Engines): Row[] {
 			const either = AbortSignal.any([signal, lost.signal, ended.signal]);
 			try {
 				for await (const line of lines(host, `${path}?${query}`, either)) {
-					since.set(host, after(nanoIn(line)));
-					const event = await networkIds.event(line);
+					// without Consul, it is told as that engine tells it
+					const event = await shown(line).catch(() => line);
 					if (event) merging.add(event);
+					since.set(host, after(nanoIn(line)));
 				}
 			} catch (error) {
 				// what an engine refuses it would refuse again

@@ -1,4 +1,5 @@
 import type { Answer } from "../../pipeline/cluster.ts";
+import { HttpError } from "../../pipeline/errors.ts";
 import {
 	type BringImage,
 	byName,
@@ -7,6 +8,7 @@ import type { Images } from "../../pipeline/lifecycle/images.ts";
 import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
+import { filtersOf, withFilters } from "./query.ts";
 import {
 	type Asked,
 	addedUp,
@@ -78,7 +80,7 @@ export function images(
 
 	/**
 	 * Removes an image from everywhere, or from nowhere: hosts where containers use it are asked first, one after the
-	 * other, and the first that refuses ends it.
+	 * other, and the first that refuses ends it; that where it has most names next.
 	 */
 	async function remove({
 		ref,
@@ -99,21 +101,47 @@ export function images(
 			cluster.ask(host, (engine) => engine.remove<object[]>(path + query));
 		const said: object[] = [];
 		for (const each of used) said.push(...(await removed(each)));
-		const others = has.filter((each) => !used.includes(each));
-		const told = await Promise.allSettled(others.map(removed));
-		for (const each of told) {
-			if (each.status === "fulfilled") said.push(...each.value);
+		const others = has
+			.filter((each) => !used.includes(each))
+			.sort((a, b) => b.names - a.names);
+		const failed: unknown[] = [];
+		// by its id, an engine refuses one of several names: before another has removed it
+		for (const some of [others.slice(0, 1), others.slice(1)]) {
+			for (const each of await Promise.allSettled(some.map(removed))) {
+				if (each.status === "fulfilled") said.push(...each.value);
+				else failed.push(each.reason);
+			}
+			const refusal = failed.find(isRefusal);
+			if (refusal) throw refusal;
 		}
-		const [refusal] = told;
-		if (said.length === 0 && refusal?.status === "rejected") {
-			throw refusal.reason;
-		}
+		if (said.length === 0 && failed.length > 0) throw failed[0];
 		const lines = new Set(said.map((line) => JSON.stringify(line)));
 		return { status: 200, body: [...lines].map((line) => JSON.parse(line)) };
 	}
 
-	/** `GET /images/json` of all hosts: each image once, newest first, with the names that mean it. */
-	async function merge(answers: Answer[]): Promise<unknown> {
+	/**
+	 * `GET /images/json`. Whether an image dangles no engine can tell, for it may have a name on another host: that filter
+	 * is for what all hosts together say.
+	 */
+	async function list(request: Asked): Promise<EnginePool | Merged> {
+		const { dangling = [], ...filters } = filtersOf(request.query);
+		const [wanted = ""] = dangling;
+		// the engine says what is wrong with any other
+		if (!/^(true|1|false|0)$/.test(wanted)) {
+			return mergedList(engines, merge)(request);
+		}
+		const asked = new URLSearchParams(withFilters(request.query, filters));
+		const dangles = /^(true|1)$/.test(wanted);
+		if (dangles) asked.delete("all"); // what others are built upon does not
+		const isWanted = (image: Image) =>
+			dangles ? !image.RepoTags?.some(isName) : isNamed(image);
+		const chosen = async (answers: Answer[]) =>
+			(await merge(answers)).filter(isWanted);
+		return mergedList(engines, chosen)({ ...request, query: `?${asked}` });
+	}
+
+	/** Each image once, newest first, with the names that mean it. */
+	async function merge(answers: Answer[]): Promise<Image[]> {
 		const images = new Map<string, Image>();
 		const meanings = new Map<string, Set<string>>();
 		for (const { answer } of answers) {
@@ -126,6 +154,11 @@ export function images(
 					meanings.set(tag, (meanings.get(tag) ?? new Set()).add(image.Id));
 				}
 			}
+		}
+		for (const image of images.values()) {
+			if (!isNamed(image)) continue;
+			image.RepoTags = image.RepoTags?.filter(isName) ?? null;
+			image.RepoDigests = image.RepoDigests?.filter(isName) ?? null;
 		}
 		for (const [tag, ids] of meanings) {
 			if (ids.size === 1 || tag === UNTAGGED) continue;
@@ -161,7 +194,7 @@ export function images(
 	}
 
 	return [
-		[/^GET$/, /^\/images\/json$/, mergedList(engines, merge)],
+		[/^GET$/, /^\/images\/json$/, list],
 		[/^POST$/, /^\/(?:images|build)\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/commit$/, commit],
 		[/^POST$/, /^\/build$/, build],
@@ -170,7 +203,11 @@ export function images(
 			/^\/(?:grpc|images\/create|images\/load)$/,
 			({ afterwards }) => making(afterwards),
 		],
-		[/^POST$/, /^\/session$/, async () => engines.pool(await maker(engines))],
+		[
+			/^POST$/,
+			/^\/(?:session|build\/cancel)$/,
+			async () => engines.pool(await maker(engines)),
+		],
 		[
 			/^GET$/,
 			/^\/images\/get$/,
@@ -198,17 +235,33 @@ async function maker({ cluster }: Engines): Promise<string> {
 	return names.sort()[0] as string;
 }
 
+/** A host that has an image, and how many tags it has there. */
+interface Holder extends ImageRecord {
+	names: number;
+}
+
 /** The hosts that have an image, the one that was given its name last before others. @param ref a name, or an id */
 async function holders(
 	engines: Engines,
 	{ records }: Images,
 	ref: string,
-): Promise<ImageRecord[]> {
+): Promise<Holder[]> {
 	const [answers, record] = await Promise.all([
 		engines.ask(`/images/${ref}/json`),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
-	return byName(answers, record);
+	return byName(answers, record).map((holder) => {
+		const told = answers.find(({ host }) => host === holder.host)?.answer;
+		const tags = (told as Image | undefined)?.RepoTags;
+		return { ...holder, names: tags?.length ?? 0 };
+	});
+}
+
+/** Whether an engine has something against a removal; that the image is gone already is nothing. */
+function isRefusal(error: unknown): boolean {
+	return (
+		error instanceof HttpError && error.status < 500 && error.status !== 404
+	);
 }
 
 /** The name that a query of `/commit` or `/images/{name}/tag` gives, if it does. */
@@ -228,6 +281,15 @@ interface Image {
 
 /** What an image is called that has no name. */
 const UNTAGGED = "<none>:<none>";
+
+/** Whether it is a name, and not what stands there for none: `<none>:<none>` or `<none>@<none>`. */
+function isName(name: string): boolean {
+	return !name.startsWith("<none>");
+}
+
+function isNamed({ RepoTags, RepoDigests }: Image): boolean {
+	return [RepoTags, RepoDigests].some((names) => names?.some(isName));
+}
 
 function union(a: string[] | null, b: string[] | null): string[] | null {
 	return a && b ? [...new Set([...a, ...b])] : (a ?? b);

@@ -202,6 +202,7 @@ function choose(
 }
 
 function newestFirst(a: Listed, b: Listed): number {
+	if (a.created === b.created) return 0; // sizes come with seconds: then it is the engine's order
 	return a.created < b.created ? 1 : -1;
 }
 

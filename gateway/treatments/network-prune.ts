@@ -25,9 +25,9 @@ export function pruneNetworks(engines: Engines): Treatment {
 		for (const [key, values] of Object.entries(more)) {
 			filters[key] = [...(filters[key] ?? []), ...values];
 		}
-		const engine = await cluster.engine(host);
-		const answer = await engine.post<Pruned>(
-			path + withFilters(query, filters),
+		const asked = path + withFilters(query, filters);
+		const answer = await cluster.ask(host, (engine) =>
+			engine.post<Pruned>(asked),
 		);
 		return answer?.NetworksDeleted ?? [];
 	}

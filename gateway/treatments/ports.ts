@@ -12,7 +12,7 @@ interface Port {
 export function ofHost(row: Listed, address: string): Listed {
 	const head = row.head.toString();
 	// within a string its quotes were escaped
-	const ports = head.replace(/(?<!\\)"Ports":(\[\{"IP"[^\]]*\])/, (_, text) => {
+	const ports = head.replace(/(?<!\\)"Ports":(\[\{[^\]]*\])/, (_, text) => {
 		const own = (JSON.parse(text) as Port[])
 			.filter(({ IP }) => IP !== EVERYWHERE_6)
 			.map((port) =>

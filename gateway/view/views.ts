@@ -11,7 +11,8 @@ const UNTOLD: [method: RegExp, path: RegExp][] = [
 /** The views of all hosts' containers. */
 export class Views {
 	readonly #engines: Engines;
-	readonly #views = new Map<string, HostView>();
+	/** By host; one that comes back may have its engine at another URL. */
+	readonly #views = new Map<string, { url: string; view: HostView }>();
 
 	constructor(engines: Engines) {
 		this.#engines = engines;
@@ -19,14 +20,12 @@ export class Views {
 
 	/** @throws HttpError 502 for a host that is not known or lets nobody in */
 	async of(host: string): Promise<HostView> {
+		const engine = await this.#engines.cluster.engine(host);
+		const { url } = engine;
 		const known = this.#views.get(host);
-		if (known) return known;
-		const { cluster } = this.#engines;
-		const view = new HostView(
-			await cluster.engine(host),
-			await this.#engines.pool(host),
-		);
-		this.#views.set(host, view);
+		if (known?.url === url) return known.view;
+		const view = new HostView(engine, await this.#engines.pool(host));
+		this.#views.set(host, { url, view });
 		return view;
 	}
 
@@ -39,7 +38,7 @@ export class Views {
 		if (method === "GET") return undefined;
 		const untold = UNTOLD.some(([m, p]) => m.test(method) && p.test(path));
 		if (!untold) return undefined;
-		const doubts = [...this.#views.values()].map((view) => view.doubt());
+		const doubts = [...this.#views.values()].map(({ view }) => view.doubt());
 		return () => {
 			for (const end of doubts) end();
 		};

@@ -69,6 +69,19 @@ test("each hook is given what the one before made, and the engine what the last 
 	);
 });
 
+test("hooks are given an absolute target without its origin, and the engine as it came where they change nothing", async (t) => {
+	const a = adapter(({ Body }) => ({ Body: Body === "{1}" ? "{2}" : Body }));
+	const { engine, request } = await setUp(t, { a });
+	for (const body of ["{}", "{1}"]) {
+		await request(post(`http://docker${CREATE}`, body));
+		t.is(a.calls.at(-1)?.ClientRequest.Request, CREATE);
+	}
+	t.deepEqual(engine.seen, [
+		post(`http://docker${CREATE}`, "{}"),
+		post(CREATE, "{2}"),
+	]);
+});
+
 test("a body in chunks is put together for hooks, and sent with its length when changed", async (t) => {
 	const a = adapter(({ Body }) => ({ Body: `${Body} {}` }));
 	const { engine, request } = await setUp(t, { a });
@@ -123,6 +136,18 @@ test("a body that is no JSON is streamed on, and hooks get null", async (t) => {
 	await request(asked);
 	t.is(a.calls[0]?.ClientRequest.Body, null);
 	t.is(engine.seen[0], asked);
+});
+
+test("a body that hooks were not given goes on also with a client that asks whether to send it and does not wait", async (t) => {
+	const a = adapter();
+	const { engine, request } = await setUp(t, { a });
+	const asked = post(CREATE, "{}", "Expect: 100-continue\r\n").replace(
+		"application/json",
+		"application/x-tar",
+	);
+	await request(asked);
+	t.deepEqual(engine.seen, [asked]);
+	t.is(a.calls[0]?.ClientRequest.Body, null);
 });
 
 test("a hook may put a body in place of one it was not given", async (t) => {

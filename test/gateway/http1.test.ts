@@ -34,9 +34,10 @@ const requests: [
 	],
 	[
 		"GET http://docker/containers/create?name=x HTTP/1.1\r\n",
-		{ path: "/containers/create" },
+		{ path: "/containers/create", target: "/containers/create?name=x" },
 	],
-	["GET http://docker HTTP/1.1\r\n", { path: "/" }],
+	["GET http://docker HTTP/1.1\r\n", { path: "/", target: "/" }],
+	["GET http://docker?a=/ HTTP/1.1\r\n", { path: "/", target: "/?a=/" }],
 	["OPTIONS * HTTP/1.1\r\n", { path: "*" }],
 	[
 		"POST /build HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",

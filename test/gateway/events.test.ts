@@ -1,0 +1,73 @@
+import { PassThrough } from "node:stream";
+import test, { type ExecutionContext } from "ava";
+import type { Merged } from "../../gateway/treatments/treatment.ts";
+import { HttpError } from "../../pipeline/errors.ts";
+import { eventually } from "./helpers.ts";
+import { startHosts, storeOf } from "./hosts.ts";
+
+/** A client that follows the events of two hosts, what the first of them tells it, and Consul. */
+async function follow(t: ExecutionContext) {
+	const consul = { away: false, asked: 0 };
+	const list = async () => {
+		consul.asked++;
+		if (consul.away) throw new HttpError(503, "Consul does not answer");
+		return [];
+	};
+	const stream = new PassThrough();
+	let opened = 0;
+	const one = (_: string, { searchParams }: URL) => {
+		if (searchParams.has("until")) return "";
+		opened++;
+		return stream;
+	};
+	const two = (_: string, { searchParams }: URL) =>
+		searchParams.has("until") ? "" : new PassThrough();
+	const store = Object.assign(storeOf(), { list });
+	const { route } = await startHosts(t, { one, two }, store);
+	const events = (await route("GET", "/events")) as Extract<
+		Merged,
+		{ stream: unknown }
+	>;
+	const gone = new AbortController();
+	t.teardown(() => gone.abort());
+	const told: string[] = [];
+	void (async () => {
+		for await (const line of events.stream(gone.signal)) told.push(line);
+	})();
+	await eventually(() => opened > 0);
+
+	function tell(Type: string, Action: string, ID: string): string {
+		const Actor = { ID, Attributes: { name: "bridge" } };
+		const event = { Type, Action, Actor, scope: "local", time: 1 };
+		const nano = `${process.hrtime.bigint()}`;
+		const line = `${JSON.stringify(event).slice(0, -1)},"timeNano":${nano}}\n`;
+		stream.write(line);
+		return line;
+	}
+	return { consul, tell, told };
+}
+
+test("what happens while Consul is away is told", async (t) => {
+	const { consul, tell, told } = await follow(t);
+	consul.away = true;
+	const lines = [
+		tell("network", "connect", "f".repeat(64)),
+		tell("container", "start", "c".repeat(64)),
+	];
+	await eventually(
+		() => told.length === lines.length,
+		() => told,
+		3_000,
+	);
+	t.deepEqual(told, lines);
+});
+
+test("Consul is asked once for a network that is none of ours", async (t) => {
+	const { consul, tell, told } = await follow(t);
+	tell("network", "connect", "f".repeat(64));
+	await eventually(() => told.length === 1);
+	const { asked } = consul;
+	tell("network", "disconnect", "f".repeat(64));
+	await eventually(() => told.length === 2);
+	t.is(consul.asked, asked);
+});

@@ -1,0 +1,148 @@
+import test from "ava";
+import { HttpError } from "../../pipeline/errors.ts";
+import { type FakeEngine, startHosts } from "./hosts.ts";
+
+const OLD = `sha256:${"a".repeat(64)}`;
+const NEW = `sha256:${"b".repeat(64)}`;
+const NO_NAME = "<none>:<none>";
+
+interface Image {
+	Id: string;
+	Created: number;
+	RepoTags: string[];
+	RepoDigests: string[] | null;
+}
+
+function image(Id: string, ...tags: string[]): Image {
+	const Created = Id === NEW ? 2 : 1;
+	return tags.length > 0
+		? { Id, Created, RepoTags: tags, RepoDigests: null }
+		: {
+				Id,
+				Created,
+				RepoTags: [NO_NAME],
+				RepoDigests: ["<none>@<none>"],
+			};
+}
+
+/** An engine with images. @param refusal what it says to every removal */
+function withImages(images: Image[], refusal?: HttpError): FakeEngine {
+	const isDangling = ({ RepoTags }: Image) => RepoTags[0] === NO_NAME;
+	const named = (ref: string) =>
+		images.find(({ Id, RepoTags }) => Id === ref || RepoTags.includes(ref));
+	return (method, { pathname, searchParams }) => {
+		if (pathname === "/containers/json") return [];
+		if (pathname === "/images/json") {
+			const { dangling } = JSON.parse(searchParams.get("filters") ?? "{}");
+			if (!dangling) return images;
+			return images.filter((each) => String(isDangling(each)) === dangling[0]);
+		}
+		const found = named(decodeURIComponent(pathname.split("/")[2] ?? ""));
+		if (!found) return undefined;
+		if (method !== "DELETE") {
+			const Metadata = { LastTagTime: "2026-01-01T00:00:00Z" };
+			return { ...found, Created: "2026-01-01T00:00:00Z", Metadata };
+		}
+		if (refusal) throw refusal;
+		images.splice(images.indexOf(found), 1);
+		return [{ Deleted: found.Id }];
+	};
+}
+
+const built = () => ({
+	one: withImages([image(NEW, "app:latest"), image(OLD, "app:v1")]),
+	two: withImages([image(NEW, "app:latest"), image(OLD)]),
+});
+
+for (const [dangling, ids] of [
+	["true", []],
+	["1", []],
+	["false", [NEW, OLD]],
+] as const) {
+	test(`an image that has its name on one host alone dangles nowhere: dangling=${dangling}`, async (t) => {
+		const { route } = await startHosts(t, built());
+		const filters = encodeURIComponent(
+			JSON.stringify({ dangling: [dangling] }),
+		);
+		const rows = await route("GET", `/images/json?filters=${filters}`);
+		t.deepEqual(
+			(rows as Image[]).map(({ Id }) => Id),
+			[...ids],
+		);
+	});
+}
+
+test("an image that has a name on no host dangles", async (t) => {
+	const { route } = await startHosts(t, {
+		one: withImages([image(NEW, "app:latest"), image(OLD)]),
+		two: withImages([image(OLD)]),
+	});
+	const list = (dangling: string) =>
+		route("GET", `/images/json?filters={"dangling":["${dangling}"]}`);
+	t.like(await list("true"), { length: 1, 0: image(OLD) });
+	t.like(await list("false"), { length: 1, 0: image(NEW, "app:latest") });
+});
+
+test("an image without a name on one host has those of the others alone", async (t) => {
+	const { route } = await startHosts(t, built());
+	t.deepEqual(await route("GET", "/images/json"), [
+		image(NEW, "app:latest"),
+		{ ...image(OLD, "app:v1"), RepoDigests: [] },
+	]);
+});
+
+test("an image that one host refuses to remove by its id is removed from none", async (t) => {
+	const refusal = new HttpError(409, "image is referenced in multiple places");
+	for (const many of ["one", "two"]) {
+		const engine = (name: string) =>
+			name === many
+				? withImages([image(OLD, "app:v1", "app:latest")], refusal)
+				: withImages([image(OLD, "app:latest")]);
+		const { route, asked } = await startHosts(t, {
+			one: engine("one"),
+			two: engine("two"),
+		});
+		await t.throwsAsync(route("DELETE", `/images/${OLD}`), {
+			message: refusal.message,
+		});
+		const deletes = Object.values(asked)
+			.flat()
+			.filter((request) => request.startsWith("DELETE"));
+		t.deepEqual(deletes, [`DELETE /images/${OLD}`]);
+	}
+});
+
+test("a host's refusal to remove an image is not lost among those that have removed it", async (t) => {
+	const refusal = new HttpError(409, "image has dependent child images");
+	const { route } = await startHosts(t, {
+		one: withImages([image(OLD, "app:latest")]),
+		two: withImages([image(OLD, "app:latest")], refusal),
+		three: withImages(
+			[image(OLD, "app:latest")],
+			new HttpError(404, "No such image"),
+		),
+	});
+	await t.throwsAsync(route("DELETE", `/images/${OLD}`), {
+		message: refusal.message,
+	});
+});
+
+test("an image that somebody else has just removed from one host is removed", async (t) => {
+	const { route } = await startHosts(t, {
+		one: withImages([image(OLD, "app:latest")]),
+		two: withImages(
+			[image(OLD, "app:latest")],
+			new HttpError(404, "No such image"),
+		),
+	});
+	t.deepEqual(await route("DELETE", `/images/${OLD}`), [{ Deleted: OLD }]);
+});
+
+test("a build is cancelled where it is made", async (t) => {
+	const { route } = await startHosts(t, {
+		two: withImages([]),
+		one: withImages([]),
+	});
+	t.is(await route("POST", "/v1.41/session"), "one");
+	t.is(await route("POST", "/v1.41/build/cancel?id=1"), "one");
+});

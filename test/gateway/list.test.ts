@@ -1,0 +1,88 @@
+import test, { type ExecutionContext } from "ava";
+import { eventually } from "./helpers.ts";
+import {
+	type FakeEngine,
+	fakeEngine,
+	type HostsOfTest,
+	startHosts,
+} from "./hosts.ts";
+
+/** An engine with containers, that were made in one second and not started. */
+function withContainers(...names: string[]): FakeEngine {
+	const idOf = (name: string) => name.padEnd(64, "0");
+	return (_, { pathname }) => {
+		if (pathname.endsWith("/events")) return "";
+		const name = names.find((each) => pathname.includes(idOf(each)));
+		if (name) {
+			const never = "0001-01-01T00:00:00Z";
+			return {
+				Id: idOf(name),
+				Name: `/${name}`,
+				Created: "2026-01-01T00:00:00.1Z",
+				State: { Status: "created", StartedAt: never, FinishedAt: never },
+			};
+		}
+		const rows = names.map((each) => ({
+			Id: idOf(each),
+			Names: [`/${each}`],
+			Created: 1767225600,
+			Ports: [
+				{ PrivatePort: 443, Type: "tcp" },
+				{ IP: "0.0.0.0", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
+				{ IP: "::", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
+			],
+			Labels: {},
+			State: "created",
+			Status: "Created",
+			Mounts: [],
+		}));
+		return `${JSON.stringify(rows)}\n`;
+	};
+}
+
+interface Row {
+	Names: string[];
+	Ports: object[];
+	Status: string;
+}
+
+async function statuses({ route }: HostsOfTest) {
+	const rows = await route("GET", "/v1.41/containers/json?all=1");
+	return (rows as Row[]).map(({ Status }) => Status);
+}
+
+test("the containers of a host that comes back at another address are listed", async (t) => {
+	const engines = { one: withContainers("a"), two: withContainers("b") };
+	const hosts = await startHosts(t, engines);
+	const all = ["Created", "Created"];
+	t.deepEqual(await statuses(hosts), all);
+
+	const moved = await fakeEngine(t, engines.two);
+	hosts.close.two?.();
+	Object.assign(hosts.known.two ?? {}, { engine: moved.url });
+	await eventually(async () => `${await statuses(hosts)}` === `${all}`);
+	t.pass();
+});
+
+/** The rows that one of two hosts answers with sizes. */
+async function sized(t: ExecutionContext, ...names: string[]) {
+	const engines = { one: withContainers(...names), two: withContainers() };
+	const { route } = await startHosts(t, engines);
+	return (await route("GET", "/containers/json?all=1&size=1")) as Row[];
+}
+
+test("containers of one second are listed in their engine's order", async (t) => {
+	const rows = await sized(t, "c", "a", "b");
+	t.deepEqual(
+		rows.map(({ Names }) => Names[0]),
+		["/c", "/a", "/b"],
+	);
+});
+
+test("ports are listed with their host's address, also after one that is not published", async (t) => {
+	const [row] = await sized(t, "a");
+	t.deepEqual(row?.Ports, [
+		{ PrivatePort: 443, Type: "tcp" },
+		{ IP: "10.0.0.1", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
+	]);
+});
