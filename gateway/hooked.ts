@@ -16,7 +16,8 @@ import { type Answer, Pass } from "./pass.ts";
 import type { Merged } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
-const HUNG_UP = new HttpError(502, "the client hung up");
+/** Nobody reads the status; hooks see by it that the engine was not asked. */
+const HUNG_UP = new HttpError(499, "the client hung up");
 
 /**
  * A request that matches endpoints of powerstrip.yml: its pre-hooks, then the engine,

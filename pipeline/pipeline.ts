@@ -24,6 +24,9 @@ import {
 import { repeatedKey, type Shape, spell } from "./spelling.ts";
 import { type Command, commandOf } from "./verbs.ts";
 
+/** The gateway's own status where the engine was asked and did not answer. */
+const UNANSWERED = 502;
+
 /** Signals after which nothing of the process is left; of any other the engine's `die` event tells. */
 const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
 
@@ -163,7 +166,9 @@ export class Pipeline implements Adapter {
 				const name = nameIn(query);
 				if (done)
 					await this.#lifecycles.containers.created(idOf(response), name);
-				else await this.#lifecycles.containers.createFailed(name, headers);
+				// what an engine that did not answer will make of it yet, its agent sees
+				else if (response.Code !== UNANSWERED)
+					await this.#lifecycles.containers.createFailed(name, headers);
 				return;
 			}
 			case "remove":

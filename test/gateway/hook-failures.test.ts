@@ -157,7 +157,7 @@ test("when the client leaves during a pre-hook, the engine is not asked and post
 	await eventually(() => a.calls.length === 1);
 	client.socket.resetAndDestroy();
 	await eventually(() => a.told().length === 1);
-	t.is(a.told()[0]?.Code, 502);
+	t.is(a.told()[0]?.Code, 499);
 	t.deepEqual(engine.seen, []);
 });
 

@@ -1,8 +1,10 @@
 import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { readLabels } from "../../pipeline/facts.ts";
+import { Pipeline } from "../../pipeline/pipeline.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
+import { silent } from "./doubles.ts";
 
 // what comes late, or a second time, of a container whose name and address another has by now
 
@@ -67,6 +69,33 @@ test.serial(
 		t.true(leases.includes(`arpanet/leases/late-front/${address}`));
 		await containers.removed("late_web_1", next.facts, next.id);
 		t.is(await services.containers.get("late_web_1"), undefined);
+	},
+);
+
+test.serial(
+	"what an engine is asked for and may make yet keeps its name and its address",
+	async (t) => {
+		const { host } = await stage(t, "yet");
+		const pipeline = new Pipeline(host, silent);
+		await host.create("yet", "yet_web_1");
+		const answered = (Code: number) =>
+			pipeline.postHook(
+				{
+					PowerstripProtocolVersion: 1,
+					Type: "post-hook",
+					ClientRequest: {
+						Method: "POST",
+						Request: "/v1.41/containers/create?name=yet_web_1",
+						Body: "{}",
+					},
+					ServerResponse: { ContentType: null, Body: null, Code },
+				},
+				{},
+			);
+		await answered(502); // no answer
+		t.truthy(await host.services.containers.get("yet_web_1"));
+		await answered(404);
+		t.is(await host.services.containers.get("yet_web_1"), undefined);
 	},
 );
 
