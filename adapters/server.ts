@@ -13,7 +13,7 @@ import {
 	PROTOCOL_VERSION,
 	type PreHook,
 } from "../pipeline/protocol.ts";
-import { isLoopback, type Tls } from "../pipeline/tls.ts";
+import { isLoopback, type Tls, tcpAddress } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
 
 /** Bytes of a hook that are read; powerstrip sends bodies whole, inside JSON. */
@@ -108,7 +108,12 @@ export async function listen(
 	app: Koa,
 	{ address, tls, log }: ListenOptions,
 ): Promise<() => Promise<void>> {
-	const { hostname, port } = new URL(address);
+	const where = tcpAddress(address);
+	if (!where) {
+		throw new Error(
+			`cannot listen on "${address}" (adapter.listen): write tcp://127.0.0.1:2378`,
+		);
+	}
 	const http = createServer({ noDelay: true }, app.callback());
 	// the proxy's pooled connections outlive any pause between two requests
 	http.keepAliveTimeout = 10 * 60_000;
@@ -118,11 +123,10 @@ export async function listen(
 					http.emit("connection", socket),
 				)
 			: http;
-	await listening(
-		server,
-		{ host: hostname.replace(/[[\]]/g, ""), port: Number(port) },
-		{ address: `${address} (adapter.listen)`, log },
-	);
+	await listening(server, where, {
+		address: `${address} (adapter.listen)`,
+		log,
+	});
 	return async () => {
 		const closed = once(server, "close");
 		server.close();

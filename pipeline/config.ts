@@ -139,7 +139,11 @@ const ARPANET = {
 			additionalProperties: false,
 			default: {},
 			properties: {
-				listen: { type: "string", default: "tcp://127.0.0.1:2378" },
+				listen: {
+					type: "string",
+					format: "tcp",
+					default: "tcp://127.0.0.1:2378",
+				},
 			},
 		},
 		plugins: { type: "array", items: { type: ["string", "object"] } },

@@ -1,6 +1,7 @@
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { isDnsLabel } from "./facts.ts";
+import { tcpAddress } from "./tls.ts";
 
 /** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
 export class ConfigError extends Error {
@@ -35,7 +36,7 @@ const FORMATS: Record<
 		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
 	},
 	tcp: {
-		test: (text) => /^tcp:\/\/.+:\d+$/.test(text),
+		test: (text) => tcpAddress(text) !== undefined,
 		remedy: "is no TCP address; write one such as tcp://10.0.0.1:2377",
 	},
 	folder: {

@@ -102,6 +102,13 @@ for (const [address, own] of [
 	["tcp://10.0.0.1:1", false],
 	["tcp://0.0.0.0:1", false],
 	["tcp://127.example.org:1", false],
+	["tcp://127.0.0.1@10.0.0.1:1", false],
+	["http://0.0.0.0:2378", false],
+	["https://10.0.0.2:2378", false],
+	["tcp://10.0.0.2:2378/", false],
+	["TCP://0.0.0.0:2378", false],
+	["tcp://0.0.0.0", false],
+	["foo", false],
 ] as const) {
 	test(`${address} is ${own ? "for this machine alone" : "for others too"}`, (t) => {
 		t.is(isLoopback(address), own);
