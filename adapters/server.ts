@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { Ajv } from "ajv";
 import Koa, { type Context, type Next } from "koa";
 import Router from "koa-router";
@@ -101,7 +102,7 @@ export interface ListenOptions {
 
 /**
  * Serves an adapter app until it is told to stop.
- * @returns lets running hooks finish and stops listening
+ * @returns stops listening, lets running hooks finish and hangs up
  * @throws Error when the address cannot be had, naming it
  */
 export async function listen(
@@ -114,7 +115,15 @@ export async function listen(
 			`cannot listen on "${address}" (adapter.listen): write tcp://127.0.0.1:2378`,
 		);
 	}
-	const http = createServer({ noDelay: true }, app.callback());
+	const sockets = new Set<Socket>();
+	const answers = new Set<ServerResponse>();
+	const http = createServer({ noDelay: true });
+	http.on("request", (_, answer) => {
+		answers.add(answer);
+		answer.once("close", () => answers.delete(answer));
+		if (!server.listening) announceEnd(answer);
+	});
+	http.on("request", app.callback());
 	// the proxy's pooled connections outlive any pause between two requests
 	http.keepAliveTimeout = 10 * 60_000;
 	const server =
@@ -123,6 +132,10 @@ export async function listen(
 					http.emit("connection", socket),
 				)
 			: http;
+	server.on("connection", (socket: Socket) => {
+		sockets.add(socket);
+		socket.once("close", () => sockets.delete(socket));
+	});
 	await listening(server, where, {
 		address: `${address} (adapter.listen)`,
 		log,
@@ -130,9 +143,21 @@ export async function listen(
 	return async () => {
 		const closed = once(server, "close");
 		server.close();
-		http.closeIdleConnections();
+		for (const answer of answers) announceEnd(answer);
+		while (answers.size > 0) await Promise.all([...answers].map(ended));
+		// Node's own closeIdleConnections knows none that came by TLS
+		for (const socket of sockets) socket.destroy();
 		await closed;
 	};
+}
+
+/** Has whoever reads an answer use its connection no more. */
+function announceEnd(answer: ServerResponse): void {
+	if (!answer.headersSent) answer.setHeader("Connection", "close");
+}
+
+function ended(answer: ServerResponse): Promise<void> {
+	return new Promise((resolve) => answer.once("close", resolve));
 }
 
 function placed(pipeline: Pipeline, ctx: Context): Pipeline {
