@@ -100,7 +100,7 @@ const ARPANET = {
 				name: { type: "string", format: "dns-label" },
 				address: { type: "string" },
 				/** Where the other hosts reach this one's engine. */
-				engine: { type: "string", format: "tcp" },
+				engine: { type: "string", format: "tcp-for-others" },
 				/** What constraints go by. */
 				labels: { type: "object", additionalProperties: { type: "string" } },
 			},

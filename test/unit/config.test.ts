@@ -149,7 +149,23 @@ for (const listen of [
 		wrong,
 		`an adapter that is to listen on ${listen}`,
 		`${HEAD}arpanet:\n  adapter: {listen: "${listen}"}\n`,
-		`ps.yml:6: arpanet.adapter.listen ("${listen}") is no TCP address; write one such as tcp://10.0.0.1:2377`,
+		`ps.yml:6: arpanet.adapter.listen ("${listen}") is no TCP address; write one such as tcp://127.0.0.1:2378`,
+	);
+}
+for (const engine of [
+	"tcp://0.0.0.0:2377",
+	"tcp://0:2377",
+	"tcp://[::]:2377",
+	"tcp://127.0.0.1:2377",
+	"tcp://localhost:2377",
+	"tcp://[::1]:2377",
+	"10.0.0.1:2377",
+]) {
+	test(
+		wrong,
+		`an engine that others are to reach at ${engine}`,
+		`${HEAD}arpanet:\n  host: {engine: "${engine}"}\n`,
+		`ps.yml:6: arpanet.host.engine ("${engine}") is no TCP address at which other hosts reach this one; write its own, such as tcp://10.0.0.1:2377`,
 	);
 }
 
