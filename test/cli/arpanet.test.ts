@@ -49,6 +49,13 @@ test.serial(
 	["up", "--log-level", "loud"],
 	/Allowed choices are trace, debug/,
 );
+for (const days of ["1y", "0", "1.5"]) {
+	test.serial(
+		refused,
+		["certs", "/dev/null/no", "10.0.0.1", "--days", days],
+		/--days <days>' argument '\S+' is invalid\. Write a whole number, 1 or more\.$/m,
+	);
+}
 test.serial(refused, ["try"], /missing required argument 'file'/);
 test.serial(
 	refused,
