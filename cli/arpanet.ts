@@ -128,8 +128,11 @@ program
 		"--scale <service=number>",
 		"copies of a service, as for Compose; can be given again",
 		(text: string, all: Record<string, number>) => {
-			const [service = "", number] = text.split("=");
-			return { ...all, [service]: Number(number) };
+			const [, service, number] = /^([^=]+)=(\d+)$/.exec(text) ?? [];
+			if (service) return { ...all, [service]: Number(number) };
+			throw new InvalidArgumentError(
+				"Write a service and a whole number, such as web=2.",
+			);
 		},
 		{},
 	)
