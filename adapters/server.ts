@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { Ajv } from "ajv";
 import Koa, { type Context, type Next } from "koa";
 import Router from "koa-router";
@@ -13,7 +14,7 @@ import {
 	PROTOCOL_VERSION,
 	type PreHook,
 } from "../pipeline/protocol.ts";
-import { isLoopback, type Tls } from "../pipeline/tls.ts";
+import { isLoopback, type Tls, tcpAddress } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
 
 /** Bytes of a hook that are read; powerstrip sends bodies whole, inside JSON. */
@@ -101,15 +102,28 @@ export interface ListenOptions {
 
 /**
  * Serves an adapter app until it is told to stop.
- * @returns lets running hooks finish and stops listening
+ * @returns stops listening, lets running hooks finish and hangs up
  * @throws Error when the address cannot be had, naming it
  */
 export async function listen(
 	app: Koa,
 	{ address, tls, log }: ListenOptions,
 ): Promise<() => Promise<void>> {
-	const { hostname, port } = new URL(address);
-	const http = createServer({ noDelay: true }, app.callback());
+	const where = tcpAddress(address);
+	if (!where) {
+		throw new Error(
+			`cannot listen on "${address}" (adapter.listen): write tcp://127.0.0.1:2378`,
+		);
+	}
+	const sockets = new Set<Socket>();
+	const answers = new Set<ServerResponse>();
+	const http = createServer({ noDelay: true });
+	http.on("request", (_, answer) => {
+		answers.add(answer);
+		answer.once("close", () => answers.delete(answer));
+		if (!server.listening) announceEnd(answer);
+	});
+	http.on("request", app.callback());
 	// the proxy's pooled connections outlive any pause between two requests
 	http.keepAliveTimeout = 10 * 60_000;
 	const server =
@@ -118,17 +132,32 @@ export async function listen(
 					http.emit("connection", socket),
 				)
 			: http;
-	await listening(
-		server,
-		{ host: hostname.replace(/[[\]]/g, ""), port: Number(port) },
-		{ address: `${address} (adapter.listen)`, log },
-	);
+	server.on("connection", (socket: Socket) => {
+		sockets.add(socket);
+		socket.once("close", () => sockets.delete(socket));
+	});
+	await listening(server, where, {
+		address: `${address} (adapter.listen)`,
+		log,
+	});
 	return async () => {
 		const closed = once(server, "close");
 		server.close();
-		http.closeIdleConnections();
+		for (const answer of answers) announceEnd(answer);
+		while (answers.size > 0) await Promise.all([...answers].map(ended));
+		// Node's own closeIdleConnections knows none that came by TLS
+		for (const socket of sockets) socket.destroy();
 		await closed;
 	};
+}
+
+/** Has whoever reads an answer use its connection no more. */
+function announceEnd(answer: ServerResponse): void {
+	if (!answer.headersSent) answer.setHeader("Connection", "close");
+}
+
+function ended(answer: ServerResponse): Promise<void> {
+	return new Promise((resolve) => answer.once("close", resolve));
 }
 
 function placed(pipeline: Pipeline, ctx: Context): Pipeline {

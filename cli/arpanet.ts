@@ -1,6 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=2 --v8-pool-size=1 --expose-gc
 // Node's 16 MiB for what is short-lived, and four threads to collect it, make a daemon that has nothing to do 20 MB larger.
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { messageOf } from "../pipeline/errors.ts";
 import type { AccessFlags } from "./access.ts";
 import { findConfig, version } from "./files.ts";
@@ -128,8 +128,11 @@ program
 		"--scale <service=number>",
 		"copies of a service, as for Compose; can be given again",
 		(text: string, all: Record<string, number>) => {
-			const [service = "", number] = text.split("=");
-			return { ...all, [service]: Number(number) };
+			const [, service, number] = /^([^=]+)=(\d+)$/.exec(text) ?? [];
+			if (service) return { ...all, [service]: Number(number) };
+			throw new InvalidArgumentError(
+				"Write a service and a whole number, such as web=2.",
+			);
 		},
 		{},
 	)
@@ -152,12 +155,12 @@ program
 	)
 	.argument("<folder>", "where the files go")
 	.argument("<names...>", "addresses or names by which the hosts are reached")
-	.option("--days <days>", "that the certificate is good for", "365")
+	.option("--days <days>", "that the certificate is good for", days, 365)
 	.addHelpText("after", example("arpanet certs ./certs 10.0.0.1 10.0.0.2"))
 	.action(
-		async (folder: string, names: string[], { days }: { days: string }) => {
+		async (folder: string, names: string[], { days }: { days: number }) => {
 			const { makeCertificates } = await import("./certs.ts");
-			await makeCertificates(folder, names, Number(days));
+			await makeCertificates(folder, names, days);
 			print(
 				[
 					`${folder}/host: copy it to every host as /etc/arpanet and set "tls" in powerstrip.yml`,
@@ -239,6 +242,11 @@ function role(
 			await runRoles(roles, settings, log, name === "up");
 			process.exit(); // a plugin's timer or another host's connection must not keep us
 		});
+}
+
+function days(text: string): number {
+	if (/^[1-9]\d*$/.test(text)) return Number(text);
+	throw new InvalidArgumentError("Write a whole number, 1 or more.");
 }
 
 function example(...lines: string[]): string {

@@ -58,7 +58,7 @@ export interface Booted extends Parts {
 export async function boot(
 	config: Config,
 	log: Logger,
-	outside: Outside = real(config),
+	outside: Outside = real(config, log),
 	observe: (plugins: Loaded[]) => Loaded[] = (plugins) => plugins,
 ): Promise<Booted> {
 	const { store, engine } = outside;
@@ -96,7 +96,7 @@ export async function boot(
 			log,
 		),
 		fenced: () => {
-			const fenced = new FencedStore(config.arpanet.consul);
+			const fenced = new FencedStore(config.arpanet.consul, log);
 			fenced.refusal = store.refusal;
 			stores.push(fenced);
 			return { ...over(fenced), store: fenced };
@@ -113,9 +113,9 @@ export async function boot(
 }
 
 /** The Consul and the engine that the configuration names; connects to neither yet. */
-export function real(config: Config): Outside {
+export function real(config: Config, log?: Logger): Outside {
 	return {
-		store: new Store(config.arpanet.consul),
+		store: new Store(config.arpanet.consul, log),
 		engine: new Engine(config.arpanet.engine),
 	};
 }

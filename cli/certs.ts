@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { access, chmod, copyFile, mkdir, rm } from "node:fs/promises";
+import { access, chmod, copyFile, mkdir, rename, rm } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -30,7 +30,8 @@ export async function makeCertificates(
 ): Promise<void> {
 	await mkdir(folder, { recursive: true, mode: 0o700 });
 	const key = join(folder, "ca-key.pem");
-	const hasAuthority = await access(key).then(
+	const authority = join(folder, "ca.pem");
+	const hasAuthority = await Promise.all([access(key), access(authority)]).then(
 		() => true,
 		() => false,
 	);
@@ -38,7 +39,7 @@ export async function makeCertificates(
 		await openssl([
 			...["req", "-x509", ...KEY, "-subj", "/CN=arpanet authority"],
 			...["-days", String(days * 10)],
-			...["-keyout", key, "-out", join(folder, "ca.pem")],
+			...["-keyout", key, "-out", authority],
 		]);
 		await chmod(key, 0o600);
 	}
@@ -52,7 +53,10 @@ export async function makeCertificates(
 	await certify(folder, "client", days, ["extendedKeyUsage=clientAuth"]);
 }
 
-/** @param extensions as openssl's -addext takes them */
+/**
+ * What is there already stays until there is a new key with its certificate.
+ * @param extensions as openssl's -addext takes them
+ */
 async function certify(
 	authority: string,
 	name: string,
@@ -63,21 +67,24 @@ async function certify(
 	await mkdir(folder, { recursive: true, mode: 0o700 });
 	const request = join(folder, "request.pem");
 	const key = join(folder, "key.pem");
+	const certificate = join(folder, "cert.pem");
 	await openssl([
 		...["req", ...KEY, "-subj", `/CN=arpanet ${name}`],
 		...extensions.flatMap((each) => ["-addext", each]),
-		...["-keyout", key, "-out", request],
+		...["-keyout", `${key}.new`, "-out", request],
 	]);
-	await chmod(key, 0o600);
+	await chmod(`${key}.new`, 0o600);
 	await openssl([
 		...["x509", "-req", "-in", request, "-days", String(days)],
 		...["-copy_extensions", "copy", "-CAcreateserial"],
 		...["-CA", join(authority, "ca.pem")],
 		...["-CAkey", join(authority, "ca-key.pem")],
-		...["-out", join(folder, "cert.pem")],
+		...["-out", `${certificate}.new`],
 	]);
 	await rm(request);
 	await copyFile(join(authority, "ca.pem"), join(folder, "ca.pem"));
+	await rename(`${key}.new`, key);
+	await rename(`${certificate}.new`, certificate);
 }
 
 async function openssl(args: string[]): Promise<void> {

@@ -71,6 +71,14 @@ async function read(file: string): Promise<string> {
 }
 
 function containersOf(project: Project): Planned[] {
+	const unknown = Object.keys(project.scale).find(
+		(service) => !Object.hasOwn(project.services, service),
+	);
+	if (unknown !== undefined) {
+		throw new Error(
+			`--scale ${unknown}: the file has no such service (it has ${Object.keys(project.services).join(", ")})`,
+		);
+	}
 	const planned: Planned[] = [];
 	const seen = new Set<string>();
 	const visit = (service: string) => {
@@ -114,7 +122,12 @@ function copies(
 	{ scale }: Project,
 ): number {
 	const { replicas } = dictionary(settings.deploy);
-	return Number(scale[service] ?? replicas ?? settings.scale ?? 1);
+	const wanted = scale[service] ?? replicas ?? settings.scale ?? 1;
+	const number = Number(wanted);
+	if (Number.isInteger(number) && number >= 0) return number;
+	throw new Error(
+		`service ${service} is to have ${wanted} copies; write a whole number`,
+	);
 }
 
 /** Settings that may name another container's namespace, and what the API calls them. */

@@ -100,7 +100,7 @@ const ARPANET = {
 				name: { type: "string", format: "dns-label" },
 				address: { type: "string" },
 				/** Where the other hosts reach this one's engine. */
-				engine: { type: "string", format: "tcp" },
+				engine: { type: "string", format: "tcp-for-others" },
 				/** What constraints go by. */
 				labels: { type: "object", additionalProperties: { type: "string" } },
 			},
@@ -139,7 +139,11 @@ const ARPANET = {
 			additionalProperties: false,
 			default: {},
 			properties: {
-				listen: { type: "string", default: "tcp://127.0.0.1:2378" },
+				listen: {
+					type: "string",
+					format: "tcp",
+					default: "tcp://127.0.0.1:2378",
+				},
 			},
 		},
 		plugins: { type: "array", items: { type: ["string", "object"] } },

@@ -89,10 +89,21 @@ export function isHosts(certificate: X509Certificate): boolean {
 	return certificate.keyUsage?.includes(SERVER_AUTH) ?? false;
 }
 
-/** Whether nobody but this machine reaches an address: `tcp://127.0.0.1:2375`, `unix:///…`. */
+/** Host and port of `tcp://10.0.0.1:2378` or `tcp://[fd00::1]:2378`; undefined for anything else. */
+export function tcpAddress(
+	address: string,
+): { host: string; port: number } | undefined {
+	const [, v6, name, port] =
+		/^tcp:\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/[\]]+)):(\d+)$/.exec(address) ?? [];
+	const host = v6 ?? name;
+	return host ? { host, port: Number(port) } : undefined;
+}
+
+/** Whether nobody but this machine reaches an address: `tcp://127.0.0.1:2375`, `unix:///…`; not so for what is neither. */
 export function isLoopback(address: string): boolean {
-	const host = /^tcp:\/\/(.+):\d+$/.exec(address)?.[1];
-	return !host || /^(127(\.\d+){3}|localhost|\[::1\])$/.test(host);
+	if (address.startsWith("unix://")) return true;
+	const { host = "" } = tcpAddress(address) ?? {};
+	return /^(127(\.\d+){3}|localhost|::1)$/.test(host);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { isDnsLabel } from "./facts.ts";
+import { isLoopback, tcpAddress } from "./tls.ts";
 
 /** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
 export class ConfigError extends Error {
@@ -35,8 +36,13 @@ const FORMATS: Record<
 		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
 	},
 	tcp: {
-		test: (text) => /^tcp:\/\/.+:\d+$/.test(text),
-		remedy: "is no TCP address; write one such as tcp://10.0.0.1:2377",
+		test: (text) => tcpAddress(text) !== undefined,
+		remedy: "is no TCP address; write one such as tcp://127.0.0.1:2378",
+	},
+	"tcp-for-others": {
+		test: isForOthers,
+		remedy:
+			"is no TCP address at which other hosts reach this one; write its own, such as tcp://10.0.0.1:2377",
 	},
 	folder: {
 		test: (text) => text.startsWith("/"),
@@ -110,6 +116,12 @@ function explain(
 function inShort(value: unknown): string {
 	const text = JSON.stringify(value) ?? String(value);
 	return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** At 0.0.0.0, as at 127.0.0.1, whoever dials reaches himself. */
+function isForOthers(text: string): boolean {
+	const { host } = tcpAddress(text) ?? {};
+	return !!host && !/^[0.:]+$/.test(host) && !isLoopback(text);
 }
 
 function isSubnet(text: string): boolean {

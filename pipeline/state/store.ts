@@ -2,6 +2,7 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { setTimeout } from "node:timers/promises";
 import Consul from "consul";
+import type { Logger } from "pino";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
 import type { Operation } from "./operations.ts";
@@ -36,7 +37,7 @@ const WATCH_EMPTY_MS = 100;
 
 /**
  * All that outlives a request: Consul's key/value store and catalog.
- * Values are JSON. Every method throws HttpError 503 when Consul does not answer.
+ * Values are JSON; one that is not was put there by hand, and keeps nobody from the others. Every method throws HttpError 503 when Consul does not answer.
  */
 export class Store {
 	readonly consul: Consul;
@@ -47,11 +48,15 @@ export class Store {
 	/** Requests sent to Consul so far, for the bench. */
 	requests = 0;
 	readonly #transactions: Transactions;
+	readonly #log: Logger | undefined;
+	/** Keys of what was left out of a list, each of which is logged once. */
+	readonly #leftOut = new Set<string>();
 	/** Until when, by a monotonic clock, a server may not know what the others do; it may have been started with us. */
 	#doubtful = performance.now() + DOUBT_MS;
 
 	/** @throws Error naming a file of the configuration that cannot be read */
-	constructor(config: ConsulConfig) {
+	constructor(config: ConsulConfig, log?: Logger) {
+		this.#log = log;
 		this.address = config.address;
 		const { token, tls } = consulAccess(config);
 		const url = new URL(config.address);
@@ -79,14 +84,22 @@ export class Store {
 		});
 	}
 
-	/** The value under a key, or undefined. */
+	/**
+	 * The value under a key, or undefined.
+	 * @throws HttpError 500 for one that is not JSON
+	 */
 	async get<T>(key: string): Promise<Entry<T> | undefined> {
 		const item = await this.ask(() =>
 			this.consul.kv.get({ key, ...this.#consistency() } as never),
 		);
-		return item
-			? { key, value: parse<T>(item.Value), index: item.ModifyIndex }
-			: undefined;
+		if (!item) return undefined;
+		const [entry] = entries<T>([item], (key) => {
+			throw new HttpError(
+				500,
+				`consul: the value of ${key} is not JSON, so it is not arpanet's; delete it: consul kv delete ${key}`,
+			);
+		});
+		return entry;
 	}
 
 	/**
@@ -102,11 +115,7 @@ export class Store {
 				...(stale ? { stale } : this.#consistency()),
 			} as never),
 		)) as unknown as KvItem[] | null;
-		return (items ?? []).map((item) => ({
-			key: item.Key,
-			value: parse<T>(item.Value),
-			index: item.ModifyIndex,
-		}));
+		return entries(items, this.#leaveOut);
 	}
 
 	/** All keys that begin with `prefix`. */
@@ -176,13 +185,7 @@ export class Store {
 				empty = !items;
 				told = true;
 				if (empty && wasEmpty) return;
-				changed(
-					(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
-						key: Key,
-						value: parse<T>(Value),
-						index: ModifyIndex,
-					})),
-				);
+				changed(entries(items, this.#leaveOut));
 			},
 			() => {
 				sure = false; // the server may have been started again
@@ -213,6 +216,15 @@ export class Store {
 		this.#transactions.close();
 	}
 
+	readonly #leaveOut = (key: string): void => {
+		if (this.#leftOut.has(key)) return;
+		this.#leftOut.add(key);
+		this.#log?.warn(
+			{ key },
+			"left out: its value in Consul is not JSON, so it is not arpanet's; delete it with consul kv delete",
+		);
+	};
+
 	#consistency(): { consistent?: true } {
 		return performance.now() < this.#doubtful ? { consistent: true } : {};
 	}
@@ -236,8 +248,27 @@ export interface CatalogService {
 	ModifyIndex: number;
 }
 
-function parse<T>(value: string | null): T {
-	return JSON.parse(value ?? "null") as T;
+/** @param strange is told the keys of those that are not JSON */
+function entries<T>(
+	items: KvItem[] | null,
+	strange: (key: string) => void,
+): Entry<T>[] {
+	const found: Entry<T>[] = [];
+	for (const { Key: key, Value, ModifyIndex: index } of items ?? []) {
+		const value = parse<T>(Value);
+		if (value === undefined) strange(key);
+		else found.push({ key, value, index });
+	}
+	return found;
+}
+
+/** Undefined for what is not JSON. */
+function parse<T>(value: string | null): T | undefined {
+	try {
+		return JSON.parse(value ?? "null") as T;
+	} catch {
+		return undefined;
+	}
 }
 
 function isNotFound(error: unknown): boolean {

@@ -18,6 +18,7 @@ export interface KvItem {
  *
  * @param options of Consul's blocking query
  * @param question sends it: for a watch the package answers with the response and what is in it
+ * @param changed what it throws is a fault of ours and no failure of Consul's: it becomes a warning, and the next change is told
  */
 export function followPrefix(
 	consul: Consul,
@@ -29,7 +30,12 @@ export function followPrefix(
 	let failing = false;
 	let ended = false;
 	const tell = (items: KvItem[] | null) => {
-		if (!ended) changed(items); // a question may have been on its way
+		if (ended) return; // a question may have been on its way
+		try {
+			changed(items);
+		} catch (error) {
+			process.emitWarning(error as Error);
+		}
 	};
 	const watch = consul.watch({
 		method: async (given: object) => {

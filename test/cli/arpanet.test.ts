@@ -49,6 +49,20 @@ test.serial(
 	["up", "--log-level", "loud"],
 	/Allowed choices are trace, debug/,
 );
+for (const days of ["1y", "0", "1.5"]) {
+	test.serial(
+		refused,
+		["certs", "/dev/null/no", "10.0.0.1", "--days", days],
+		/--days <days>' argument '\S+' is invalid\. Write a whole number, 1 or more\.$/m,
+	);
+}
+for (const scale of ["web=two", "web", "web=", "=2", "web=-1"]) {
+	test.serial(
+		refused,
+		["plan", "-f", "/nowhere.yml", "--scale", scale],
+		/--scale <service=number>' argument '\S+' is invalid\. Write a service and a whole number, such as web=2\.$/m,
+	);
+}
 test.serial(refused, ["try"], /missing required argument 'file'/);
 test.serial(
 	refused,

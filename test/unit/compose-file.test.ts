@@ -51,6 +51,17 @@ test("a Compose file: names by -, copies, and labels as Compose sends them", asy
 	t.is(more.length, 4);
 });
 
+test("copies that are no number, or of no service, are refused by name", async (t) => {
+	const text = "web: {image: w, scale: two}\ndb: {image: d}";
+	await t.throwsAsync(read(t, text), {
+		message: "service web is to have two copies; write a whole number",
+	});
+	const scale = { web: 1, wbe: 3 };
+	await t.throwsAsync(read(t, text, { project: "abc", scale }), {
+		message: "--scale wbe: the file has no such service (it has web, db)",
+	});
+});
+
 test("the folder's name is the project's, without what no name may have", async (t) => {
 	const [web] = await read(t, "web: {image: w}", {});
 	t.regex(web?.name ?? "", /^arpanet-file-\w+_web_1$/);

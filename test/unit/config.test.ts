@@ -138,6 +138,36 @@ test(
 	`${HEAD}arpanet:\n  host: {name: Node_1}\n`,
 	'ps.yml:6: arpanet.host.name ("Node_1") is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
 );
+for (const listen of [
+	"http://0.0.0.0:2378",
+	"https://10.0.0.2:2378",
+	"tcp://10.0.0.2:2378/",
+	"tcp://0.0.0.0",
+	"foo",
+]) {
+	test(
+		wrong,
+		`an adapter that is to listen on ${listen}`,
+		`${HEAD}arpanet:\n  adapter: {listen: "${listen}"}\n`,
+		`ps.yml:6: arpanet.adapter.listen ("${listen}") is no TCP address; write one such as tcp://127.0.0.1:2378`,
+	);
+}
+for (const engine of [
+	"tcp://0.0.0.0:2377",
+	"tcp://0:2377",
+	"tcp://[::]:2377",
+	"tcp://127.0.0.1:2377",
+	"tcp://localhost:2377",
+	"tcp://[::1]:2377",
+	"10.0.0.1:2377",
+]) {
+	test(
+		wrong,
+		`an engine that others are to reach at ${engine}`,
+		`${HEAD}arpanet:\n  host: {engine: "${engine}"}\n`,
+		`ps.yml:6: arpanet.host.engine ("${engine}") is no TCP address at which other hosts reach this one; write its own, such as tcp://10.0.0.1:2377`,
+	);
+}
 
 test("what powerstrip itself accepts is accepted, other top-level keys too", (t) => {
 	const config = parseConfig(

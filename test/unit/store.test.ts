@@ -1,7 +1,9 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
+import { pino } from "pino";
 import { HttpError } from "../../pipeline/errors.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import { Store } from "../../pipeline/state/store.ts";
@@ -50,6 +52,76 @@ test.serial("what is not there is undefined, or nothing", async (t) => {
 	t.deepEqual(await store.list("none/"), []);
 	t.deepEqual(await store.keys("none/"), []);
 });
+
+/** What somebody puts there with `consul kv put`. */
+async function putByHand(key: string, value: string): Promise<void> {
+	const put = { method: "PUT", body: value };
+	await fetch(`${consul.address}/v1/kv/${key}`, put);
+}
+
+test.serial(
+	"what is not JSON is left out of lists and watches, and said once; to get it is an error with the remedy",
+	async (t) => {
+		const said: string[] = [];
+		const log = pino({ base: null }, { write: (line) => said.push(line) });
+		const store = new Store({ address: consul.address }, log);
+		stores.push(store);
+		await store.commit([create("hand/a"), create("hand/z")]);
+		const told: string[][] = [];
+		const stop = store.watch("hand/", (entries) =>
+			told.push(entries.map(({ key }) => key)),
+		);
+		t.teardown(stop);
+		await until(() => told.length === 1);
+		await putByHand("hand/note", "replaced the disk");
+		await until(() => told.length === 2);
+		await store.commit([create("hand/b")]);
+		await until(() => told.length === 3);
+		t.deepEqual(told, [
+			["hand/a", "hand/z"],
+			["hand/a", "hand/z"],
+			["hand/a", "hand/b", "hand/z"],
+		]);
+		const listed = await store.list("hand/");
+		t.deepEqual(
+			listed.map(({ key }) => key),
+			["hand/a", "hand/b", "hand/z"],
+		);
+		t.is(said.length, 1);
+		t.like(JSON.parse(said[0] ?? ""), { level: 40, key: "hand/note" });
+		await t.throwsAsync(store.get("hand/note"), {
+			instanceOf: HttpError,
+			message:
+				"consul: the value of hand/note is not JSON, so it is not arpanet's; delete it: consul kv delete hand/note",
+		});
+	},
+);
+
+test.serial(
+	"who throws when told of a change is warned of, and told of the next one, not of the same again",
+	async (t) => {
+		const store = newStore();
+		await store.commit([create("throws/1")]);
+		t.timeout(10_000);
+		const warned = once(process, "warning");
+		const told: number[] = [];
+		const stop = store.watch("throws/", ({ length }) => {
+			told.push(length);
+			if (length === 1) throw new Error("a fault of ours");
+		});
+		t.teardown(stop);
+		const [warning] = await warned;
+		t.is(warning.message, "a fault of ours");
+		await sleep(500);
+		await store.commit([create("throws/2")]);
+		await until(() => told.includes(2));
+		t.deepEqual(told, [1, 2]);
+	},
+);
+
+async function until(seen: () => boolean): Promise<void> {
+	for (let tries = 0; !seen() && tries < 200; tries++) await sleep(20);
+}
 
 test.serial("commits at once share transactions", async (t) => {
 	const store = newStore();

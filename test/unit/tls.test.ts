@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -41,6 +41,28 @@ test("certificates that cannot be used are refused by name, and without what is 
 	t.throws(() => readTls({ ...own, cert: own.key }), {
 		message: /key\.pem is not what "tls" asks for \(it holds no certificate\)/,
 	});
+});
+
+test("certificates that cannot be made anew stay as they were", async (t) => {
+	const at = join(folder, "kept");
+	await makeCertificates(at, [], 30);
+	const before = readTls(set("kept/host"));
+	await t.throwsAsync(makeCertificates(at, [], Number.NaN), {
+		message: /^openssl x509 failed: /,
+	});
+	t.deepEqual(readTls(set("kept/host")), before);
+	await makeCertificates(at, [], 30);
+	t.notDeepEqual(readTls(set("kept/host")).key, before.key);
+	const names = ["ca.pem", "cert.pem", "key.pem"];
+	t.deepEqual((await readdir(join(at, "host"))).sort(), names);
+});
+
+test("an authority without its certificate is made anew", async (t) => {
+	const at = join(folder, "half");
+	await makeCertificates(at, [], 30);
+	await rm(join(at, "ca.pem"));
+	await makeCertificates(at, [], 30);
+	t.deepEqual(faultsOf(readTls(set("half/host"))), []);
 });
 
 test("what others will not like about certificates is said before they do", (t) => {
@@ -102,6 +124,13 @@ for (const [address, own] of [
 	["tcp://10.0.0.1:1", false],
 	["tcp://0.0.0.0:1", false],
 	["tcp://127.example.org:1", false],
+	["tcp://127.0.0.1@10.0.0.1:1", false],
+	["http://0.0.0.0:2378", false],
+	["https://10.0.0.2:2378", false],
+	["tcp://10.0.0.2:2378/", false],
+	["TCP://0.0.0.0:2378", false],
+	["tcp://0.0.0.0", false],
+	["foo", false],
 ] as const) {
 	test(`${address} is ${own ? "for this machine alone" : "for others too"}`, (t) => {
 		t.is(isLoopback(address), own);
