@@ -13,7 +13,7 @@ import type { Endpoint } from "../pipeline/config.ts";
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { listening } from "../pipeline/listen.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
-import type { Tls } from "../pipeline/tls.ts";
+import { type Tls, tcpAddress } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
 import { ClientConnection, type GatewayContext } from "./connection.ts";
 import { endpointMatcher } from "./endpoints.ts";
@@ -156,19 +156,15 @@ async function bind(
 		chmodSync(path, 0o660);
 		return address;
 	}
-	const [, host, port] =
-		/^tcp:\/\/(\[[0-9a-f:.]+\]|[^:/[\]]+):(\d+)$/i.exec(address) ?? [];
-	if (!host) {
+	const tcp = tcpAddress(address);
+	if (!tcp) {
 		throw new Error(
 			`cannot listen on "${address}": write tcp://127.0.0.1:2375 or unix:///run/arpanet.sock`,
 		);
 	}
-	await listening(
-		server,
-		{ host: host.replace(/[[\]]/g, ""), port: Number(port) },
-		{ address, log },
-	);
-	return `tcp://${host}:${(server.address() as AddressInfo).port}`;
+	await listening(server, tcp, { address, log });
+	const { port } = server.address() as AddressInfo;
+	return address.replace(/\d+$/, String(port));
 }
 
 /** A program that was killed leaves its socket's file; one that answers keeps it, and any other file stays. */

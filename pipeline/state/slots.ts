@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import type { Facts } from "../plugin.ts";
-import type { Store } from "./store.ts";
+import { parse, type Store } from "./store.ts";
 import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
@@ -115,7 +115,7 @@ export class Slots {
 					(items ?? []).map(({ Key, Value, ModifyIndex }) => ({
 						key: Key,
 						index: ModifyIndex,
-						value: () => JSON.parse(Value ?? "null") as Placed,
+						value: () => parse<Placed>(Value),
 					})),
 					asked,
 				);
@@ -221,7 +221,11 @@ export class Slots {
 
 	/** @param asked when the list was asked for */
 	#apply(
-		entries: { key: string; index: number; value: () => Placed }[],
+		entries: {
+			key: string;
+			index: number;
+			value: () => Placed | undefined;
+		}[],
 		asked: number,
 	): void {
 		this.#round++;
@@ -235,7 +239,8 @@ export class Slots {
 				continue;
 			}
 			this.#drop(key);
-			this.#put(key, value(), index, Number.NEGATIVE_INFINITY);
+			const placed = value();
+			if (placed) this.#put(key, placed, index, Number.NEGATIVE_INFINITY);
 		}
 		for (const [key, { round, since, index }] of this.#known) {
 			const believed = index === undefined ? recently : asked;

@@ -262,8 +262,8 @@ function entries<T>(
 	return found;
 }
 
-/** Undefined for what is not JSON. */
-function parse<T>(value: string | null): T | undefined {
+/** A value of Consul's; undefined for what is not JSON. */
+export function parse<T>(value: string | null): T | undefined {
 	try {
 		return JSON.parse(value ?? "null") as T;
 	} catch {
