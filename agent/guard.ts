@@ -1,3 +1,4 @@
+import { networkInterfaces } from "node:os";
 import { bridgeOf, type NetworkInspect } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
@@ -83,7 +84,8 @@ async function see(services: Services): Promise<Seen> {
 		bridges: docker
 			.filter(({ Driver }) => Driver === "bridge")
 			.map(bridgeOf)
-			.filter((name) => /^[\w.-]{1,15}$/.test(name)),
+			.filter((name) => /^[\w.-]{1,15}$/.test(name))
+			.filter((name) => !hasAddress(name, host.address)),
 		exposed: await exposures(store),
 		guests: await guestsOf(store),
 		host: host.address,
@@ -94,6 +96,11 @@ async function see(services: Services): Promise<Seen> {
 				.map(({ address }) => ({ address, vni })),
 		),
 	};
+}
+
+function hasAddress(device: string, address: string): boolean {
+	const own = networkInterfaces()[device] ?? [];
+	return own.some((each) => each.address === address);
 }
 
 /** Whether it may stand in a rule: it comes from Consul and goes to root's firewall. */

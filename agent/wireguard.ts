@@ -80,13 +80,18 @@ export class WireGuard implements Underlay {
 			await this.#setDevice();
 			this.#ready = true;
 		}
-		await this.#guard();
 		const out = new Set([...keptOut.values()].flatMap((hosts) => [...hosts]));
 		await this.#setPeers(others.filter(({ name }) => !out.has(name)));
+		const wrong: string[] = [];
+		await this.#guard().catch((error) => wrong.push(messageOf(error)));
 		const plain = others.filter(({ wireguard }) => !wireguard);
-		if (plain.length === 0) return undefined;
-		const names = plain.map(({ name }) => name).join(", ");
-		return `encrypt: ${names} does not encrypt, and is sent nothing; set encrypt: true there, too`;
+		if (plain.length > 0) {
+			const names = plain.map(({ name }) => name).join(", ");
+			wrong.push(
+				`encrypt: ${names} does not encrypt, and is sent nothing; set encrypt: true there, too`,
+			);
+		}
+		return wrong.join("; ") || undefined;
 	}
 
 	async #setDevice(): Promise<void> {

@@ -16,8 +16,9 @@ import { type Answer, Pass } from "./pass.ts";
 import type { Merged } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
-/** Nobody reads the status; hooks see by it that the engine was not asked. */
-const HUNG_UP = new HttpError(499, "the client hung up");
+/** What hooks are told where the engine was not asked, and the client reads 502 or has left. */
+const NOT_ASKED = 500;
+const HUNG_UP = new HttpError(502, "the client hung up");
 
 /**
  * A request that matches endpoints of powerstrip.yml: its pre-hooks, then the engine,
@@ -94,7 +95,7 @@ export class HookedExchange implements Exchange {
 		if (asking.failure) {
 			if (!asking.acted)
 				this.#connection.answerError(asking.failure, this.#incoming);
-			else await this.#failed(asked, asking.failure);
+			else await this.#failed(asked, asking.failure, false);
 			return;
 		}
 
@@ -105,7 +106,7 @@ export class HookedExchange implements Exchange {
 			this.#incoming = gather.incoming;
 		}
 		if (gone || this.#connection.closed) {
-			await this.#failed(asked, HUNG_UP);
+			await this.#failed(asked, HUNG_UP, false);
 			return;
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
@@ -120,11 +121,11 @@ export class HookedExchange implements Exchange {
 				error instanceof HttpError
 					? error
 					: new HttpError(500, messageOf(error));
-			await this.#failed(asked, failure);
+			await this.#failed(asked, failure, false);
 			return;
 		}
 		if (this.#connection.closed) {
-			await this.#failed(asked, HUNG_UP); // nobody would end what is begun now
+			await this.#failed(asked, HUNG_UP, false); // nobody would end what is begun now
 			return;
 		}
 		if (!(route instanceof EnginePool)) {
@@ -146,7 +147,7 @@ export class HookedExchange implements Exchange {
 				},
 			});
 		});
-		if (answer instanceof HttpError) await this.#failed(asked, answer);
+		if (answer instanceof HttpError) await this.#failed(asked, answer, true);
 		else await this.#answered(asked, answer);
 	}
 
@@ -171,15 +172,22 @@ export class HookedExchange implements Exchange {
 		);
 	}
 
-	/** Docker was not asked, or did not answer: post-hooks can give back what was acquired. */
-	async #failed(asked: ClientRequest, error: HttpError): Promise<void> {
+	/**
+	 * Docker was not asked, or did not answer: post-hooks can give back what was acquired.
+	 * @param sent the request has gone to the engine: only then they are told 502
+	 */
+	async #failed(
+		asked: ClientRequest,
+		error: HttpError,
+		sent: boolean,
+	): Promise<void> {
 		this.#hold();
 		const { hooks, log } = this.#connection.context;
 		log.warn({ request: asked.Request }, error.message);
 		const response: ServerResponse = {
 			ContentType: "application/json",
 			Body: `${JSON.stringify({ message: error.message })}\n`,
-			Code: error.status,
+			Code: !sent && error.status === 502 ? NOT_ASKED : error.status,
 		};
 		const { post } = this.#chains;
 		await hooks.post(post, asked, response, this.#headers);

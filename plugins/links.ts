@@ -168,7 +168,7 @@ async function give(
 	if (asked.length === 0) return;
 	const known = await aliases(deployment, services.store);
 	const keys = new Set<string>();
-	const tags: Operation[] = [];
+	const byService = new Map<string, string[]>();
 	for (const { alias, ...value } of asked) {
 		mustMeanOne({ alias, ...value }, deployment, known);
 		const key = `${ALIASES}${deployment}/${alias}/${value.address ?? own}`;
@@ -177,7 +177,11 @@ async function give(
 		hold(key, value);
 		if (value.address) continue; // this copy is registered with it when it runs
 		const { service } = value;
-		tags.push(...(await tag(deployment, service, alias, services)));
+		byService.set(service, [...(byService.get(service) ?? []), alias]);
+	}
+	const tags: Operation[] = [];
+	for (const [service, all] of byService) {
+		tags.push(...(await tag(deployment, service, all, services)));
 	}
 	while (tags.length > MAX_TOGETHER) {
 		await services.store.commit(tags.splice(-MAX_TOGETHER));
@@ -279,17 +283,20 @@ async function untag(
 	}
 }
 
-/** The operations that add an alias to the copies of a service that are registered. */
+/** The operations that add aliases to the copies of a service that are registered, one for each: two of one would lose against each other. */
 async function tag(
 	deployment: string,
 	service: string,
-	alias: string,
+	all: string[],
 	services: Services,
 ): Promise<Operation[]> {
 	const copies = await copiesOf(deployment, service, services);
-	return copies
-		.filter(({ ServiceTags }) => !ServiceTags.includes(alias))
-		.map((copy) => retagged(copy, [...copy.ServiceTags, alias]));
+	return copies.flatMap((copy) => {
+		const missing = all.filter((alias) => !copy.ServiceTags.includes(alias));
+		return missing.length > 0
+			? [retagged(copy, [...copy.ServiceTags, ...missing])]
+			: [];
+	});
 }
 
 /** The DNS forms of a service's copies, in all networks of the deployment and those for all. */

@@ -179,7 +179,7 @@ export default definePlugin<PlacementConfig>({
 			const placed = placedOf(context, record);
 			const held = heldSlot(previous?.holds, host.name, replaced);
 			const slot = held
-				? { ...held, placed: { ...held.placed, ...placed } }
+				? { ...held, placed: withCopy(placed, held.placed) }
 				: slots.take(host.name, placed, goesFreely(context));
 			return { host, slot };
 		}
@@ -347,6 +347,10 @@ function heldSlot(
 ): Slot | undefined {
 	const key = holds?.find((each) => isSlot(each) && slotOf(each).host === host);
 	return known.find((slot) => slot.key === key);
+}
+
+function withCopy(placed: Placed, { copy }: Placed): Placed {
+	return copy === undefined ? placed : { ...placed, copy };
 }
 
 function placedOf({ body, facts }: Wanting, container: string): Placed {

@@ -15,10 +15,12 @@ function within(vni: number): string {
 	return `-m string --algo bm --from 28 --to 64 --hex-string "|${hex}|"`;
 }
 
-/** Questions to whatever name server; with several hosts each of these has one that knows all. */
-const QUESTIONS = ["udp", "tcp"].map(
-	(protocol) => `-p ${protocol} --dport 53 -j ${ASKERS}`,
-);
+/** Questions to another host, whose Consul knows all that this one's does. */
+function questions(peer: string): string[] {
+	return ["udp", "tcp"].map(
+		(protocol) => `-d ${peer} -p ${protocol} --dport 53 -j ${ASKERS}`,
+	);
+}
 
 /**
  * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
@@ -45,7 +47,7 @@ export function forwarding(seen: Seen): Chain[] {
 			name: "ARPANET-FORWARD",
 			from: [{ chain: "DOCKER-USER", match: [] }],
 			rules: [
-				...QUESTIONS,
+				...peers.flatMap(questions),
 				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
 				...opened,
 			],
@@ -55,6 +57,7 @@ export function forwarding(seen: Seen): Chain[] {
 			from: [{ chain: "INPUT", match: VXLAN }],
 			rules: [
 				...seen.bridges.map((bridge) => `-i ${bridge} -j DROP`),
+				...seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
 				...seen.keptOut
 					.filter(({ address }) => isIPv4(address))
 					.map(({ address, vni }) => `-s ${address} ${within(vni)} -j DROP`),

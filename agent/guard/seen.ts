@@ -12,7 +12,7 @@ export interface Seen {
 	exposed: Exposure[];
 	/** There are some that Consul does not know. */
 	lost: boolean;
-	/** Bridges of all of the engine's networks, whosever they are. */
+	/** Bridges of all of the engine's networks, whosever they are, but for one by which this host speaks to the others. */
 	bridges: string[];
 	/** Containers in networks that are not of their deployment. */
 	guests: Guest[];

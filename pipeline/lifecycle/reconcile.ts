@@ -3,7 +3,7 @@ import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
-import { type ContainerRecord, isSame } from "../state/containers.ts";
+import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
 import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import type { Operation } from "../state/operations.ts";
@@ -66,6 +66,11 @@ export class Reconcile {
 		}
 		if (entry?.value.holds.every((held) => !lost.has(held))) return;
 		const written = entry ?? (await this.#ownRecord(name));
+		// of two tries of a create the record may be the second's, and the container the first's
+		const own =
+			written && holdSame(written.value.facts, facts)
+				? written.value
+				: undefined;
 		const operations: Operation[] = [];
 		const holds: string[] = [];
 		await this.#chain.acquire("adopt", {
@@ -87,9 +92,9 @@ export class Reconcile {
 		});
 		const value: ContainerRecord = {
 			attempts: 1,
-			...entry?.value,
+			...own,
 			facts,
-			holds: [...new Set([...(entry?.value.holds ?? []), ...holds])],
+			holds: [...new Set([...(own?.holds ?? []), ...holds])],
 		};
 		const key = containers.key(name);
 		const why = entry

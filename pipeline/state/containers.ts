@@ -183,7 +183,12 @@ export class Containers {
  */
 export function isSame(a: Facts, b: Facts): boolean {
 	const sameTime = !a.made || !b.made || a.made === b.made;
-	return sameTime && identity(a) === identity(b) && a.host === b.host;
+	return sameTime && holdSame(a, b);
+}
+
+/** Whether they hold the same, be it one after the other: as two tries of one create do. */
+export function holdSame(a: Facts, b: Facts): boolean {
+	return identity(a) === identity(b) && a.host === b.host;
 }
 
 /** The key by which a container is known whatever its name: its lease or, without an address, its slot. */

@@ -99,6 +99,43 @@ test.serial(
 	},
 );
 
+test.serial(
+	"of two tries of a create the first's container may come to be: it keeps all that both held",
+	async (t) => {
+		const { host } = await stage(t, "twice");
+		const Labels = {
+			"arpanet.service": "web",
+			"arpanet.reschedule": "on-host-failure",
+		};
+		const { body } = await host.create("twice", "twice_web_1", { Labels });
+		await host.create("twice", "twice_web_1", { Labels });
+		const before = await host.services.containers.get("twice_web_1");
+		const id = host.docker.create("twice_web_1", body); // the first's
+		const container = await host.docker.engine.inspectContainer(id);
+		if (container) await host.reconcile.adopt(container);
+		const record = await host.services.containers.get("twice_web_1");
+		t.deepEqual(record?.value.holds, before?.value.holds);
+		t.is(record?.value.facts.made, body.Labels?.["arpanet.made"]);
+		const facts = readLabels(body.Labels ?? {});
+		await host.containers.removed("twice_web_1", facts, id);
+		t.is(await host.services.containers.get("twice_web_1"), undefined);
+	},
+);
+
+test.serial(
+	"a network's name goes before what an id begins with",
+	async (t) => {
+		const { host, id } = await stage(t, "named");
+		const name = id.slice(0, 6); // of a network that is none of ours
+		host.docker.networks.set(name, { Name: name, Id: "f".repeat(64) });
+		const { body } = await host.create("named", "named_web_1", {
+			HostConfig: { NetworkMode: name },
+		});
+		t.is(body.HostConfig?.NetworkMode, name);
+		t.is(body.Labels?.["arpanet.address"], undefined);
+	},
+);
+
 test.serial("a name that is tried again is what was asked last", async (t) => {
 	const { host } = await stage(t, "again");
 	const ask = (expose: string, link: string) =>
