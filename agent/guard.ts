@@ -70,6 +70,7 @@ async function see(services: Services): Promise<Seen> {
 	);
 	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
 	const [, ...others] = await cluster.all();
+	const uplink = deviceOf(host.address);
 	const keptOut = await hostsKeptOut(store);
 	return {
 		all,
@@ -85,7 +86,7 @@ async function see(services: Services): Promise<Seen> {
 			.filter(({ Driver }) => Driver === "bridge")
 			.map(bridgeOf)
 			.filter((name) => /^[\w.-]{1,15}$/.test(name))
-			.filter((name) => !hasAddress(name, host.address)),
+			.filter((name) => name !== uplink),
 		exposed: await exposures(store),
 		guests: await guestsOf(store),
 		host: host.address,
@@ -98,9 +99,13 @@ async function see(services: Services): Promise<Seen> {
 	};
 }
 
-function hasAddress(device: string, address: string): boolean {
-	const own = networkInterfaces()[device] ?? [];
-	return own.some((each) => each.address === address);
+/** The device that has an address of this host. */
+function deviceOf(address: string): string | undefined {
+	const devices = Object.entries(networkInterfaces());
+	const found = devices.find(([, own]) =>
+		own?.some((each) => each.address === address),
+	);
+	return found?.[0];
 }
 
 /** Whether it may stand in a rule: it comes from Consul and goes to root's firewall. */

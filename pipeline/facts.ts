@@ -61,8 +61,8 @@ export function withoutOurs(
 }
 
 /**
- * Names of the facts that a container's labels are: an image may bring others, of the container that it was committed
- * from, and Docker puts those under the create's own.
+ * The label that names a container's own facts. An image brings more labels, of the container that it was committed from,
+ * and Docker adds those to what the create says.
  */
 const FACTS = `${LABEL_PREFIX}facts`;
 

@@ -8,10 +8,10 @@ export interface Seen {
 	all: NetworkRecord[];
 	/** Those that this host has. */
 	here: NetworkHere[];
+	/** This host has some that Consul does not know. */
+	lost: boolean;
 	/** What services open to others. */
 	exposed: Exposure[];
-	/** There are some that Consul does not know. */
-	lost: boolean;
 	/** Bridges of all of the engine's networks, whosever they are, but for one by which this host speaks to the others. */
 	bridges: string[];
 	/** Containers in networks that are not of their deployment. */

@@ -48,8 +48,8 @@ export class Connections {
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
-			const entry = await containers.find(name, context.facts);
 			if (!network) return undefined; // went meanwhile
+			const entry = await containers.find(name, context.facts);
 			if (!entry) {
 				throw new HttpError(
 					503,

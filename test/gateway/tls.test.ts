@@ -7,9 +7,8 @@ import test from "ava";
 import { pino } from "pino";
 import { openEnginePort } from "../../agent/engine-port.ts";
 import { makeCertificates } from "../../cli/certs.ts";
-import { createGateway } from "../../gateway/gateway.ts";
 import { readTls, type Tls } from "../../pipeline/tls.ts";
-import { answering, ask, rawEngine } from "./helpers.ts";
+import { answering, ask, rawEngine, startGateway } from "./helpers.ts";
 
 const PING = "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
@@ -61,18 +60,8 @@ function pinged(
 }
 
 test("a gateway lets in who shows a certificate of its authority, and tells everybody else why not", async (t) => {
-	const gateway = createGateway({
-		engine: await answering(t, OK),
-		endpoints: [],
-		adapters: {},
-		hookTimeout: 1_000,
-		maxBody: 1_000,
-		tls: host,
-		log,
-	});
-	const [address = ""] = await gateway.listen(["tcp://127.0.0.1:0"]);
-	t.teardown(() => gateway.close());
-	const port = Number(new URL(address).port);
+	const engine = await answering(t, OK);
+	const { port } = await startGateway(t, engine, { tls: host });
 
 	t.regex((await pinged(port, client)).text, /OK$/);
 	t.regex((await pinged(port, host)).text, /OK$/);
@@ -119,18 +108,8 @@ test.serial(
 				socket.end("0\r\n\r\n");
 			});
 		});
-		const gateway = createGateway({
-			engine,
-			endpoints: [],
-			adapters: {},
-			hookTimeout: 1_000,
-			maxBody: 1_000,
-			tls: host,
-			log,
-		});
-		const [address = ""] = await gateway.listen(["tcp://127.0.0.1:0"]);
-		t.teardown(() => gateway.close());
-		const socket = connect({ port: Number(new URL(address).port), ...client });
+		const { port } = await startGateway(t, engine, { tls: host });
+		const socket = connect({ port, ...client });
 		socket.write(PING);
 		const before = process.memoryUsage().arrayBuffers;
 		let most = before;
