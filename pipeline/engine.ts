@@ -257,9 +257,13 @@ export class Engine {
 		}
 		body.setTimeout(0); // from now on silence is news as well
 		body.socket.setKeepAlive(true, KEEPALIVE_MS); // but not that of a host that lost its power
-		ready();
-		for await (const line of createInterface({ input: body })) {
-			if (line) yield line;
+		try {
+			ready();
+			for await (const line of createInterface({ input: body })) {
+				if (line) yield line;
+			}
+		} finally {
+			body.destroy(); // also when the reader stops
 		}
 	}
 

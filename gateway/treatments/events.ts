@@ -100,7 +100,7 @@ export function events(engines: Engines): Row[] {
 				for await (const line of lines(host, `${path}?${query}`, either)) {
 					// without Consul, it is told as that engine tells it
 					const event = await shown(line).catch(() => line);
-					if (event) merging.add(event);
+					if (event) await merging.add(event);
 					since.set(host, after(nanoIn(line)));
 				}
 			} catch (error) {

@@ -1,5 +1,7 @@
 import { PassThrough } from "node:stream";
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
+import { Merging } from "../../gateway/treatments/merging.ts";
 import type { Merged } from "../../gateway/treatments/treatment.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { eventually } from "./helpers.ts";
@@ -70,4 +72,26 @@ test("Consul is asked once for a network that is none of ours", async (t) => {
 	tell("network", "disconnect", "f".repeat(64));
 	await eventually(() => told.length === 2);
 	t.is(consul.asked, asked);
+});
+
+test("a reader that stops to read holds the engines up, and lets go of them when it goes", async (t) => {
+	const merging = new Merging(true);
+	let added = 0;
+	let going = true;
+	const adding = (async () => {
+		while (going && added < 1e6) {
+			await merging.add(`{"timeNano":${added++}}`);
+		}
+	})();
+	const lines = merging.lines();
+	const first = await lines.next();
+	t.is(first.value, '{"timeNano":0}\n');
+	await setTimeout(300);
+	const before = added;
+	t.true(before < 1e5);
+	await setTimeout(300);
+	t.is(added, before);
+	going = false;
+	await lines.return(undefined);
+	await adding;
 });
