@@ -21,7 +21,7 @@ import {
 	type PreHookAnswer,
 	type ServerResponse,
 } from "./protocol.ts";
-import { repeatedKey, type Shape, spell } from "./spelling.ts";
+import { isTrue, repeatedKey, type Shape, spell } from "./spelling.ts";
 import { type Command, commandOf } from "./verbs.ts";
 
 /** The gateway's own status where the engine was asked and did not answer. */
@@ -225,8 +225,7 @@ export class Pipeline implements Adapter {
 		const container = (await this.#lifecycles.containers.contextOrNone(ref))
 			?.container;
 		if (!container) return;
-		const force = query.get("force");
-		if (force && force !== "0" && force.toLowerCase() !== "false") {
+		if (isTrue(query.get("force"))) {
 			await this.#lifecycles.containers.stopping(container.Id, 0);
 		}
 		try {

@@ -99,3 +99,8 @@ function spelling(key: string, shape: Shape | undefined): string | undefined {
 function fold(key: string): string {
 	return key.toUpperCase().toLowerCase();
 }
+
+/** What an engine takes for true in a query: moby, api/server/httputils, BoolValue. */
+export function isTrue(value: string | null): boolean {
+	return !/^(|0|no|false|none)$/i.test((value ?? "").trim());
+}

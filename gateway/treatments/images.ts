@@ -5,6 +5,7 @@ import {
 	byName,
 } from "../../pipeline/lifecycle/image-carrier.ts";
 import type { Images } from "../../pipeline/lifecycle/images.ts";
+import { isTrue } from "../../pipeline/spelling.ts";
 import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -90,6 +91,7 @@ export function images(
 		await names.carried(ref).catch(() => {}); // it would come there when it is gone here
 		const has = await holders(engines, names, ref);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
+		refuseMany(ref, query, has);
 		const users = await engines.ask("/containers/json?all=1");
 		const used = has.filter((image) => {
 			const rows = users.find(({ host }) => host === image.host)?.answer;
@@ -103,7 +105,7 @@ export function images(
 		for (const each of used) said.push(...(await removed(each)));
 		const others = has
 			.filter((each) => !used.includes(each))
-			.sort((a, b) => b.names - a.names);
+			.sort((a, b) => b.names.length - a.names.length);
 		const failed: unknown[] = [];
 		// by its id, an engine refuses one of several names: before another has removed it
 		for (const some of [others.slice(0, 1), others.slice(1)]) {
@@ -235,9 +237,9 @@ async function maker({ cluster }: Engines): Promise<string> {
 	return names.sort()[0] as string;
 }
 
-/** A host that has an image, and how many tags it has there. */
+/** A host that has an image, and what that is called there. */
 interface Holder extends ImageRecord {
-	names: number;
+	names: string[];
 }
 
 /** The hosts that have an image, the one that was given its name last before others. @param ref a name, or an id */
@@ -253,8 +255,28 @@ async function holders(
 	return byName(answers, record).map((holder) => {
 		const told = answers.find(({ host }) => host === holder.host)?.answer;
 		const tags = (told as Image | undefined)?.RepoTags;
-		return { ...holder, names: tags?.length ?? 0 };
+		return { ...holder, names: tags?.filter(isName) ?? [] };
 	});
+}
+
+/**
+ * Refuses to remove an image by its id that has several names, as an engine does that knows two of them.
+ * @throws HttpError 409
+ */
+function refuseMany(ref: string, query: string, has: Holder[]): void {
+	const names = new Set(has.flatMap((each) => each.names));
+	if (has.some((each) => each.names.length > 1)) return; // that engine says so
+	const byId = has.some(({ id }) => hex(id).startsWith(hex(ref)));
+	const forced = isTrue(new URLSearchParams(query).get("force"));
+	if (!byId || forced || names.size < 2) return;
+	throw new HttpError(
+		409,
+		`conflict: unable to delete ${hex(ref).slice(0, 12)} (must be forced) - image is referenced in multiple repositories: ${[...names].join(", ")}`,
+	);
+}
+
+function hex(id: string): string {
+	return id.replace(/^sha256:/, "");
 }
 
 /** Whether an engine has something against a removal; that the image is gone already is nothing. */

@@ -1,3 +1,4 @@
+import { isTrue } from "../../pipeline/spelling.ts";
 import type { Listed } from "./host-view.ts";
 
 /** What `GET /containers/json` asks for, as far as a view can tell. */
@@ -74,11 +75,6 @@ function readFilters(
 	} catch {
 		return undefined; // the engine says what is wrong with it
 	}
-}
-
-/** What the engine takes for true: moby, api/server/httputils, BoolValue. */
-export function isTrue(value: string | null): boolean {
-	return !/^(|0|no|false|none)$/i.test((value ?? "").trim());
 }
 
 /** Whether a container is in a list, as far as that depends on it alone. */

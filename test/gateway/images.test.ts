@@ -112,6 +112,25 @@ test("an image that one host refuses to remove by its id is removed from none", 
 	}
 });
 
+test("an image that has one name on each of two hosts is removed by its id only with force", async (t) => {
+	const { route, asked } = await startHosts(t, {
+		one: withImages([image(OLD, "app:v1")]),
+		two: withImages([image(OLD, "app:latest")]),
+	});
+	const deletes = () =>
+		Object.values(asked)
+			.flat()
+			.filter((request) => request.startsWith("DELETE"));
+	for (const query of ["", "?force=0", "?noprune=1&force=false", "?force="]) {
+		await t.throwsAsync(route("DELETE", `/images/${OLD}${query}`), {
+			message: /must be forced.*app:v1, app:latest/,
+		});
+	}
+	t.deepEqual(deletes(), []);
+	await route("DELETE", `/images/${OLD}?force=1`);
+	t.is(deletes().length, 2);
+});
+
 test("a host's refusal to remove an image is not lost among those that have removed it", async (t) => {
 	const refusal = new HttpError(409, "image has dependent child images");
 	const { route } = await startHosts(t, {
