@@ -49,7 +49,9 @@ export function pruneNetworks(engines: Engines): Treatment {
 
 	/** Networks of ours in which no container runs on any host. */
 	async function idle(): Promise<KnownNetwork[]> {
-		const all = [...(await networkIds.all()).values()];
+		// without Consul, what was heard last must do
+		const known = await networkIds.anew().catch(() => networkIds.all());
+		const all = [...known.values()];
 		const unused = await Promise.all(
 			all.map(async ({ name, hosts }) => {
 				const path = `/networks/${encodeURIComponent(name)}`;

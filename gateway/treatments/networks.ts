@@ -48,7 +48,14 @@ export function networks(engines: Engines): Row[] {
 
 	/** Each network of ours once, as its home has it; Docker's own of this host alone. */
 	async function merge(answers: Answer[]): Promise<Network[]> {
-		const all = await networkIds.all();
+		let all = await networkIds.all();
+		const isNew = ({ Id, Labels }: Network) =>
+			Labels?.["arpanet.network"] && !networkIds.known(Id);
+		const isBehind = answers.some(({ answer }) =>
+			((answer ?? []) as Network[]).some(isNew),
+		);
+		// without Consul, the engines must do
+		if (isBehind) all = await networkIds.anew().catch(() => all);
 		const copies = new Map<string, Map<string, Network>>();
 		const rows: Network[] = [];
 		const lists = answers.map(({ host, answer }) => ({

@@ -118,7 +118,7 @@ export class NetworkIds {
 
 	/** The network that a client means by a name, an id, or the start of one; undefined for one that is none of ours. */
 	async find(ref: string): Promise<KnownNetwork | undefined> {
-		return match(ref, await this.all()) ?? match(ref, await this.#anew());
+		return match(ref, await this.all()) ?? match(ref, await this.anew());
 	}
 
 	/**
@@ -131,7 +131,7 @@ export class NetworkIds {
 		const news = [...named]
 			.map(([, id = ""]) => id)
 			.filter((id) => !this.#shown.has(id) && !this.#foreign.has(id));
-		if (news.length > 0) await this.#anew();
+		if (news.length > 0) await this.anew();
 		for (const id of news) if (!this.#shown.has(id)) this.#remember(id);
 		return text.replaceAll(/[0-9a-f]{64}/g, (id) => this.#shown.get(id) ?? id);
 	}
@@ -167,8 +167,8 @@ export class NetworkIds {
 		this.#foreign.add(id);
 	}
 
-	/** A view may be a moment behind what another gateway has just done. */
-	async #anew(): Promise<ReadonlyMap<string, KnownNetwork>> {
+	/** As `all`, as Consul has them now: a view may be a moment behind what another gateway has just done. */
+	async anew(): Promise<ReadonlyMap<string, KnownNetwork>> {
 		await this.#load();
 		return this.#networks;
 	}
