@@ -178,7 +178,8 @@ class Announcer {
 		const known = (await cluster.hosts.list()).find(
 			({ name }) => name === host.name,
 		);
-		if (!known) this.#complete = false; // somebody deleted its record
+		// somebody deleted its record, or removed this host while it was not heard
+		if (!known || known.removed) this.#complete = false;
 		return (
 			known?.state !== undefined &&
 			told !== undefined &&

@@ -16,6 +16,8 @@ import type { Seen } from "./guard/seen.ts";
 const REFRESH_MS = 30_000;
 /** How soon to try again what has failed. */
 const RETRY_MS = 1_000;
+/** What may stand in a rule as one. */
+const SUBNET = /^[\d./]+$/;
 
 /**
  * Keeps deployments apart in the host's firewall: what Docker and Consul would let through themselves. The rules stay
@@ -53,7 +55,7 @@ async function look(
 	const chains = [...names(seen), ...ends(seen), ...forwarding(seen)];
 	const rules = JSON.stringify(chains.map((chain) => chain.rules));
 	if (seen.here.length > 0) await writeChains(chains);
-	else if (seen.lost)
+	else if (seen.lost.length > 0)
 		return written; // soon they are back, and nobody gets through meanwhile
 	else if (written !== rules) await clearChains(chains);
 	return rules;
@@ -79,9 +81,10 @@ async function see(services: Services): Promise<Seen> {
 			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
 			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
 		}),
-		lost: [...ranges.keys()].some(
-			(scope) => !all.some((network) => network.scope === scope),
-		),
+		lost: [...ranges]
+			.filter(([scope]) => !all.some((network) => network.scope === scope))
+			.flatMap(([, config]) => config.map(({ Subnet }) => Subnet ?? ""))
+			.filter((subnet) => SUBNET.test(subnet)),
 		bridges: docker
 			.filter(({ Driver }) => Driver === "bridge")
 			.map(bridgeOf)
@@ -110,5 +113,5 @@ function deviceOf(address: string): string | undefined {
 
 /** Whether it may stand in a rule: it comes from Consul and goes to root's firewall. */
 function isSafe({ scope, subnet }: { scope: string; subnet: string }): boolean {
-	return /^[a-z0-9-]{1,100}$/.test(scope) && /^[\d./]+$/.test(subnet);
+	return /^[a-z0-9-]{1,100}$/.test(scope) && SUBNET.test(subnet);
 }

@@ -2,8 +2,9 @@ import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
+import { GATEWAYS } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
-import { GATEWAYS, MTU } from "../pipeline/state/networks.ts";
+import { MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./commands.ts";
 

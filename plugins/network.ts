@@ -130,8 +130,8 @@ function bridge(services: Services): Hooks {
 /** @throws HttpError 502 for a host that is lost: it has the network still, so that its subnet cannot be another's */
 async function removeFrom(
 	host: string,
-	{ name }: NetworkRecord,
-	{ cluster }: Services,
+	{ name, scope, vni }: NetworkRecord,
+	{ cluster, networks }: Services,
 ): Promise<void> {
 	const { state } = await cluster.hosts.get(host);
 	if (!state) {
@@ -141,7 +141,13 @@ async function removeFrom(
 		);
 	}
 	const engine = await cluster.engine(host);
-	await engine.removeNetwork(name);
+	const found = await engine.inspectNetwork(name);
+	if (!found) return;
+	networks.forget(scope);
+	const now = await networks.get(scope);
+	// who took too long over it finds that it was granted anew: that one stays
+	if (now && now.value.vni !== vni) return;
+	await engine.removeNetwork(found.Id);
 }
 
 /** The aliases that Consul's DNS cannot answer for: they stay Docker's. */

@@ -24,10 +24,14 @@ export function names(seen: Seen): Chain[] {
 		{
 			name: ASKERS,
 			from,
-			rules: seen.here.flatMap((network) => [
-				`-s ${network.subnet} -j ${NAMES}`,
-				...keptIn(network),
-			]),
+			rules: [
+				...seen.here.flatMap((network) => [
+					`-s ${network.subnet} -j ${NAMES}`,
+					...keptIn(network),
+				]),
+				// whosever they are, the others' names are none of theirs
+				...seen.lost.map((subnet) => `-s ${subnet} -j ${NAMES}`),
+			],
 		},
 		{
 			name: NAMES,

@@ -8,8 +8,8 @@ export interface Seen {
 	all: NetworkRecord[];
 	/** Those that this host has. */
 	here: NetworkHere[];
-	/** This host has some that Consul does not know. */
-	lost: boolean;
+	/** Subnets that this host has and Consul does not know. */
+	lost: string[];
 	/** What services open to others. */
 	exposed: Exposure[];
 	/** Bridges of all of the engine's networks, whosever they are, but for one by which this host speaks to the others. */

@@ -5,7 +5,6 @@ import { BODIES } from "../../pipeline/state/bodies.ts";
 import { EXCLUSIVE, PORTS, REASONS } from "../../pipeline/state/containers.ts";
 import { EXPOSED } from "../../pipeline/state/exposed.ts";
 import { GUESTS } from "../../pipeline/state/guests.ts";
-import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import {
 	isLease,
 	LEASES,
@@ -18,6 +17,7 @@ import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
 import { COPIES, SLOTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
+import { couldTell } from "./could-tell.ts";
 
 /** Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody. */
 const HELD = {
@@ -65,7 +65,9 @@ export class Orphans {
 		const hosts = await cluster.hosts.list();
 		const orphans = held.filter(
 			(entry) =>
-				!known.has(entry.key) && !isGateway(entry) && isDecidable(entry, hosts),
+				!known.has(entry.key) &&
+				!isGateway(entry) &&
+				couldTell(hosts, entry.value?.host),
 		);
 		const ripe = this.#ripening.ripe(orphans).slice(0, MAX_EACH_LOOK);
 		for (const orphan of ripe) await this.#giveBack(orphan);
@@ -114,12 +116,4 @@ export class Orphans {
 /** A host's lease is its bridge's; see subnets.ts. */
 function isGateway({ key, value }: Found): boolean {
 	return isLease(key) && !value?.container;
-}
-
-/** Whether the host that could put it back on record lives; where it is not named, all have to. */
-function isDecidable({ value }: Found, hosts: KnownHost[]): boolean {
-	const concerned = hosts.filter(
-		({ name }) => !value?.host || name === value.host,
-	);
-	return concerned.length > 0 && concerned.every(({ state }) => state);
 }

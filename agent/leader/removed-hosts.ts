@@ -1,18 +1,16 @@
+import { messageOf } from "../../pipeline/errors.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
 import { IMAGES, TAGGING } from "../../pipeline/state/images.ts";
-import { leaseKey } from "../../pipeline/state/leases.ts";
+import { Deposed } from "../../pipeline/state/leader.ts";
+import { GATEWAYS, leaseKey } from "../../pipeline/state/leases.ts";
 import { LEAVING } from "../../pipeline/state/leaving.ts";
 import { supersededOn } from "../../pipeline/state/moves.ts";
 import { NAMES } from "../../pipeline/state/names.ts";
 import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
-import {
-	GATEWAYS,
-	NETWORKS,
-	type NetworkRecord,
-} from "../../pipeline/state/networks.ts";
+import { NETWORKS, type NetworkRecord } from "../../pipeline/state/networks.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -59,7 +57,7 @@ export class RemovedHosts {
 
 	/** @returns whether all are given back */
 	async #giveBackContainers(host: string): Promise<boolean> {
-		const { containers } = this.#services;
+		const { containers, log } = this.#services;
 		const records = await containers.list();
 		const left = records.filter(({ value }) => value.facts.host === host);
 		const why = `host ${host} was removed`;
@@ -67,9 +65,16 @@ export class RemovedHosts {
 			const container = containers.name(entry.key);
 			const repair = { what: "container given back", to: entry.key, why };
 			const note = this.#repairs.note({ ...repair, container });
-			await this.#containers.giveBack(entry, undefined, [note]);
+			try {
+				await this.#containers.giveBack(entry, undefined, [note]);
+			} catch (error) {
+				if (error instanceof Deposed) throw error;
+				// its network, which goes with this host; anything else the next look finds again
+				const err = messageOf(error);
+				log.info({ container, err }, "not given back as a whole");
+			}
 		}
-		return left.length <= MAX_EACH_LOOK;
+		return left.length === 0; // seen by a look of its own: what is given back may have changed meanwhile
 	}
 
 	async #forget({ key, value: { name }, index }: Entry<HostRecord>) {

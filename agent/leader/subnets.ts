@@ -2,13 +2,13 @@ import { messageOf } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
+	GATEWAYS,
 	LEASES,
 	type Lease,
 	leasedNetwork,
 	leaseKey,
 } from "../../pipeline/state/leases.ts";
 import {
-	GATEWAYS,
 	type NetworkRecord,
 	SUBNETS,
 	subnetKey,
@@ -17,6 +17,7 @@ import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
+import { couldTell } from "./could-tell.ts";
 
 /** Repairs of one kind in one look. */
 const MAX_EACH_LOOK = 20;
@@ -46,20 +47,24 @@ export class Subnets {
 	}
 
 	async look(): Promise<void> {
-		const { store } = this.#services;
+		const { store, cluster } = this.#services;
 		const granted = await store.list<string>(SUBNETS);
 		const gateways = await store.list<string>(GATEWAYS);
 		const leases = await store.list<Lease>(LEASES);
 		const networks = await this.#services.networks.list(); // after: who was granted meanwhile is known
 		await this.#putBackGrants(granted, networks);
 
+		// what a host that is cut off has is not given to others
+		const hosts = await cluster.hosts.list();
 		const subnets = new Map(
 			networks.map(({ value }) => [subnetKey(value.subnet), value.scope]),
 		);
 		const scopes = new Set(networks.map(({ value }) => value.scope));
 		await this.#giveBack(
 			this.#subnets.ripe(
-				granted.filter(({ key, value }) => subnets.get(key) !== value),
+				granted.filter(
+					({ key, value }) => subnets.get(key) !== value && couldTell(hosts),
+				),
 			),
 			"subnet given back",
 			"no network has it",
@@ -71,7 +76,10 @@ export class Subnets {
 		);
 		await this.#giveBack(
 			this.#gateways.ripe(
-				gateways.filter(({ key }) => !scopes.has(scopeOf(key))),
+				gateways.filter(
+					({ key }) =>
+						!scopes.has(scopeOf(key)) && couldTell(hosts, hostOf(key)),
+				),
 			),
 			"gateway given back",
 			"its network is gone",
@@ -79,7 +87,10 @@ export class Subnets {
 		await this.#giveBack(
 			this.#leases.ripe(
 				leases.filter(
-					({ key, value }) => !value.container && !bridges.has(key),
+					({ key, value }) =>
+						!value.container &&
+						!bridges.has(key) &&
+						couldTell(hosts, value.host),
 				),
 			),
 			"lease given back",
@@ -129,11 +140,12 @@ export class Subnets {
 				.map(({ key }) => leasedNetwork(key)),
 		);
 		const empty = networks.filter(({ value }) => !used.has(value.scope));
-		for (const { key, value } of this.#empty
-			.ripe(empty)
-			.slice(0, MAX_EACH_LOOK)) {
+		let retired = 0;
+		for (const { key, value } of this.#empty.ripe(empty)) {
+			if (retired >= MAX_EACH_LOOK) break;
 			try {
 				if (!value.implicit && (await this.#isInDocker(value))) continue;
+				retired++;
 				await this.#networks.retire(value);
 				if (await this.#services.networks.get(value.scope)) continue;
 				const why = "no container has a lease in it";
@@ -169,6 +181,11 @@ export class Subnets {
 			if (!(error instanceof Conflict)) throw error;
 		}
 	}
+}
+
+/** The host in a gateway's key. */
+function hostOf(key: string): string {
+	return key.slice(key.lastIndexOf("/") + 1);
 }
 
 /** The network in a gateway's key. */

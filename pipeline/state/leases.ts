@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import { Netmask } from "netmask";
 import { HttpError } from "../errors.ts";
 import type { Facts } from "../plugin.ts";
@@ -5,6 +6,8 @@ import type { NetworkRecord } from "./networks.ts";
 import type { Store } from "./store.ts";
 
 export const LEASES = "arpanet/leases/";
+/** Addresses of hosts' bridges, by network and host: they are leased, too. */
+export const GATEWAYS = "arpanet/gateways/";
 
 /**
  * Who holds an address, under `arpanet/leases/<network>/<address>`. A host's lease is the gateway
@@ -136,11 +139,16 @@ export class Leases {
 
 	async #load(network: NetworkRecord): Promise<Range> {
 		const block = new Netmask(network.range ?? network.subnet);
-		const keys = await this.#store.keys(`${LEASES}${network.scope}/`);
+		const [keys, gateways] = await Promise.all([
+			this.#store.keys(`${LEASES}${network.scope}/`),
+			this.#store.list<string>(`${GATEWAYS}${network.scope}/`),
+		]);
 		const [first, last] = leasable(block, new Netmask(network.subnet));
 		const leased = keys.map(leasedAddress);
+		// a bridge cannot get another: its address is not free for want of a lease that somebody has deleted
+		const bridges = gateways.map(({ value }) => value).filter(isIPv4);
 		const taken = new Set(
-			[...leased, ...(network.reserved ?? [])]
+			[...leased, ...bridges, ...(network.reserved ?? [])]
 				.map(toNumber)
 				.filter((address) => address >= first && address <= last),
 		);

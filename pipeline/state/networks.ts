@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
 import type { NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { LEASES, type Lease, leaseKey } from "./leases.ts";
+import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
@@ -19,8 +19,6 @@ export const NETWORKS = "arpanet/networks/";
 export const SUBNETS = "arpanet/subnets/";
 /** Docker's option for the largest packet of a network. */
 export const MTU = "com.docker.network.driver.mtu";
-/** Addresses of bridges, by network and host. */
-export const GATEWAYS = "arpanet/gateways/";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
 
@@ -275,9 +273,13 @@ export class Networks {
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
 			while (deletions.length > MAX_TOGETHER) {
-				await this.#store.commit(deletions.splice(-MAX_TOGETHER));
+				await this.#store.commit([
+					this.check(entry),
+					...deletions.splice(-MAX_TOGETHER),
+				]);
 			}
 			await this.#store.commit([
+				this.check(entry), // to Consul, deleting what is gone already is success: its subnet may be another's by now
 				{ verb: "delete", key: entry.key, index: entry.index },
 				{ verb: "delete", key: subnetKey(record.subnet) },
 				...deletions,

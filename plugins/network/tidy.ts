@@ -78,10 +78,11 @@ async function exposedTo(
 
 /** Takes the bridge of a network from this host. */
 async function withdraw(
-	{ value: { scope, name } }: Entry<NetworkRecord>,
+	entry: Entry<NetworkRecord>,
 	docker: NetworkInspect,
 	services: Services,
 ): Promise<void> {
+	const { scope, name } = entry.value;
 	const { engine, networks, store, host, log } = services;
 	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
 	const awaited = leases.some(
@@ -90,6 +91,9 @@ async function withdraw(
 	if (awaited) return; // its container is being made
 	await engine().removeNetwork(docker.Id);
 	await networks.leave(scope, host.name);
+	const again = await engine().inspectNetwork(name);
+	// a create has brought it back just then
+	if (again) await bridgeOnRecord(entry, again, services);
 	log.info({ network: name }, "no container here is in it; taken down here");
 }
 

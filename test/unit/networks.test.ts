@@ -1,4 +1,5 @@
 import test from "ava";
+import type { Networks } from "../../pipeline/state/networks.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
 
@@ -77,6 +78,69 @@ test("the address on record of a host's bridge is the one that it has, unless an
 	t.is(await wrong({}), own);
 	t.is(await store.get(lease(other)), undefined);
 	t.is(await wrong({ container: "bridged_web_9" }), other);
+});
+
+test("a bridge's address is no other's, also when somebody has deleted its lease", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const one = newAllocator({ plugins, size: 5 });
+	await one.create("bare", "bare_web_1");
+	const { store } = one;
+	const bridge = (await store.get<string>("arpanet/gateways/bare/h1"))?.value;
+	await store.commit([
+		{ verb: "delete", key: `arpanet/leases/bare/${bridge}` },
+	]);
+	const two = newAllocator({ plugins, size: 5 });
+	two.docker.networks = one.docker.networks; // one engine
+	const given: string[] = [];
+	for (let i = 2; i <= 5; i++) {
+		given.push((await two.create("bare", `bare_web_${i}`)).address);
+	}
+	t.false(given.includes(bridge ?? ""), given.join());
+});
+
+test("a network that two give back at once takes no other's subnet along", async (t) => {
+	const [one, two, three] = [1, 2, 3].map(
+		() => newAllocator().services.networks,
+	) as [Networks, Networks, Networks];
+	const wanted = (scope: string) => ({
+		scope,
+		deployment: scope,
+		name: `${scope}_default`,
+		host: "h1",
+		implicit: false,
+	});
+	const pool = { pool: "10.99.0.0/16", reserved: [] };
+	const grant = async (scope: string) =>
+		(await three.ensure(wanted(scope), 254, pool, () => [])).value.subnet;
+	const old = await grant("old");
+	let fresh = "";
+	// the first waits for Docker, and meanwhile the second is through with all of it
+	await one.retire("old", async () => {
+		t.true(await two.retire("old", async () => {}));
+		three.forget("old");
+		fresh = await grant("fresh");
+	});
+	t.is(fresh, old);
+	t.not(await grant("next"), fresh);
+});
+
+test("who was slow to give a network back leaves the one that was granted after it", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const [one, two] = [newAllocator({ plugins }), newAllocator({ plugins })];
+	two.docker.networks = one.docker.networks; // one engine
+	await one.create("slow", "slow_web_1");
+	const { networks } = one.services;
+	const slow = networks.hosts.bind(networks);
+	networks.hosts = async (scope) => {
+		networks.hosts = slow;
+		const found = await slow(scope);
+		await two.services.networks.retire("slow", async () => {});
+		two.docker.networks.delete("slow_default");
+		await two.create("slow", "slow_web_2");
+		return found;
+	};
+	await one.remove("slow_web_1");
+	t.true(two.docker.networks.has("slow_default"));
 });
 
 test("a range of IPv6 stays as the user gave it", async (t) => {
