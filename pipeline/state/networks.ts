@@ -118,8 +118,8 @@ export class Networks {
 	}
 
 	/**
-	 * A host's bridge has an address that is not the one on record: puts down the one that it has.
-	 * @returns false if another has it
+	 * Puts down the address that a host's bridge has, if another one is on record, or no lease of it.
+	 * @returns false if it is leased to another
 	 */
 	async correctBridge(
 		entry: Entry<NetworkRecord>,
@@ -134,11 +134,12 @@ export class Networks {
 		]);
 		const isOwn = lease?.value.host === host && !lease.value.container;
 		if (lease && !isOwn) return false;
+		if (lease && known?.value === address) return true;
 		const commit = this.#store.commit([
 			this.check(entry),
 			replacing(key, known, address),
 			...(lease ? [] : [gatewayLease(entry.value, host, address)]),
-			...(known
+			...(known && known.value !== address
 				? [{ verb: "delete", key: leaseKey(scope, known.value) } as const]
 				: []),
 		]);

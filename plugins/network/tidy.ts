@@ -113,7 +113,6 @@ async function bridgeOnRecord(
 		if (tries++ === 0) return address;
 		return new Leases(store).pick(entry.value);
 	});
-	if (known === address) return;
 	if (await networks.correctBridge(entry, host.name, address)) return;
 	log.error(
 		{ network: scope, bridge: address, lease: known },

@@ -96,6 +96,10 @@ test("a bridge's address is no other's, also when somebody has deleted its lease
 		given.push((await two.create("bare", `bare_web_${i}`)).address);
 	}
 	t.false(given.includes(bridge ?? ""), given.join());
+	await one.reconcile.sweep([]);
+	t.like(await store.get(`arpanet/leases/bare/${bridge}`), {
+		value: { host: "h1" },
+	});
 });
 
 test("a network that two give back at once takes no other's subnet along", async (t) => {
