@@ -57,13 +57,12 @@ export class Format {
 		let found: number | undefined;
 		try {
 			found = (await readFormat(store))?.value;
-			if (found === undefined) {
-				await this.#create();
-				// perhaps another's, who was faster, and is newer
-				found = (await readFormat(store))?.value;
-			}
 		} catch {
 			return; // nothing can be written either
+		}
+		if (found === undefined) {
+			await this.#create().catch(() => {});
+			return; // what is there now the watch tells: perhaps another's, who was faster and is newer
 		}
 		this.#found(found);
 		const refusal = formatRefusal(found);

@@ -87,3 +87,35 @@ test.serial(
 		t.deepEqual(await outside.keys("f/"), ["f/after", "f/before"]);
 	},
 );
+
+test.serial(
+	"who begins at the same moment as a newer one hears of it, and does not forget it",
+	async (t) => {
+		await outside.commit([{ verb: "delete", key: FORMAT_KEY }]);
+		const late = processWith();
+		t.teardown(() => late.close());
+		const { store } = late;
+		let told = () => {};
+		const heard = new Promise<void>((resolve) => {
+			told = resolve;
+		});
+		const watch = store.watch.bind(store);
+		store.watch = ((key: string, changed: (entries: unknown[]) => void) =>
+			watch(key, (entries) => {
+				changed(entries);
+				if (entries.length > 0) told();
+			})) as typeof store.watch;
+		store.get = async () => {
+			const newer = {
+				verb: "set",
+				key: FORMAT_KEY,
+				value: FORMAT + 1,
+			} as const;
+			await outside.commit([newer]);
+			await heard;
+			return undefined; // as it was when it was asked
+		};
+		await late.format.begin();
+		t.regex(store.refusal ?? "", /newer one runs/);
+	},
+);
