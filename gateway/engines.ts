@@ -36,6 +36,11 @@ export class Engines {
 		this.local = local;
 	}
 
+	/** Whether this host's engine answers for all: there is no other, or nothing was heard of them yet. */
+	get alone(): boolean {
+		return this.cluster.alone || this.cluster.hosts.isUnheard;
+	}
+
 	/** The connections to a host's engine. @throws HttpError 502 for a host that is not known */
 	async pool(host: string): Promise<EnginePool> {
 		const { url } = await this.cluster.engine(host);

@@ -129,8 +129,10 @@ export class HookedExchange implements Exchange {
 			return;
 		}
 		if (!(route instanceof EnginePool)) {
-			if ("body" in route) await this.#tell(asked, route);
-			this.#connection.answerMerged(route, this.#incoming);
+			const told = "stream" in route ? route : await this.#told(asked, route);
+			if (told instanceof HttpError)
+				this.#connection.answerError(told, this.#incoming);
+			else this.#connection.answerMerged(told, this.#incoming);
 			return;
 		}
 		if (post.length === 0) {
@@ -151,25 +153,28 @@ export class HookedExchange implements Exchange {
 		else await this.#answered(asked, answer);
 	}
 
-	/** Tells post-hooks of an answer that the gateway gives itself. */
-	async #tell(
+	/** An answer that the gateway gives itself, as the post-hooks make it; to the byte its own where they change nothing. */
+	async #told(
 		asked: ClientRequest,
-		{ status, body }: Extract<Merged, { body: unknown }>,
-	): Promise<void> {
+		merged: Exclude<Merged, { stream: unknown }>,
+	): Promise<Merged | HttpError> {
 		const { post } = this.#chains;
-		if (post.length === 0) return;
+		if (post.length === 0) return merged;
 		this.#hold();
-		const response: ServerResponse = {
+		const { hooks } = this.#connection.context;
+		const before: ServerResponse = {
 			ContentType: "application/json",
-			Body: body === undefined ? null : JSON.stringify(body),
-			Code: status,
+			Body: textOf(merged),
+			Code: merged.status,
 		};
-		await this.#connection.context.hooks.post(
-			post,
-			asked,
-			response,
-			this.#headers,
-		);
+		const told = await hooks.post(post, asked, before, this.#headers);
+		if (told.refusal) return told.refusal;
+		const { Body, Code } = told.response;
+		if ((Body ?? "") === (before.Body ?? "") && Code === before.Code) {
+			return merged;
+		}
+		const headers = "bytes" in merged ? merged.headers : [];
+		return { status: Code, bytes: Buffer.from(Body ?? ""), headers };
 	}
 
 	/**
@@ -316,6 +321,11 @@ function rewritten(
 		? (answer.body as Buffer)
 		: Buffer.from(after.Body ?? "");
 	return [rewriteHead(answer.head, line, body.length, fields), body];
+}
+
+function textOf(merged: Exclude<Merged, { stream: unknown }>): string | null {
+	if ("bytes" in merged) return merged.bytes.toString();
+	return merged.body === undefined ? null : `${JSON.stringify(merged.body)}\n`;
 }
 
 /** Null where the body is no text that JSON can carry. */

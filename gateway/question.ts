@@ -10,6 +10,9 @@ import {
 import type { Fate } from "./inflow.ts";
 import type { EnginePool, Upstream, UpstreamSink } from "./upstream.ts";
 
+/** How soon an engine that is being started again is asked again. */
+const RETRY_MS = 100;
+
 /**
  * Asks an engine over a connection that is kept: what is asked before each list takes a third of the time that a
  * client of node:http needs for it.
@@ -36,6 +39,8 @@ class Question implements UpstreamSink {
 	readonly #failed: (error: HttpError) => void;
 	readonly #limit: NodeJS.Timeout;
 	#upstream: Upstream;
+	/** Until the engine is asked again. */
+	#retry: NodeJS.Timeout | undefined;
 	/** What has come of the head; of the body once that is there. */
 	#parts: Buffer[] = [];
 	#head: ResponseHead | undefined;
@@ -112,7 +117,11 @@ class Question implements UpstreamSink {
 		this.#lost("it closed the connection");
 	}
 
-	upstreamClosed(error: Error | undefined): void {
+	upstreamClosed(error: NodeJS.ErrnoException | undefined): void {
+		if (error?.code === "ECONNREFUSED" && this.#pool.isReturning()) {
+			this.#retry = setTimeout(() => this.#again(), RETRY_MS); // nothing was sent
+			return;
+		}
 		this.#lost(error?.message ?? "it closed the connection");
 	}
 
@@ -126,6 +135,10 @@ class Question implements UpstreamSink {
 		}
 		// the engine may have closed it while it was idle
 		this.#drop();
+		this.#again();
+	}
+
+	#again(): void {
 		this.#upstream = this.#pool.fresh(this);
 		this.#upstream.socket.write(this.#request);
 	}
@@ -142,6 +155,7 @@ class Question implements UpstreamSink {
 	}
 
 	#drop(): void {
+		clearTimeout(this.#retry);
 		this.#upstream.sink = null;
 		this.#upstream.socket.destroy();
 	}

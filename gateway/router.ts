@@ -13,6 +13,9 @@ import { volumes } from "./treatments/volumes.ts";
 import { EnginePool } from "./upstream.ts";
 import { Views } from "./view/views.ts";
 
+/** What hooks have placed. */
+const CREATE = /^\/(?:containers|networks)\/create$/;
+
 /**
  * Which engine answers a request, or how their answers become one: the first row that
  * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers
@@ -69,7 +72,10 @@ export class Router {
 		const decoded = path.includes("%") ? withoutVersion(decode(path)) : plain;
 		const ours =
 			LIST.test(decoded) || (method === "GET" && INSPECT.test(plain));
-		if (this.#engines.cluster.alone && !ours) return this.local;
+		// a create goes where its hooks have placed it, also if Consul was away when this began
+		const placed = method === "POST" && CREATE.test(decoded);
+		const { alone, cluster } = this.#engines;
+		if ((placed ? cluster.alone : alone) && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {
 			if (!methods.test(method)) continue;
 			const match = paths.exec(plain) ?? paths.exec(decoded);

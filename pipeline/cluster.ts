@@ -18,6 +18,8 @@ export interface Answer {
 	error?: unknown;
 }
 
+/** How long hosts that seem silent are waited for where the answer would be that there is no such container. */
+const FIND_MS = 5_000;
 /** As long as a client waits for a create. */
 const PATIENCE_MS = 30_000;
 
@@ -68,9 +70,9 @@ export class Cluster {
 		this.#local = local;
 	}
 
-	/** Whether there is no other host, as far as is known. */
+	/** Whether there is no other host, as far as is known; not while that is nothing, and others may be. */
 	get alone(): boolean {
-		return this.hosts.count <= 1;
+		return this.hosts.count <= 1 && !this.hosts.isUnheard;
 	}
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */
@@ -155,6 +157,14 @@ export class Cluster {
 		);
 	}
 
+	/** As `answers`; before they say that there is none, those that seem silent are waited for. */
+	async surelyAnswers(path: string): Promise<Answer[]> {
+		const told = await this.answers(path);
+		const none = told.every(({ answer }) => answer === undefined);
+		const isSilent = none && told.some(({ error }) => isUnheard(error));
+		return isSilent ? this.patientAnswers(path) : told;
+	}
+
 	/** All, for what is worth waiting for: a host that seems silent may only have much to do. */
 	async patientAnswers(path: string): Promise<Answer[]> {
 		return askEach(await this.#names(), async (host) => {
@@ -179,14 +189,16 @@ export class Cluster {
 		answered: AbortSignal,
 		{ topic, patience = 0 }: Asking,
 	): Promise<never> {
-		const asked = performance.now();
+		let asked = performance.now();
 		let heard = asked;
 		let slowest = 0;
 		for (;;) {
 			await setTimeout(PING_MS, undefined, { signal: answered });
 			const pinged = performance.now();
-			const alive = this.hosts.isStopping(host) || (await engine.ping(PING_MS));
+			const stops = this.hosts.isStopping(host);
+			const alive = stops || (await engine.ping(PING_MS));
 			const now = performance.now();
+			if (stops) asked = now; // what is not there does not hang
 			if (!alive && now - heard > patience) break;
 			if (alive) heard = now;
 			slowest = Math.max(slowest, now - pinged);
@@ -275,6 +287,13 @@ export class Cluster {
 		return found[0];
 	}
 
+	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */
+	async surelyFind(ref: string): Promise<Located | undefined> {
+		const unheard: string[] = [];
+		const found = await this.find(ref, 0, unheard);
+		return found || unheard.length === 0 ? found : this.find(ref, FIND_MS);
+	}
+
 	async close(): Promise<void> {
 		this.#closed.abort();
 		this.hosts.close();
@@ -305,6 +324,10 @@ function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
 
 function isAmbiguous(error: unknown): boolean {
 	return error instanceof HttpError && error.message.startsWith(AMBIGUOUS);
+}
+
+function isUnheard(error: unknown): boolean {
+	return error instanceof HttpError && error.status === 502;
 }
 
 /** Whether an engine has answered, be it that it refuses; 502 stands for one that did not. */

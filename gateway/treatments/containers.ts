@@ -78,7 +78,7 @@ export function containers(
 		query,
 		afterwards,
 	}: Asked): Promise<EnginePool> {
-		const found = await cluster.find(ref);
+		const found = await cluster.surelyFind(ref);
 		const name = nameIn(query);
 		if (!found) return container(ref);
 		if (name) {
@@ -118,7 +118,10 @@ export function containers(
 			({ name, state }) => !state || unheard.includes(name),
 		);
 		if (lost.length === 0) return undefined;
-		const record = await records.get(ref.replace(/^\//, ""));
+		// without Consul, what is remembered must do
+		const record = await records
+			.get(ref.replace(/^\//, ""))
+			.catch(() => undefined);
 		const host = record?.value.facts.host ?? hosts.get(ref); // records go by names
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
@@ -175,7 +178,8 @@ export function containers(
 	async function exec({ ref }: Asked): Promise<EnginePool> {
 		const known = await remembered(ref);
 		if (known) return engines.pool(known);
-		const host = await engines.holder(`/exec/${ref}/json`);
+		const told = await cluster.surelyAnswers(`/exec/${ref}/json`);
+		const host = told.find(({ answer }) => answer !== undefined)?.host;
 		if (ID.test(ref) && host) remember(ref, host);
 		return host ? engines.pool(host) : local;
 	}

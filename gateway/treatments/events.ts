@@ -67,6 +67,8 @@ export function events(engines: Engines): Row[] {
 	): Promise<boolean> {
 		const times = [asked.get("since"), asked.get("until")];
 		if (times.some((time) => Number.isNaN(Number(time)))) return true;
+		const [from, to] = times.map(Number);
+		if (to && from && to < from) return true;
 		const past = new URLSearchParams(asked);
 		past.set("since", "1");
 		past.set("until", "1"); // ends at once

@@ -126,7 +126,19 @@ export function images(
 	 * is for what all hosts together say.
 	 */
 	async function list(request: Asked): Promise<EnginePool | Merged> {
-		const { dangling = [], ...filters } = filtersOf(request.query);
+		const { before, since, ...rest } = filtersOf(request.query);
+		if (before || since) {
+			// a host that lacks that image would refuse, and its own be missing
+			const [from, to] = [await createdOf(since), await createdOf(before)];
+			const query = withFilters(request.query, rest);
+			const all = await list({ ...request, query });
+			if (!("body" in all)) return all;
+			const body = (all.body as Image[]).filter(
+				({ Created }) => Created > (from ?? -1) && Created < (to ?? Infinity),
+			);
+			return { ...all, body };
+		}
+		const { dangling = [], ...filters } = rest;
 		const [wanted = ""] = dangling;
 		// the engine says what is wrong with any other
 		if (!/^(true|1|false|0)$/.test(wanted)) {
@@ -140,6 +152,15 @@ export function images(
 		const chosen = async (answers: Answer[]) =>
 			(await merge(answers)).filter(isWanted);
 		return mergedList(engines, chosen)({ ...request, query: `?${asked}` });
+	}
+
+	/** When the image was made that a filter names, in seconds. @throws HttpError 404, as the engine */
+	async function createdOf(refs?: string[]): Promise<number | undefined> {
+		const [ref] = refs ?? [];
+		if (ref === undefined) return undefined;
+		const [first] = await holders(engines, names, ref);
+		if (!first) throw new HttpError(404, `No such image: ${ref}`);
+		return first.created;
 	}
 
 	/** Each image once, newest first, with the names that mean it. */
@@ -178,7 +199,7 @@ export function images(
 	/** An image is made where its container is. */
 	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
-		const found = ref ? await cluster.find(ref) : undefined;
+		const found = ref ? await cluster.surelyFind(ref) : undefined;
 		return found ? naming(found.host, afterwards, namesIn(query), true) : local;
 	}
 
@@ -188,7 +209,7 @@ export function images(
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const found = ref && classic ? await cluster.find(ref) : undefined;
+		const found = ref && classic ? await cluster.surelyFind(ref) : undefined;
 		const given = asked.getAll("t");
 		return found
 			? naming(found.host, afterwards, given)
@@ -224,10 +245,14 @@ export function images(
 		[/^DELETE$/, /^\/images\/(.+)$/, remove],
 		[/^POST$/, /^\/images\/(.+)\/tag$/, tag],
 		[
-			/^/,
-			/^\/images\/(.+)\/(?:json|history|get|push)$/,
-			({ ref }) => holder(ref),
+			/^POST$/,
+			/^\/images\/(.+)\/push$/,
+			({ ref, query }) => {
+				const tag = new URLSearchParams(query).get("tag"); // clients give it here
+				return holder(tag ? `${ref}:${tag}` : ref);
+			},
 		],
+		[/^/, /^\/images\/(.+)\/(?:json|history|get)$/, ({ ref }) => holder(ref)],
 	];
 }
 
@@ -240,6 +265,8 @@ async function maker({ cluster }: Engines): Promise<string> {
 /** A host that has an image, and what that is called there. */
 interface Holder extends ImageRecord {
 	names: string[];
+	/** Seconds since 1970. */
+	created: number;
 }
 
 /** The hosts that have an image, the one that was given its name last before others. @param ref a name, or an id */
@@ -249,13 +276,16 @@ async function holders(
 	ref: string,
 ): Promise<Holder[]> {
 	const [answers, record] = await Promise.all([
-		engines.ask(`/images/${ref}/json`),
+		engines.cluster.surelyAnswers(`/images/${ref}/json`),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
 	return byName(answers, record).map((holder) => {
 		const told = answers.find(({ host }) => host === holder.host)?.answer;
-		const tags = (told as Image | undefined)?.RepoTags;
-		return { ...holder, names: tags?.filter(isName) ?? [] };
+		const { RepoTags, Created } = told as Pick<Image, "RepoTags"> & {
+			Created: string;
+		};
+		const created = Math.floor(Date.parse(Created) / 1000);
+		return { ...holder, names: RepoTags?.filter(isName) ?? [], created };
 	});
 }
 

@@ -65,7 +65,9 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		if (name !== cluster.self && !engine) return []; // lets nobody in
 		const remembered = async () => {
 			const rows = await lostRows(name, memory.get(name) ?? [], records);
-			return rows.filter((row) => isMeant(row, asked.others));
+			return rows
+				.filter((row) => isMeant(row, asked.others))
+				.map((row) => ofHost(row, address));
 		};
 		if (!state) return remembered();
 		try {
@@ -132,7 +134,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		return found && inNanoseconds(found.container.Created);
 	}
 
-	return (request) => (cluster.alone ? ofOne(request) : ofMany(request));
+	return (request) => (engines.alone ? ofOne(request) : ofMany(request));
 }
 
 function isForEngine({ size, others }: ListQuery): boolean {

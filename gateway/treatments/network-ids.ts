@@ -8,11 +8,12 @@ import type { Treatment } from "./treatment.ts";
  * these ids, too. With one host there is nothing to translate.
  */
 export function withNetworkIds(
-	{ cluster, networkIds }: Engines,
+	engines: Engines,
 	treatment: Treatment,
 ): Treatment {
+	const { networkIds } = engines;
 	return async (request) => {
-		if (cluster.alone) return treatment(request);
+		if (engines.alone) return treatment(request);
 		const query = await withNetworkNames(request.query, networkIds);
 		const answer = await treatment({ ...request, query });
 		if (answer instanceof EnginePool) return answer;

@@ -1,4 +1,5 @@
 import type { NetworkInspect } from "../../pipeline/docker.ts";
+import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Engines } from "../engines.ts";
 import { type Filters, filtersOf, withFilters } from "./query.ts";
@@ -32,12 +33,54 @@ export function pruneNetworks(engines: Engines): Treatment {
 		return answer?.NetworksDeleted ?? [];
 	}
 
+	/** As `prune` of what is the host's own, one network after the other. */
+	async function pruneEach(host: string, asked: Filters): Promise<string[]> {
+		const { label = [], "label!": spared = [], until } = asked;
+		const before = until?.[0] === undefined ? Infinity : momentOf(until[0]);
+		if (Number.isNaN(before)) {
+			throw new HttpError(400, `invalid filter until=${until?.[0]}`);
+		}
+		return cluster.ask(host, async (engine) => {
+			const all = (await engine.get<NetworkInspect[]>("/networks")) ?? [];
+			const meant = all.filter(
+				({ Name, Labels, Created }) =>
+					!/^(bridge|host|none)$/.test(Name) &&
+					!Labels?.["arpanet.network"] &&
+					hasAll(Labels, label) &&
+					!hasAll(Labels, spared) &&
+					Date.parse(String(Created)) <= before,
+			);
+			const deleted: string[] = [];
+			for (const { Id, Name } of meant) {
+				const found = await engine.inspectNetwork(Id);
+				if (!found || !isEmpty(found)) continue;
+				// who has just come into it keeps it
+				await engine.remove(`/networks/${Id}`).then(
+					() => deleted.push(Name),
+					() => {},
+				);
+			}
+			return deleted;
+		});
+	}
+
 	return async ({ path, query }) => {
 		const hosts = (await cluster.reachable()).map(({ name }) => name);
+		const asked = filtersOf(query);
 		const others = { "label!": ["arpanet.network"] };
-		const deleted = (
-			await Promise.all(hosts.map((host) => prune(host, path, query, others)))
-		).flat();
+		const told = await Promise.allSettled(
+			hosts.map((host) =>
+				// of several, an engine spares only what has all of them
+				asked["label!"]?.length
+					? pruneEach(host, asked)
+					: prune(host, path, query, others),
+			),
+		);
+		const [own] = told;
+		if (own?.status === "rejected") throw own.reason;
+		const deleted = told.flatMap(
+			(each) => (each.status === "fulfilled" ? each.value : []), // it is lost, and its networks stay
+		);
 		for (const { home = "", scope } of await idle()) {
 			if (!hosts.includes(home)) continue;
 			const ours = { label: [`arpanet.network=${scope}`] };
@@ -64,6 +107,34 @@ export function pruneNetworks(engines: Engines): Treatment {
 		);
 		return all.filter((_, position) => unused[position]);
 	}
+}
+
+/** As Docker compares labels: `key` or `key=value`, all of them. */
+function hasAll(labels: NetworkInspect["Labels"], wanted: string[]): boolean {
+	return wanted.every((each) => {
+		const [key = "", ...value] = each.split("=");
+		const has = labels?.[key];
+		return has !== undefined && (value.length === 0 || has === value.join("="));
+	});
+}
+
+const UNITS: Record<string, number> = {
+	h: 3_600_000,
+	m: 60_000,
+	s: 1_000,
+	ms: 1,
+};
+
+/** What `until` says, in milliseconds since 1970: a duration back from now, a time, or seconds. */
+function momentOf(text: string): number {
+	if (/^\d+(\.\d+)?$/.test(text)) return 1000 * Number(text);
+	if (!/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(text)) return Date.parse(text);
+	const parts = text.matchAll(/([\d.]+)(h|ms|m|s)/g);
+	const back = [...parts].reduce(
+		(sum, [, count, unit = ""]) => sum + Number(count) * (UNITS[unit] ?? 0),
+		0,
+	);
+	return Date.now() - back;
 }
 
 function isEmpty({ Containers }: NetworkInspect): boolean {

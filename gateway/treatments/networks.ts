@@ -89,7 +89,7 @@ export function networks(engines: Engines): Row[] {
 	}: Asked): Promise<EnginePool | Merged> {
 		// without Consul, the engines must do
 		const known = await networkIds.find(ref).catch(() => undefined);
-		if (!known && cluster.alone) return engines.local;
+		if (!known && engines.alone) return engines.local;
 		if (!known) {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}
@@ -121,7 +121,8 @@ export function networks(engines: Engines): Row[] {
 
 	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
 	async function remove({ ref }: Asked): Promise<EnginePool> {
-		const known = await networkIds.find(ref);
+		// without Consul, the engines must do
+		const known = await networkIds.find(ref).catch(() => undefined);
 		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
 		if (!known?.home) return engines.holderOf(path);
 		const { name, id, home } = known;
@@ -157,7 +158,7 @@ export function networks(engines: Engines): Row[] {
 	}: Asked): Promise<EnginePool | Merged> {
 		const container = (parsed(body) as { Container?: unknown })?.Container;
 		const found =
-			typeof container === "string" && (await cluster.find(container));
+			typeof container === "string" && (await cluster.surelyFind(container));
 		const host = found ? found.host : cluster.self;
 		const name = (await networkIds.find(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);

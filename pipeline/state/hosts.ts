@@ -119,6 +119,11 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
+	/** Whether nothing was heard of hosts yet although there are to be others: this one lets them in. */
+	get isUnheard(): boolean {
+		return this.#known === undefined && this.#self.engine !== undefined;
+	}
+
 	/** The operation that makes a commit fail if a host was drained, or is another, since it was looked at. */
 	check(name: string, index: number): Operation {
 		return { verb: "check", key: hostKeys(name).record, index };

@@ -126,13 +126,17 @@ export class NetworkIds {
 	 * @param text an answer of an engine, or an event
 	 */
 	async shown(text: string): Promise<string> {
-		await this.all();
-		const named = text.matchAll(/"NetworkID":"([0-9a-f]{64})"/g);
-		const news = [...named]
-			.map(([, id = ""]) => id)
-			.filter((id) => !this.#shown.has(id) && !this.#foreign.has(id));
-		if (news.length > 0) await this.anew();
-		for (const id of news) if (!this.#shown.has(id)) this.#remember(id);
+		try {
+			await this.all();
+			const named = text.matchAll(/"NetworkID":"([0-9a-f]{64})"/g);
+			const news = [...named]
+				.map(([, id = ""]) => id)
+				.filter((id) => !this.#shown.has(id) && !this.#foreign.has(id));
+			if (news.length > 0) await this.anew();
+			for (const id of news) if (!this.#shown.has(id)) this.#remember(id);
+		} catch {
+			// without Consul, what was heard last must do
+		}
 		return text.replaceAll(/[0-9a-f]{64}/g, (id) => this.#shown.get(id) ?? id);
 	}
 

@@ -95,3 +95,9 @@ test("a reader that stops to read holds the engines up, and lets go of them when
 	await lines.return(undefined);
 	await adding;
 });
+
+test("events until a moment before they begin are for the engine to refuse", async (t) => {
+	const nothing = () => "";
+	const { route } = await startHosts(t, { one: nothing, two: nothing });
+	t.is(await route("GET", "/events?since=200&until=100"), "one");
+});

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
-import { Client, post } from "./helpers.ts";
+import { parseEngineUrl } from "../../pipeline/engine.ts";
+import { ask, Client, parts, post, startGateway } from "./helpers.ts";
 import { adapter, CREATE, CREATED, setUp } from "./hook-helpers.ts";
+import { type FakeEngine, startHosts } from "./hosts.ts";
 
 test("hooks that change nothing change no byte", async (t) => {
 	const a = adapter();
@@ -178,4 +180,50 @@ test("pre-hooks are not called for application/tar, post-hooks are", async (t) =
 		a.calls.map(({ Type }) => Type),
 		["post-hook"],
 	);
+});
+
+test("what the gateway answers itself goes through the post-hooks, too", async (t) => {
+	const nothing: FakeEngine = (_, { pathname }) =>
+		pathname === "/events" ? "" : [];
+	const { known, services } = await startHosts(t, {
+		one: nothing,
+		two: nothing,
+	});
+	let refuses = false;
+	const a = adapter(undefined, () =>
+		refuses ? { Code: 403, Body: '{"message":"no"}' } : {},
+	);
+	const engine = parseEngineUrl(known.one?.engine ?? "");
+	const list = "/v1.41/containers/json";
+	const prune = "/v1.41/volumes/prune";
+	const patterns = ["GET */containers/json", "POST */volumes/prune"];
+	const endpoints = patterns.map((pattern) => {
+		return { pattern, pre: [], post: ["a"] };
+	});
+	const { port } = await startGateway(t, engine, {
+		services: services as never,
+		endpoints,
+		adapters: { a },
+	});
+	const request = async (method: string, path: string) => {
+		const text = `${method} ${path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n`;
+		return parts(await ask(port, text));
+	};
+	const plain = [await request("GET", list), await request("POST", prune)];
+	t.deepEqual(
+		plain.map(({ status }) => status),
+		[200, 200],
+	);
+	t.deepEqual(
+		a.told().map(({ Body }) => Body),
+		plain.map(({ body }) => body),
+	);
+	refuses = true;
+	for (const refused of [
+		await request("GET", list),
+		await request("POST", prune),
+	]) {
+		t.is(refused.status, 403);
+		t.is(refused.body, '{"message":"no"}');
+	}
 });

@@ -89,7 +89,7 @@ export async function startHosts(
 			if (known[name]) return known[name];
 			throw new HttpError(502, `host ${name} is not known`);
 		},
-		isStopping: () => false,
+		isStopping: (name: string) => known[name]?.state?.stopping === true,
 		get count() {
 			return Object.keys(known).length;
 		},
@@ -113,9 +113,13 @@ export async function startHosts(
 	});
 
 	/** The answer that the gateway makes of theirs, or the name of the host whose engine is to give it. */
-	async function route(method: string, target: string): Promise<unknown> {
+	async function route(
+		method: string,
+		target: string,
+		body: string | null = null,
+	): Promise<unknown> {
 		const exchange = { afterwards: () => {} };
-		const answer = await router.route(method, target, null, exchange);
+		const answer = await router.route(method, target, body, exchange);
 		if (answer instanceof EnginePool) {
 			const at = ({ engine }: KnownHost) => engine === answer.name;
 			return Object.values(known).find(at)?.name;
@@ -125,7 +129,7 @@ export async function startHosts(
 		return answer;
 	}
 
-	return { known, asked, close, route };
+	return { known, asked, close, route, services };
 }
 
 export type HostsOfTest = Awaited<ReturnType<typeof startHosts>>;

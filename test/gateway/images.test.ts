@@ -33,15 +33,22 @@ function withImages(images: Image[], refusal?: HttpError): FakeEngine {
 	return (method, { pathname, searchParams }) => {
 		if (pathname === "/containers/json") return [];
 		if (pathname === "/images/json") {
-			const { dangling } = JSON.parse(searchParams.get("filters") ?? "{}");
+			const { dangling, since, before } = JSON.parse(
+				searchParams.get("filters") ?? "{}",
+			);
+			const [ref] = since ?? before ?? [];
+			if (ref && !named(ref)) throw new HttpError(404, `No such image: ${ref}`);
 			if (!dangling) return images;
 			return images.filter((each) => String(isDangling(each)) === dangling[0]);
 		}
-		const found = named(decodeURIComponent(pathname.split("/")[2] ?? ""));
+		const [, ref = ""] =
+			/^\/images\/(.+?)(?:\/json)?$/.exec(decodeURIComponent(pathname)) ?? [];
+		const found = named(ref);
 		if (!found) return undefined;
 		if (method !== "DELETE") {
 			const Metadata = { LastTagTime: "2026-01-01T00:00:00Z" };
-			return { ...found, Created: "2026-01-01T00:00:00Z", Metadata };
+			const made = new Date(found.Created * 1000).toISOString();
+			return { ...found, Created: made, Metadata };
 		}
 		if (refusal) throw refusal;
 		images.splice(images.indexOf(found), 1);
@@ -164,4 +171,30 @@ test("a build is cancelled where it is made", async (t) => {
 	});
 	t.is(await route("POST", "/v1.41/session"), "one");
 	t.is(await route("POST", "/v1.41/build/cancel?id=1"), "one");
+});
+
+test("an image is pushed from where it has the tag that is asked for", async (t) => {
+	const { route } = await startHosts(t, {
+		one: withImages([]),
+		two: withImages([image(OLD, "reg:5000/app:v1")]),
+	});
+	t.is(await route("POST", "/images/reg:5000/app/push?tag=v1"), "two");
+});
+
+test("what was made since an image, or before it, is listed from hosts that lack that one, too", async (t) => {
+	const { route } = await startHosts(t, {
+		one: withImages([image(NEW, "new:latest")]),
+		two: withImages([image(OLD, "old:latest")]),
+	});
+	const list = (filters: object) =>
+		route(
+			"GET",
+			`/images/json?filters=${encodeURIComponent(JSON.stringify(filters))}`,
+		) as Promise<Image[]>;
+	const ids = (images: Image[]) => images.map(({ Id }) => Id);
+	t.deepEqual(ids(await list({ since: ["old:latest"] })), [NEW]);
+	t.deepEqual(ids(await list({ before: ["new:latest"] })), [OLD]);
+	await t.throwsAsync(list({ since: ["none:latest"] }), {
+		message: /No such image: none:latest/,
+	});
 });

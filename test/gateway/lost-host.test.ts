@@ -1,5 +1,8 @@
+import { createServer } from "node:http";
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
-import { type FakeEngine, startHosts } from "./hosts.ts";
+import { HttpError } from "../../pipeline/errors.ts";
+import { type FakeEngine, startHosts, storeOf } from "./hosts.ts";
 
 const CONTAINER = "c".repeat(64);
 const EXEC = "e".repeat(64);
@@ -35,4 +38,69 @@ test("what was on a host that was removed is not there any more", async (t) => {
 	delete known.two;
 	t.is(await stop(), "one");
 	t.is(await resize(), "one");
+});
+
+test("a list waits for a host whose arpanet is being started again", async (t) => {
+	const nothing: FakeEngine = (_, { pathname }) =>
+		pathname === "/events" ? "" : [];
+	const { known, close, route } = await startHosts(t, {
+		one: nothing,
+		two: nothing,
+	});
+	Object.assign(known.two?.state ?? {}, { stopping: true });
+	close.two?.();
+	const listing = route("GET", "/containers/json");
+	const naming = route("GET", "/volumes");
+	await setTimeout(2_000); // longer than one waits for what hangs
+	const row = { Id: CONTAINER, Names: ["/abc_web_1"], Created: 5, Labels: {} };
+	const state = { State: "running", Status: "Up 2 seconds" };
+	const volume = { Name: "data", CreatedAt: "2026-01-01T00:00:00Z" };
+	const again = createServer(({ url }, answer) => {
+		answer.setHeader("Api-Version", "1.41");
+		if (url === "/events") answer.end();
+		else if (url?.startsWith("/containers")) {
+			answer.end(JSON.stringify([{ ...row, ...state }]));
+		} else answer.end(JSON.stringify({ Volumes: [volume], Warnings: null }));
+	});
+	again.listen(Number(new URL(known.two?.engine ?? "").port), "127.0.0.1");
+	t.teardown(() => {
+		again.closeAllConnections();
+		again.close();
+	});
+	t.like(await listing, { length: 1, 0: { ...row, ...state } });
+	t.like(await naming, { Volumes: { length: 1 } });
+	Object.assign(known.two?.state ?? {}, { stopping: false });
+});
+
+test("without Consul lists and removals go on, and what is nowhere is said to be nowhere", async (t) => {
+	const bridge = { NetworkID: "d".repeat(64) };
+	const row = {
+		...{ Id: CONTAINER, Names: ["/x"], Created: 1, Labels: {} },
+		...{ State: "running", Status: "Up", HostConfig: {}, Mounts: [] },
+		NetworkSettings: { Networks: { bridge } },
+	};
+	const engine =
+		(rows: object[]): FakeEngine =>
+		(_, { pathname }) => {
+			if (pathname === "/events") return "";
+			if (pathname === "/networks/mine") return { Name: "mine" };
+			return pathname === "/containers/json" ? rows : undefined;
+		};
+	const away = async () => {
+		throw new HttpError(503, "Consul does not answer");
+	};
+	const store = Object.assign(storeOf(), { list: away, get: away });
+	const { known, route } = await startHosts(
+		t,
+		{ one: engine([]), two: engine([row]) },
+		store,
+	);
+	const onBridge = encodeURIComponent('{"network":["bridge"]}');
+	for (const query of ["", `?filters=${onBridge}`]) {
+		const rows = await route("GET", `/containers/json${query}`);
+		t.like(rows, { 0: { Id: CONTAINER } }, query);
+	}
+	t.is(await route("DELETE", "/networks/mine"), "one");
+	Object.assign(known.two ?? {}, { state: undefined });
+	t.is(await route("GET", "/containers/nosuch/json"), "one");
 });

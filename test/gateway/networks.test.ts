@@ -75,3 +75,60 @@ test("one that came to another host a moment ago, with a container, is not prune
 		NetworksDeleted: null,
 	});
 });
+
+/** An engine with two networks of others and one of ours, all without containers. */
+const withForeign: FakeEngine = (method, { pathname }) => {
+	const Created = "2026-01-01T00:00:00Z";
+	const networks = [
+		{ Id: "1", Name: "old", Labels: {}, Created },
+		{ Id: "2", Name: "kept", Labels: { keep: "yes" }, Created },
+		{ Id: "3", Name: "abc_default", Labels: { "arpanet.network": "abc" } },
+	];
+	if (method === "DELETE") return "";
+	if (method === "POST") return { NetworksDeleted: null };
+	if (pathname === "/networks") return networks;
+	return networks.find(({ Id }) => pathname === `/networks/${Id}`);
+};
+
+test("a prune that spares labels takes no network of ours along", async (t) => {
+	const { route, asked } = await startHosts(t, {
+		one: withForeign,
+		two: withForeign,
+	});
+	const prune = (filters: object) =>
+		route(
+			"POST",
+			`/networks/prune?filters=${encodeURIComponent(JSON.stringify(filters))}`,
+		);
+	t.deepEqual(await prune({ "label!": ["keep=yes"] }), {
+		NetworksDeleted: ["old", "old"],
+	});
+	const deleted = Object.values(asked)
+		.flat()
+		.filter((request) => !request.startsWith("GET"));
+	t.deepEqual(deleted, ["DELETE /networks/1", "DELETE /networks/1"]);
+	for (const [until, names] of [
+		["2025-12-31T00:00:00Z", null],
+		["1h30m", ["old", "old"]],
+		["1767225601", ["old", "old"]],
+	]) {
+		t.deepEqual(await prune({ "label!": ["keep"], until: [until] }), {
+			NetworksDeleted: names,
+		});
+	}
+	await t.throwsAsync(prune({ "label!": ["keep"], until: ["soon"] }), {
+		message: /until=soon/,
+	});
+});
+
+test("a host that does not answer does not fail a prune of the others", async (t) => {
+	const { route, close } = await startHosts(t, {
+		one: (method) =>
+			method === "POST" ? { NetworksDeleted: ["old"] } : undefined,
+		two: withForeign,
+	});
+	close.two?.();
+	t.deepEqual(await route("POST", "/networks/prune"), {
+		NetworksDeleted: ["old"],
+	});
+});
