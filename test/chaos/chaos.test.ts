@@ -33,9 +33,19 @@ const MUTATIONS: [
 	says: RegExp,
 ][] = [
 	[
+		"one deployment reaches another within one host alone",
+		() => letThrough(stage.hosts[1] as Host),
+		/^4: abc_\w+ \(h2\) reaches xyz_\w+ \(h2\)$/m,
+	],
+	[
+		"one host is not in the overlay of one network",
+		(picture) => cutOff(stage.hosts[2] as Host, "xyz", picture),
+		/^4: xyz_web_\d \(h3\) cannot reach xyz_web_\d \(h1\)$/m,
+	],
+	[
 		"hosts do not reach each other's containers",
 		() => cutOverlay(),
-		/^4: (\w+)_web_\d \(h\d\) cannot reach \1_web_/m,
+		/^4: abc_web_\d \(h\d\) cannot reach abc_\w+_\d/m,
 	],
 	[
 		"a lease is lost",
@@ -219,6 +229,28 @@ async function cutOverlay(): Promise<void> {
 			await host.exec("ip", ["link", "del", link]);
 		}
 	}
+}
+
+/** Takes one network's overlay from one host. */
+async function cutOff(
+	host: Host,
+	scope: string,
+	{ keys }: Picture,
+): Promise<void> {
+	const { vni } = keys.get(`arpanet/networks/${scope}`) as { vni: number };
+	const { stdout } = await host.exec("ip", [
+		..."-d -o link show type vxlan".split(" "),
+	]);
+	const line = stdout.split("\n").find((each) => each.includes(` id ${vni} `));
+	const [, link = ""] = /^\d+: ([^:@]+)/.exec(line ?? "") ?? [];
+	await host.exec("ip", ["link", "del", link]);
+}
+
+/** A host forwards whatever comes. */
+async function letThrough(host: Host): Promise<void> {
+	await host.exec(findBinary("iptables"), [
+		..."-w -I FORWARD -j ACCEPT".split(" "),
+	]);
 }
 
 async function said(picture: Picture): Promise<string> {

@@ -1,10 +1,13 @@
 import type { Violation } from "./judge.ts";
 import { type Container, type Picture, run, type Seen } from "./look.ts";
 
-/** Pings in one go: enough to cross between every two hosts. */
+/** Pings at once. */
 const MAX_PINGS = 12;
 
-/** 4: packets go between containers of one deployment, on whatever hosts, and never to another's. */
+/**
+ * 4: packets go between containers of one deployment, on whatever hosts, and never to another's: a pair of containers
+ * for each two deployments and each two hosts.
+ */
 export async function packets(
 	hosts: readonly Seen[],
 	{ containers }: Picture,
@@ -20,19 +23,27 @@ export async function packets(
 			pairs.push([from, to]);
 		}
 	}
-	const step = Math.max(1, Math.ceil(pairs.length / MAX_PINGS));
-	const chosen = pairs.filter((_, i) => i % step === 0);
-	const found = await Promise.all(
-		chosen.map(async ([from, to]): Promise<Violation[]> => {
+	const found: Violation[] = [];
+	while (pairs.length > 0) {
+		const sent = pairs.splice(0, MAX_PINGS).map(async ([from, to]) => {
 			const host = hosts.find(({ name }) => name === from.host) as Seen;
-			const ping = ["ping", "-c", "1", "-W", "2", to.address];
-			const arrived = (await run(host, from.id, ping)).code === 0;
-			const own = from.deployment === to.deployment;
-			if (arrived === own) return [];
-			return [
-				`4: ${from.name} (${from.host}) ${own ? "cannot reach" : "reaches"} ${to.name} (${to.host})`,
-			];
-		}),
-	);
-	return found.flat();
+			return sendOne(host, from, to);
+		});
+		found.push(...(await Promise.all(sent)).flat());
+	}
+	return found;
+}
+
+async function sendOne(
+	host: Seen,
+	from: Container,
+	to: Container,
+): Promise<Violation[]> {
+	const ping = ["ping", "-c", "1", "-W", "2", to.address];
+	const arrived = (await run(host, from.id, ping)).code === 0;
+	const own = from.deployment === to.deployment;
+	if (arrived === own) return [];
+	return [
+		`4: ${from.name} (${from.host}) ${own ? "cannot reach" : "reaches"} ${to.name} (${to.host})`,
+	];
 }
