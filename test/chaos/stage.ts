@@ -6,8 +6,8 @@ import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
 import { gateways } from "./checker/gateways.ts";
-import { judge, type Violation } from "./checker/judge.ts";
-import { look } from "./checker/look.ts";
+import { judge, type Violation, witnesses } from "./checker/judge.ts";
+import { type Container, look } from "./checker/look.ts";
 import { packets } from "./checker/packets.ts";
 import { Traffic } from "./checker/traffic.ts";
 import type { Random } from "./random.ts";
@@ -42,6 +42,7 @@ export function consulDisk({ dataDir }: Host): string {
 export class Stage {
 	readonly lab: Lab;
 	#members: Member[] = [];
+	#witnesses: readonly Container[] = [];
 	#starts = 0;
 
 	private constructor(lab: Lab) {
@@ -65,6 +66,10 @@ export class Stage {
 			);
 			await stage.isWhole();
 			for (const host of lab.hosts) await stage.#witness(host);
+			const { containers } = await look(lab.hosts, []);
+			stage.#witnesses = containers.filter(
+				({ service }) => service === WITNESS,
+			);
 			return stage;
 		} catch (error) {
 			await lab.stop();
@@ -125,7 +130,7 @@ export class Stage {
 	/** What is wrong now. */
 	async check(): Promise<Violation[]> {
 		const picture = await look(this.hosts, SERVICES);
-		const found = judge(picture);
+		const found = [...judge(picture), ...witnesses(this.#witnesses, picture)];
 		if (found.length > 0) return found;
 		const more = await Promise.all([
 			gateways(this.hosts, picture),

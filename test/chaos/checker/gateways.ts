@@ -1,5 +1,5 @@
 import { ask, get, type Where } from "./http.ts";
-import type { Violation } from "./judge.ts";
+import { homes, REFUSED, type Violation } from "./judge.ts";
 import type { Container, Picture, Seen } from "./look.ts";
 
 /** Where every gateway listens. */
@@ -24,12 +24,16 @@ const SAME = [
 /** 6: a client sees through every gateway what the engines themselves say. */
 export async function gateways(
 	hosts: readonly Seen[],
-	{ containers }: Picture,
+	picture: Picture,
 ): Promise<Violation[]> {
+	const { containers } = picture;
 	const found = await Promise.all(
 		hosts.map(async (host) => {
 			try {
-				const wrong = await listed(host, containers);
+				const wrong = [
+					...(await listed(host, containers)),
+					...(await woven(host, picture)),
+				];
 				if (wrong.length > 0) return wrong;
 				return await detailed(host, hosts, containers);
 			} catch (error) {
@@ -40,6 +44,32 @@ export async function gateways(
 	return found.flat();
 }
 
+/** Each network is there once, with the one id that is for clients, and can be asked for by that. */
+async function woven(
+	host: Seen,
+	{ networks, keys }: Picture,
+): Promise<Violation[]> {
+	const gateway = gatewayOf(host);
+	const rows = await get<{ Id: string; Name: string }[]>(gateway, "/networks");
+	const found: Violation[] = [];
+	const names = new Map(networks.map(({ name, scope }) => [name, scope]));
+	for (const [name, scope] of names) {
+		const shown = rows.filter((each) => each.Name === name).map(({ Id }) => Id);
+		const [home] = homes(keys, scope);
+		if (shown.join() !== home) {
+			found.push(
+				`6: the gateway of ${host.name} shows ${name} as ${shown}, it is ${home}`,
+			);
+			continue;
+		}
+		const { Id } = await get<{ Id: string }>(gateway, `/networks/${home}`);
+		if (Id !== home) {
+			found.push(`6: the gateway of ${host.name} says ${home} is ${Id}`);
+		}
+	}
+	return found;
+}
+
 async function listed(
 	host: Seen,
 	containers: Container[],
@@ -47,12 +77,12 @@ async function listed(
 	const rows = await get<
 		{ Id: string; State: string; Labels: Record<string, string> }[]
 	>(gatewayOf(host), "/containers/json?all=1");
-	const shown = new Map(
-		rows
-			.filter(({ Labels }) => Labels["arpanet.deployment"])
-			.map(({ Id, State }) => [Id, State === "running"]),
-	);
+	const ours = rows.filter(({ Labels }) => Labels["arpanet.deployment"]);
+	const shown = new Map(ours.map(({ Id, State }) => [Id, State === "running"]));
 	const found: Violation[] = [];
+	if (shown.size < ours.length) {
+		found.push(`6: the gateway of ${host.name} shows a container twice`);
+	}
 	for (const { id, name, running } of containers) {
 		if (shown.get(id) !== running) {
 			found.push(
@@ -97,12 +127,12 @@ export async function refusals(hosts: readonly Seen[]): Promise<Violation[]> {
 	const body = {
 		Image: "busybox",
 		Cmd: ["sleep", "9999"],
-		Labels: { "arpanet.deployment": "refused", "arpanet.service": "web" },
+		Labels: { "arpanet.deployment": REFUSED, "arpanet.service": "web" },
 	};
 	const found = await Promise.all(
 		hosts.map(async (host): Promise<Violation[]> => {
 			const began = performance.now();
-			const path = `/containers/create?name=refused_web_${host.name}`;
+			const path = `/containers/create?name=${REFUSED}_web_${host.name}`;
 			const answer = await ask(gatewayOf(host), path, body, REFUSED_MS).catch(
 				(error) => ({ status: 0, body: { message: String(error) } }),
 			);

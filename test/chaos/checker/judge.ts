@@ -1,7 +1,10 @@
-import type { Container, Picture } from "./look.ts";
+import type { Container, Network, Picture } from "./look.ts";
 
 /** An invariant of the design, by its number, that does not hold, and what is wrong. */
 export type Violation = string;
+
+/** The deployment of creates that must be refused. */
+export const REFUSED = "refused";
 
 /**
  * What a picture shows to be wrong. Packets are not in a picture; see packets.ts.
@@ -11,11 +14,14 @@ export function judge(picture: Picture): Violation[] {
 	return [
 		...addresses(picture),
 		...subnets(picture),
+		...bridges(picture),
 		...records(picture),
+		...unused(picture),
 		...orphans(picture),
 		...registrations(picture),
 		...strangers(picture),
 		...doubles(picture),
+		...refused(picture),
 	];
 }
 
@@ -49,25 +55,96 @@ function subnets({ networks }: Picture): Violation[] {
 	return found;
 }
 
-/** 2: a container has its lease and its record, a network its record, its grant and a VNI of its own, a host its place in it. */
+/** A lease as Consul has it. One that names no container is of its host's bridge. */
+interface Lease {
+	host?: string;
+	container?: string;
+}
+
+/** The leases on record, each with its network and address. */
+function leases({ keys }: Picture) {
+	return [...keys]
+		.filter(([key]) => key.startsWith("arpanet/leases/"))
+		.map(([key, value]) => {
+			const [, , scope = "", address = ""] = key.split("/");
+			return { key, scope, address, ...(value as Lease | null) };
+		});
+}
+
+/** The ids that clients know a network by: of however many hosts that have it, one is its home. */
+export function homes(keys: Picture["keys"], scope: string): string[] {
+	return [...keys].flatMap(([key, value]) => {
+		if (!key.startsWith(`arpanet/network-ids/${scope}/`)) return [];
+		const { id, home } = value as { id: string; home?: true };
+		return home ? [id] : [];
+	});
+}
+
+/**
+ * 1, 2, 6: each host's bridge in a network has an address and an id of its own, as on record, and the lease of that address;
+ * what is on record of a bridge has that bridge.
+ */
+function bridges(picture: Picture): Violation[] {
+	const { networks, keys } = picture;
+	const found = twice(networks, (each) => `${each.scope} ${each.gateway}`).map(
+		([key, all]) => `1: the bridges of ${all} both have ${key}`,
+	);
+	for (const { scope, host, gateway, id } of networks) {
+		const bridge = `the bridge of ${scope} on ${host}`;
+		const known = keys.get(`arpanet/gateways/${scope}/${host}`);
+		if (known !== gateway) {
+			found.push(`2: ${bridge} is ${gateway}, on record is ${known}`);
+		}
+		const lease = keys.get(`arpanet/leases/${scope}/${gateway}`) as Lease;
+		if (lease?.host !== host || lease.container) {
+			const its = JSON.stringify(lease);
+			found.push(`2: ${bridge} is ${gateway}, whose lease is ${its}`);
+		}
+		const named = keys.get(`arpanet/network-ids/${scope}/${host}`);
+		if (idIn(named) !== id) {
+			found.push(`6: ${bridge} is ${id}, on record is ${idIn(named)}`);
+		}
+	}
+	for (const scope of new Set(networks.map((each) => each.scope))) {
+		const { length } = homes(keys, scope);
+		if (length !== 1) found.push(`6: ${scope} has ${length} ids for clients`);
+	}
+	const there = new Set(networks.map(({ scope, host }) => `${scope}/${host}`));
+	for (const key of keys.keys()) {
+		const [, bridge] =
+			/^arpanet\/(?:gateways|network-ids)\/(.+)/.exec(key) ?? [];
+		if (!bridge || there.has(bridge)) continue;
+		found.push(`2: ${key} is of a bridge that is not there`);
+	}
+	for (const { key, scope, address, host, container } of leases(picture)) {
+		if (container) continue;
+		const has = (each: Network) =>
+			each.scope === scope && each.host === host && each.gateway === address;
+		if (networks.some(has)) continue;
+		found.push(`2: ${key} is of a bridge of ${host} that is not there`);
+	}
+	return found;
+}
+
+/** 2: a container has its lease and its record, a network its record, its grant and a VNI of its own. */
 function records({ containers, networks, keys }: Picture): Violation[] {
 	const found: Violation[] = [];
-	for (const { name, deployment, address } of containers) {
+	for (const { name, host, deployment, address } of containers) {
 		if (!address) continue;
 		const lease = keys.get(`arpanet/leases/${deployment}/${address}`);
-		const { container } = (lease ?? {}) as { container?: string };
+		const { container, host: at } = (lease ?? {}) as Lease;
 		if (container !== name) {
 			found.push(`2: ${name} lives, its lease is ${container}`);
+		} else if (at !== host) {
+			found.push(`2: ${name} is on ${host}, its lease is of ${at}`);
 		}
 		if (!keys.has(`arpanet/containers/${name}`)) {
 			found.push(`2: ${name} lives and is not on record`);
 		}
 	}
 	for (const { scope, host } of networks) {
-		for (const key of [`networks/${scope}`, `gateways/${scope}/${host}`]) {
-			if (keys.has(`arpanet/${key}`)) continue;
-			found.push(`2: ${scope} is on ${host}, and there is no ${key}`);
-		}
+		if (keys.has(`arpanet/networks/${scope}`)) continue;
+		found.push(`2: ${scope} is on ${host}, and is not on record`);
 	}
 	const vnis = new Map<number, string>();
 	for (const [key, value] of keys) {
@@ -81,6 +158,21 @@ function records({ containers, networks, keys }: Picture): Violation[] {
 		vnis.set(vni, scope);
 	}
 	return found;
+}
+
+/** 2: a network that was made because a container needed it goes with the last one. */
+function unused(picture: Picture): Violation[] {
+	const used = new Set(
+		leases(picture).flatMap(({ scope, container }) =>
+			container ? [scope] : [],
+		),
+	);
+	return [...picture.keys].flatMap(([key, value]) => {
+		if (!key.startsWith("arpanet/networks/")) return [];
+		const { scope, implicit } = value as { scope: string; implicit: boolean };
+		if (!implicit || used.has(scope)) return [];
+		return [`2: ${scope} is on record, and no container is in it`];
+	});
 }
 
 type Owner = (path: string[], value: unknown) => string | undefined;
@@ -193,13 +285,45 @@ function doubles({ containers }: Picture): Violation[] {
 	);
 }
 
+/** 5: a create that was refused leaves nothing behind. */
+function refused({ containers, networks, keys }: Picture): Violation[] {
+	return [
+		...containers
+			.filter(({ deployment }) => deployment === REFUSED)
+			.map(({ name, host }) => `${name} on ${host}`),
+		...networks
+			.filter(({ scope }) => scope === REFUSED)
+			.map(({ name, host }) => `${name} on ${host}`),
+		...[...keys.keys()].filter((key) => {
+			const [, kind = "", ...path] = key.split("/");
+			if (LASTING.includes(kind)) return false;
+			return path.some((part) => part.split("_")[0] === REFUSED);
+		}),
+	].map((what) => `5: ${what} is there, and was refused`);
+}
+
+/** 7: those that clients and faults leave alone go on, each with the address that it had. */
+export function witnesses(
+	before: readonly Container[],
+	{ containers }: Picture,
+): Violation[] {
+	return before.flatMap(({ id, name, host, address }) => {
+		const now = containers.find((each) => each.id === id);
+		if (now?.running && now.actual.includes(address)) return [];
+		const what = now
+			? `${now.running ? "running" : "stopped"}, with ${now.actual}`
+			: "gone";
+		return [`7: ${name} (${host}) had ${address}, and is ${what}`];
+	});
+}
+
 /** Those that share a key with another, by key. */
-function twice(
-	containers: Container[],
-	keyOf: (container: Container) => string,
+function twice<Named extends { name: string; host: string }>(
+	all: readonly Named[],
+	keyOf: (named: Named) => string,
 ): [string, string][] {
-	const groups = new Map<string, Container[]>();
-	for (const each of containers) {
+	const groups = new Map<string, Named[]>();
+	for (const each of all) {
 		const key = keyOf(each);
 		groups.set(key, [...(groups.get(key) ?? []), each]);
 	}

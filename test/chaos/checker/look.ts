@@ -27,10 +27,16 @@ export interface Container {
 	actual: string[];
 }
 
+/** A network of a deployment as one host's engine tells of it. */
 export interface Network {
 	host: string;
+	id: string;
+	/** `abc_default` */
+	name: string;
 	scope: string;
 	subnet: string;
+	/** The address of the host's bridge. */
+	gateway: string;
 }
 
 /** All that is true at one moment, as far as engines and Consul tell. */
@@ -107,16 +113,21 @@ async function containersOf(host: Seen): Promise<Container[]> {
 async function networksOf(host: Seen): Promise<Network[]> {
 	const rows = await get<
 		{
+			Id: string;
+			Name: string;
 			Labels: Record<string, string>;
-			IPAM: { Config: { Subnet: string }[] | null };
+			IPAM: { Config: { Subnet: string; Gateway?: string }[] | null };
 		}[]
 	>(host, "/networks");
 	return rows
 		.filter(({ Labels }) => Labels["arpanet.network"])
-		.map(({ Labels, IPAM }) => ({
+		.map(({ Id, Name, Labels, IPAM }) => ({
 			host: host.name,
+			id: Id,
+			name: Name,
 			scope: Labels["arpanet.network"] ?? "",
 			subnet: IPAM.Config?.[0]?.Subnet ?? "",
+			gateway: IPAM.Config?.[0]?.Gateway ?? "",
 		}));
 }
 
