@@ -16,6 +16,8 @@ interface Fault {
 	): Promise<() => Promise<unknown>>;
 	/** Packets may be lost by it, whatever arpanet does. */
 	cuts?: true;
+	/** Clients may wait in vain: the end of their connections may be lost by it. */
+	silences?: true;
 	/** What must hold while it lasts, beside traffic. */
 	meanwhile?(stage: Stage): Promise<Violation[]>;
 }
@@ -39,6 +41,7 @@ export const FAULTS: Record<string, Fault> = {
 	},
 	"host cut off": {
 		cuts: true,
+		silences: true,
 		async strike(_, host) {
 			await host.unplug();
 			return () => host.plug();
@@ -167,12 +170,17 @@ export async function strike(
 	const { cuts, meanwhile, strike } = FAULTS[name] as Fault;
 	const lasts = 1000 * random.between(1, 10);
 	const traffic = cuts ? undefined : await stage.traffic();
-	const heal = await strike(stage, host, random);
-	const [found] = await Promise.all([meanwhile?.(stage), sleep(lasts)]);
-	await heal();
-	const lost = (await traffic?.end()) ?? [];
-	return {
-		fault: `${name} (${host.name})`,
-		violations: [...(found ?? []), ...lost],
-	};
+	const violations: Violation[] = [];
+	try {
+		const heal = await strike(stage, host, random);
+		try {
+			const [found] = await Promise.all([meanwhile?.(stage), sleep(lasts)]);
+			violations.push(...(found ?? []));
+		} finally {
+			await heal();
+		}
+	} finally {
+		violations.push(...((await traffic?.end()) ?? []));
+	}
+	return { fault: `${name} (${host.name})`, violations };
 }

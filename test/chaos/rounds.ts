@@ -9,7 +9,7 @@ import { work } from "./workload.ts";
 export interface Round {
 	seed: number;
 	faults: string[];
-	/** Requests that had an answer. */
+	/** Requests with an answer that is no failure. */
 	answered: number;
 	/** Until all was right again. */
 	seconds: number;
@@ -26,17 +26,24 @@ export async function round(
 	const nemesis = new Random(seed + 1_000_003);
 	const done = new AbortController();
 	const working = work(stage, clients, done.signal);
-	await sleep(1_000);
 	const struck: string[] = [];
 	const seen: Violation[] = [];
-	for (let i = 0; i < faults; i++) {
-		const name = nemesis.pick(Object.keys(FAULTS));
-		const { fault, violations } = await strike(stage, nemesis, name);
-		struck.push(fault);
-		seen.push(...violations.map((each) => `${each} (during: ${fault})`));
+	let excused = false;
+	try {
+		await sleep(1_000);
+		for (let i = 0; i < faults; i++) {
+			const name = nemesis.pick(Object.keys(FAULTS));
+			const { fault, violations } = await strike(stage, nemesis, name);
+			struck.push(fault);
+			seen.push(...violations.map((each) => `${each} (during: ${fault})`));
+			excused ||= FAULTS[name]?.silences ?? false;
+		}
+	} finally {
+		done.abort();
+		await working;
 	}
-	done.abort();
-	const answered = await working;
+	const { answered, unanswered } = await working;
+	if (!excused) seen.push(...unanswered);
 	await stage.isWhole();
 	const { violations, seconds } = await stage.settle();
 	return {

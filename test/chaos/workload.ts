@@ -1,16 +1,37 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { api } from "../e2e/adapters.ts";
+import { type Answer, api, LATE } from "../e2e/adapters.ts";
+import type { Violation } from "./checker/judge.ts";
 import type { Random } from "./random.ts";
 import { DEPLOYMENTS, type Stage } from "./stage.ts";
 
 const COPIES = 5;
+/** Longer than any fault lasts: who has no answer by then gets none. */
+const PATIENCE_MS = 60_000;
 
-type Act = (
-	stage: Stage,
-	random: Random,
-	deployment: string,
-	name: string,
-) => Promise<unknown>;
+type Ask = (method: string, path: string, body?: unknown) => Promise<Answer>;
+type Act = (ask: Ask, deployment: string, name: string) => Promise<Answer>;
+
+const up: Act = async (ask, deployment, name) => {
+	const body = {
+		Image: "busybox",
+		Cmd: ["sleep", "9999"],
+		Labels: {
+			"arpanet.deployment": deployment,
+			"arpanet.service": "web",
+		},
+		HostConfig: { Init: true },
+	};
+	const create = `/containers/create?name=${name}`;
+	const made = await ask("POST", create, body);
+	const started = await ask("POST", `/containers/${name}/start`);
+	return made.status < 500 ? started : made;
+};
+
+const rm: Act = (ask, _, name) => ask("DELETE", `/containers/${name}?force=1`);
+
+function act(what: string): Act {
+	return (ask, _, name) => ask("POST", `/containers/${name}/${what}`);
+}
 
 /** What clients do, through any gateway; what fails they leave. */
 const ACTS: Act[] = [
@@ -23,56 +44,44 @@ const ACTS: Act[] = [
 	rm,
 ];
 
-async function up(
-	stage: Stage,
-	random: Random,
-	deployment: string,
-	name: string,
-): Promise<void> {
-	const gateway = stage.gateway(random);
-	const body = {
-		Image: "busybox",
-		Cmd: ["sleep", "9999"],
-		Labels: {
-			"arpanet.deployment": deployment,
-			"arpanet.service": "web",
-		},
-		HostConfig: { Init: true },
-	};
-	await api(gateway, "POST", `/containers/create?name=${name}`, body);
-	await api(gateway, "POST", `/containers/${name}/start`);
+/** What came of what clients asked. */
+export interface Work {
+	/** Requests with an answer that is no failure of arpanet. */
+	answered: number;
+	/** 6: an engine answers whatever it is asked. */
+	unanswered: Violation[];
 }
 
-function act(what: string): Act {
-	return (stage, random, _, name) =>
-		api(stage.gateway(random), "POST", `/containers/${name}/${what}`);
-}
-
-function rm(stage: Stage, random: Random, _: string, name: string) {
-	const path = `/containers/${name}?force=1`;
-	return api(stage.gateway(random), "DELETE", path);
-}
-
-/** Several clients at once until the signal ends them. @returns how many requests had an answer */
+/**
+ * Several clients at once until the signal ends them.
+ * @param patience milliseconds without a byte
+ */
 export async function work(
-	stage: Stage,
+	stage: Pick<Stage, "gateway">,
 	random: Random,
 	signal: AbortSignal,
-): Promise<number> {
-	let answered = 0;
+	patience = PATIENCE_MS,
+): Promise<Work> {
+	const done: Work = { answered: 0, unanswered: [] };
 	await Promise.all(
 		Array.from({ length: 4 }, async () => {
 			while (!signal.aborted) {
 				const deployment = random.pick(DEPLOYMENTS);
 				const name = `${deployment}_web_${random.between(1, COPIES)}`;
-				const doing = random.pick(ACTS)(stage, random, deployment, name);
-				const late = sleep(30_000);
-				await Promise.race([doing, late]).then(
-					() => answered++,
-					() => sleep(100), // the gateway is dead: another time
-				);
+				const act = random.pick(ACTS);
+				const gateway = stage.gateway(random);
+				const ask: Ask = (method, path, body) =>
+					api(gateway, method, path, body, patience);
+				try {
+					const { status } = await act(ask, deployment, name);
+					if (status < 500) done.answered++;
+				} catch (error) {
+					const { message } = error as Error;
+					if (message.endsWith(LATE)) done.unanswered.push(`6: ${message}`);
+					await sleep(100); // the gateway is dead: another time
+				}
 			}
 		}),
 	);
-	return answered;
+	return done;
 }

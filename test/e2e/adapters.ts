@@ -64,9 +64,13 @@ export interface Answer {
 	body: any;
 }
 
+/** How the error of a request ends that nobody answers. */
+export const LATE = "no answer";
+
 /**
  * One request of Docker's API.
  * @param docker a `DOCKER_HOST`
+ * @param patience milliseconds without a byte
  * @throws when no answer comes
  */
 export function api(
@@ -74,6 +78,7 @@ export function api(
 	method: string,
 	path: string,
 	body?: unknown,
+	patience = 60_000,
 ): Promise<Answer> {
 	const { hostname, port, pathname } = new URL(docker);
 	const to = docker.startsWith("unix:")
@@ -101,8 +106,8 @@ export function api(
 				);
 			},
 		);
-		asked.setTimeout(60_000, () =>
-			asked.destroy(new Error("no answer in 60 s")),
+		asked.setTimeout(patience, () =>
+			asked.destroy(new Error(`${method} ${path}: ${LATE}`)),
 		);
 		asked.on("error", reject);
 		asked.end(body === undefined ? undefined : JSON.stringify(body));
