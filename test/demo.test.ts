@@ -91,7 +91,7 @@ test.serial(
 		] as const) {
 			t.true(
 				stdout.includes(
-					`all 180 answers behind these pages came from ${deployment}'s own containers, on 3 hosts`,
+					`all 432 answers behind these pages came from ${deployment}'s own containers, on 3 hosts`,
 				),
 			);
 			const bars = [...stdout.matchAll(/^ +(\S+) on (h\d) .* (\d+) {2}█+$/gm)]
@@ -101,7 +101,7 @@ test.serial(
 			t.is(new Set(bars.map(({ host }) => host)).size, 3);
 			t.is(
 				bars.reduce((sum, { count }) => sum + count, 0),
-				30,
+				72,
 			);
 		}
 		t.regex(stdout, /✓ abc knows no name of xyz/);
