@@ -34,6 +34,7 @@ test("a slow engine holds the client back", async (t) => {
 	const engine = await rawEngine(t, (socket) => {
 		socket.pause();
 		setTimeout(() => socket.resume(), 1_000);
+		socket.on("end", () => socket.destroy()); // as an engine hangs up
 	});
 	const { port } = await startGateway(t, engine);
 	const client = new Client(port).send(
