@@ -79,7 +79,9 @@ export async function startArpanet(
 		agent: "watching events",
 	}[role] as string;
 	for (let i = 0; !log.includes(ready); i++) {
-		if (child.exitCode !== null || i === 1200) {
+		const isDead = child.exitCode !== null || child.signalCode !== null;
+		if (isDead || i === 1200) {
+			child.kill("SIGKILL");
 			throw new Error(`arpanet ${role} does not come up: ${log}`);
 		}
 		await setTimeout(50);
