@@ -146,7 +146,9 @@ test.serial(
 		const before = stage.members.map(({ arpanet }) => arpanet.process);
 		await fuzz(stage, 1, 8_000); // what is asked has passed before: a suite is no lottery
 		t.deepEqual(
-			before.filter(({ exitCode, signalCode }) => exitCode ?? signalCode),
+			before.filter(
+				({ exitCode, signalCode }) => exitCode !== null || signalCode !== null,
+			),
 			[],
 		);
 		for (const host of stage.hosts) {
