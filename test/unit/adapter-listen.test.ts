@@ -31,7 +31,10 @@ async function adapter(t: ExecutionContext, secure: boolean) {
 	const port = await freePort();
 	const app = new Koa();
 	app.use(async (ctx) => {
-		if (ctx.path === "/slow") await setTimeout(HOOK_MS);
+		if (ctx.path === "/slow") {
+			app.emit("slow");
+			await setTimeout(HOOK_MS);
+		}
 		ctx.body = "answer";
 	});
 	const stop = await listen(app, {
@@ -52,7 +55,14 @@ async function adapter(t: ExecutionContext, secure: boolean) {
 		await once(answer, "end");
 		return answer.headers.connection;
 	};
-	return { port, stop, ask };
+	/** Asks what takes HOOK_MS. @returns what comes of it, once it has arrived */
+	const askSlowly = async () => {
+		const arrived = once(app, "slow");
+		const slow = ask("/slow");
+		await arrived;
+		return { slow };
+	};
+	return { port, stop, ask, askSlowly };
 }
 
 async function freePort(): Promise<number> {
@@ -84,10 +94,9 @@ for (const secure of [false, true]) {
 	});
 
 	test(`an adapter ${over} stops when the hook in flight is answered, which is the last on its connection`, async (t) => {
-		const { stop, ask } = await adapter(t, secure);
+		const { stop, ask, askSlowly } = await adapter(t, secure);
 		await ask("/");
-		const slow = ask("/slow");
-		await setTimeout(100);
+		const { slow } = await askSlowly();
 		const took = await timed(stop);
 		t.is(await slow, "close");
 		t.true(took > HOOK_MS / 2 && took < HOOK_MS + 1_000, `${took} ms`);
@@ -95,10 +104,9 @@ for (const secure of [false, true]) {
 }
 
 test("an adapter over TLS that stops still answers who has a connection, once", async (t) => {
-	const { stop, ask } = await adapter(t, true);
+	const { stop, ask, askSlowly } = await adapter(t, true);
 	await Promise.all([ask("/"), ask("/")]);
-	const slow = ask("/slow");
-	await setTimeout(100);
+	const { slow } = await askSlowly();
 	const stopped = timed(stop);
 	await setTimeout(100);
 	t.is(await ask("/"), "close");
