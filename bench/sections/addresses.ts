@@ -48,7 +48,7 @@ export async function addresses(bench: Bench): Promise<void> {
 	);
 	const requests: Partial<Record<Name, number[]>> = {};
 	let run = 0;
-	const rates = await interleave(NAMES, quick ? 1 : 3, async (name) => {
+	const rate = async (name: Name) => {
 		const { processes, width, count, kind = "lease" }: Run = RUNS[name];
 		run++;
 		if (processes === 0) return putRate(raw, run, count, width);
@@ -64,29 +64,35 @@ export async function addresses(bench: Bench): Promise<void> {
 		const sent = results.reduce((sum, result) => sum + result.requests, 0);
 		requests[name] = [...(requests[name] ?? []), sent / (count * processes)];
 		return (count * processes) / seconds;
+	};
+	const rates = await interleave(NAMES, quick ? 1 : 3, rate).finally(() => {
+		for (const worker of workers) worker.kill();
 	});
-	for (const worker of workers) worker.kill();
 	await raw.ask("DELETE", "/v1/kv/arpanet/?recurse");
 	raw.close();
+	const perSecond = (name: Name) => median(rates[name]);
 	const perAddress = (name: Name) => median(requests[name] ?? []);
 	report.table(
 		["", "per second", "requests per address"],
-		NAMES.map((name) => [name, median(rates[name]), perAddress(name)]),
+		NAMES.map((name) => [name, perSecond(name), perAddress(name)]),
 	);
-	const rate = (name: Name) => median(rates[name]);
 	report.budget(
 		"addresses, 1 at once, over a raw put",
-		rate("1 process, 1 at once") / rate("raw put, 1 at once"),
+		perSecond("1 process, 1 at once") / perSecond("raw put, 1 at once"),
 		{ least: 0.85, unit: " x" },
 	);
-	report.budget("addresses/s, 64 at once", rate("1 process, 64 at once"), {
+	report.budget("addresses/s, 64 at once", perSecond("1 process, 64 at once"), {
 		least: 6_000,
 		stretch: 10_000,
 	});
-	report.budget("addresses/s, 4 processes", rate("4 processes, 64 at once"), {
-		least: 4_000,
-		stretch: 8_000,
-	});
+	report.budget(
+		"addresses/s, 4 processes",
+		perSecond("4 processes, 64 at once"),
+		{
+			least: 4_000,
+			stretch: 8_000,
+		},
+	);
 	report.budget(
 		"Consul requests per address, 64 at once",
 		perAddress("1 process, 64 at once"),
