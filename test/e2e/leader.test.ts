@@ -143,10 +143,17 @@ async function copies(
 async function names(host: Host, deployment: string): Promise<string[]> {
 	const resolver = new Resolver({ timeout: 1_000, tries: 1 });
 	resolver.setServers([host.address]);
-	const found = await resolver
-		.resolve4(`web.${deployment}.service.consul`)
-		.catch(() => []);
-	return found.sort();
+	for (let tries = 1; ; tries++) {
+		try {
+			return (
+				await resolver.resolve4(`web.${deployment}.service.consul`)
+			).sort();
+		} catch (error) {
+			// one packet that is late says nothing
+			const isLate = (error as NodeJS.ErrnoException).code === "ETIMEOUT";
+			if (!isLate || tries === 3) return [];
+		}
+	}
 }
 
 /** Addresses of the web copies that the engines of hosts have, sorted. */
