@@ -194,7 +194,7 @@ test.serial("a copy has left DNS when docker stop signals it", async (t) => {
 test.serial(
 	"a copy that lingers after its signal stays out of DNS all the while",
 	async (t) => {
-		const script = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done";
+		const script = "trap 'sleep 8; exit 0' TERM; while :; do sleep 0.1; done";
 		const own = await run(t, "abc_slow_1", "busybox", "sh", "-c", script);
 		await resolves(t, "slow.abc", [own]);
 		const stopping = through("stop", "-t", "20", "abc_slow_1");

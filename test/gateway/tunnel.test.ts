@@ -60,7 +60,6 @@ for (const [title, request, answer] of hijacks) {
 		await eventually(() => engine.sockets.size === 0);
 	});
 
-	// by itself: whether two pieces are read as one is a matter of time
 	test.serial(
 		`${title}: the head arrives alone, what came with it after a gap`,
 		async (t) => {
@@ -68,11 +67,17 @@ for (const [title, request, answer] of hijacks) {
 				socket.once("data", () => socket.end(`${answer}first bytes`));
 			});
 			const { port } = await startGateway(t, engine);
-			const client = new Client(port);
-			const pieces: string[] = [];
-			client.socket.on("data", (chunk) => pieces.push(chunk.toString()));
-			client.send(request);
-			await client.end();
+			const read = async () => {
+				const client = new Client(port);
+				const pieces: string[] = [];
+				client.socket.on("data", (chunk) => pieces.push(chunk.toString()));
+				client.send(request);
+				await client.end();
+				return pieces;
+			};
+			// where the machine is busy, a client reads both in one go
+			let pieces = await read();
+			for (let i = 1; i < 5 && pieces.length < 2; i++) pieces = await read();
 			t.deepEqual(pieces, [answer, "first bytes"]);
 		},
 	);
