@@ -14,6 +14,8 @@ const LIMIT_S = 20;
 let lab: Lab;
 let arpanets: Map<Host, Arpanet>;
 let starts = 0;
+/** How much each had logged when the test began. */
+let before: Map<Arpanet, number>;
 
 test.before(async () => {
 	lab = await startLab({ hosts: 3 });
@@ -28,11 +30,17 @@ test.before(async () => {
 		);
 	}
 });
+test.beforeEach(() => {
+	const all = [...arpanets.values()];
+	before = new Map(all.map((each) => [each, each.log().length]));
+});
 test.afterEach.always((t) => {
 	if (t.passed) return;
-	for (const { log } of arpanets?.values() ?? []) {
+	for (const each of arpanets?.values() ?? []) {
 		t.log(
-			log()
+			each
+				.log()
+				.slice(before.get(each))
 				.split("\n")
 				.filter((line) => /"level":[45]0|lead/.test(line))
 				.map((line) => line.slice(0, 300))

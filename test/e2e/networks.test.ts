@@ -10,14 +10,19 @@ import { eventually } from "./stage.ts";
 
 let lab: LabCluster;
 let turn = 0;
+/** How much each had logged when the test began. */
+let before: Map<Arpanet, number>;
 
 test.before(async () => {
 	lab = await startCluster({ hosts: 3 });
 });
+test.beforeEach(() => {
+	before = new Map(lab.gateways.map((each) => [each, each.log().length]));
+});
 test.afterEach.always((t) => {
 	if (t.passed) return;
-	for (const { log } of lab?.gateways ?? []) {
-		const lines = log().split("\n");
+	for (const each of lab?.gateways ?? []) {
+		const lines = each.log().slice(before.get(each)).split("\n");
 		const bad = lines.filter((line) => /"level":[45]0/.test(line));
 		t.log(bad.slice(-8).join("\n"));
 	}

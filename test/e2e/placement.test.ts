@@ -13,6 +13,8 @@ import { eventually } from "./stage.ts";
 
 let lab: Lab;
 let gateways: Arpanet[];
+/** How much each had logged when the test began. */
+let before: Map<Arpanet, number>;
 
 /** What a host's powerstrip.yml says of it. */
 const LABELS: Record<string, Record<string, string>> = {
@@ -38,11 +40,16 @@ test.before(async () => {
 	gateways = await Promise.all(lab.hosts.map((host) => start(host)));
 	await allAreKnown();
 });
+test.beforeEach(() => {
+	before = new Map(gateways.map((each) => [each, each.log().length]));
+});
 test.afterEach.always((t) => {
 	if (t.passed) return;
-	for (const { log } of gateways ?? []) {
+	for (const each of gateways ?? []) {
 		t.log(
-			log()
+			each
+				.log()
+				.slice(before.get(each))
 				.split("\n")
 				.filter((line) => /"level":[45]0/.test(line))
 				.slice(-8)
