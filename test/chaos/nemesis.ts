@@ -18,6 +18,8 @@ interface Fault {
 	cuts?: true;
 	/** Clients may wait in vain: the end of their connections may be lost by it. */
 	silences?: true;
+	/** Clients' containers end by it. */
+	stops?: true;
 	/** What must hold while it lasts, beside traffic. */
 	meanwhile?(stage: Stage): Promise<Violation[]>;
 }
@@ -49,6 +51,7 @@ export const FAULTS: Record<string, Fault> = {
 	},
 	"engine restarted": {
 		cuts: true,
+		stops: true,
 		async strike(_, host) {
 			await host.stopEngine();
 			return () => host.startEngine();
@@ -87,6 +90,7 @@ export const FAULTS: Record<string, Fault> = {
 		},
 	},
 	"containers removed behind its back": {
+		stops: true,
 		async strike(_, host) {
 			const copies = ["ps", "-aq", "--filter", "label=arpanet.service=web"];
 			const { stdout } = await docker(host, copies);

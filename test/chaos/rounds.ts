@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Violation } from "./checker/judge.ts";
+import { look } from "./checker/look.ts";
 import { FAULTS, strike } from "./nemesis.ts";
 import { Random } from "./random.ts";
 import type { Stage } from "./stage.ts";
@@ -28,7 +29,7 @@ export async function round(
 	const working = work(stage, clients, done.signal);
 	const struck: string[] = [];
 	const seen: Violation[] = [];
-	let excused = false;
+	const names: string[] = [];
 	try {
 		await sleep(1_000);
 		for (let i = 0; i < faults; i++) {
@@ -36,16 +37,19 @@ export async function round(
 			const { fault, violations } = await strike(stage, nemesis, name);
 			struck.push(fault);
 			seen.push(...violations.map((each) => `${each} (during: ${fault})`));
-			excused ||= FAULTS[name]?.silences ?? false;
+			names.push(name);
 		}
 	} finally {
 		done.abort();
 		await working;
 	}
-	const { answered, unanswered } = await working;
-	if (!excused) seen.push(...unanswered);
+	const { answered, unanswered, ledger } = await working;
+	if (!names.some((name) => FAULTS[name]?.silences)) seen.push(...unanswered);
 	await stage.isWhole();
 	const { violations, seconds } = await stage.settle();
+	if (!names.some((name) => FAULTS[name]?.stops)) {
+		seen.push(...ledger.wrong(await look(stage.hosts, [])));
+	}
 	return {
 		...{ seed, faults: struck, answered, seconds },
 		violations: [...seen, ...violations],

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Answer, api, LATE } from "../e2e/adapters.ts";
 import type { Violation } from "./checker/judge.ts";
+import { Ledger, type State } from "./ledger.ts";
 import type { Random } from "./random.ts";
 import { DEPLOYMENTS, type Stage } from "./stage.ts";
 
@@ -33,15 +34,15 @@ function act(what: string): Act {
 	return (ask, _, name) => ask("POST", `/containers/${name}/${what}`);
 }
 
-/** What clients do, through any gateway; what fails they leave. */
-const ACTS: Act[] = [
-	up,
-	up,
-	up,
-	act("stop?t=1"),
-	act("start"),
-	act("kill"),
-	rm,
+/** What clients do, through any gateway, and how a container is then; what fails they leave. */
+const ACTS: [act: Act, after: State][] = [
+	[up, "running"],
+	[up, "running"],
+	[up, "running"],
+	[act("stop?t=1"), "stopped"],
+	[act("start"), "running"],
+	[act("kill"), "stopped"],
+	[rm, "gone"],
 ];
 
 /** What came of what clients asked. */
@@ -50,6 +51,8 @@ export interface Work {
 	answered: number;
 	/** 6: an engine answers whatever it is asked. */
 	unanswered: Violation[];
+	/** What the answers said. */
+	ledger: Ledger;
 }
 
 /**
@@ -62,18 +65,21 @@ export async function work(
 	signal: AbortSignal,
 	patience = PATIENCE_MS,
 ): Promise<Work> {
-	const done: Work = { answered: 0, unanswered: [] };
+	const ledger = new Ledger();
+	const done: Work = { answered: 0, unanswered: [], ledger };
 	await Promise.all(
 		Array.from({ length: 4 }, async () => {
 			while (!signal.aborted) {
 				const deployment = random.pick(DEPLOYMENTS);
 				const name = `${deployment}_web_${random.between(1, COPIES)}`;
-				const act = random.pick(ACTS);
+				const [act, after] = random.pick(ACTS);
 				const gateway = stage.gateway(random);
 				const ask: Ask = (method, path, body) =>
 					api(gateway, method, path, body, patience);
 				try {
-					const { status } = await act(ask, deployment, name);
+					const status = await ledger.note(name, after, () =>
+						act(ask, deployment, name),
+					);
 					if (status < 500) done.answered++;
 				} catch (error) {
 					const { message } = error as Error;
