@@ -118,6 +118,8 @@ export interface VolumeInspect {
 	Scope: string;
 	Options: Record<string, string> | null;
 	Labels: Record<string, string> | null;
+	/** Folder on its host where its data are. */
+	Mountpoint: string;
 }
 
 /** Body of `POST /networks/{id}/connect` and, without the settings, `/disconnect`. */

@@ -1,3 +1,4 @@
+import { readdir } from "node:fs/promises";
 import type {
 	ContainerCreate,
 	VolumeCreate,
@@ -41,7 +42,7 @@ interface Wanted {
 
 /**
  * volumes: a local volume is on one host, and the containers that use it run there. It belongs to the host of its
- * first container; one that was only made (`docker volume create`, or Compose before any container) goes along.
+ * first container; one that was only made (`docker volume create`, or Compose before any container) goes along while it is empty.
  *
  *     plugins:
  *       - volumes
@@ -113,24 +114,29 @@ export default definePlugin({
 				const answer = await engine.get<{ Volumes: VolumeInspect[] | null }>(
 					"/volumes",
 				);
-				const own = (answer?.Volumes ?? []).filter(isLocal);
-				const names = new Set(own.map(({ Name }) => Name));
+				const all = (answer?.Volumes ?? []).filter(isLocal);
+				const own = new Map(all.map((each) => [each.Name, each]));
 				const records = await volumes.all();
 				for (const [name, record] of records) {
-					const { left, ...value } = record.value;
-					if (left !== host.name) continue;
-					if (names.has(name)) await engine.remove(`/volumes/${name}`);
-					await settle(volumes.write(name, value, record));
+					const { left, unclaimed, ...value } = record.value;
+					const volume = own.get(name);
+					if (left === host.name) {
+						if (volume) await discard(volume, value.host);
+						await settle(volumes.write(name, value, record));
+					} else if (unclaimed && value.host === host.name && volume) {
+						if (await isFilled(volume))
+							await settle(volumes.write(name, value, record));
+					}
 				}
 				const missing = [...records].filter(
-					([name, { value }]) => value.host === host.name && !names.has(name),
+					([name, { value }]) => value.host === host.name && !own.has(name),
 				);
 				for (const { key, index } of gone.ripe(
 					missing.map(([, each]) => each),
 				)) {
 					await settle({ verb: "delete", key, index });
 				}
-				for (const name of names) {
+				for (const name of own.keys()) {
 					if (ANONYMOUS.test(name) || records.has(name)) continue;
 					const value: VolumeRecord = { host: host.name };
 					await settle(volumes.write(name, value, undefined));
@@ -165,6 +171,10 @@ export default definePlugin({
 			};
 			if (!isLocal(first.volume)) return { name, record, spec };
 			if (record) {
+				// of another host its own sweep finds out
+				const filled =
+					first.host === host.name && (await isFilled(first.volume));
+				if (filled) return { name, record, homes: [host.name] };
 				return { name, record, spec, ...(asked && { homes: [asked] }) };
 			}
 			return { name, record, homes: holders.map((each) => each.host) };
@@ -173,6 +183,30 @@ export default definePlugin({
 		/** Makes a volume as it is elsewhere; one that is there already is success. */
 		async function make(target: string, spec: VolumeCreate): Promise<void> {
 			await (await cluster.engine(target)).createVolume(spec);
+		}
+
+		/** Removes a volume that is left behind, if nothing is in it and nobody uses it. */
+		async function discard(
+			{ Name, Mountpoint }: VolumeInspect,
+			used: string,
+		): Promise<void> {
+			const kept = (why: unknown) =>
+				services.log.error(
+					{ volume: Name, used, why },
+					"containers of this name's volume run elsewhere; the one here is kept: move its data there, or remove it at this host's own engine",
+				);
+			const there = await contents(Mountpoint);
+			if (there !== 0) {
+				kept(there ? "it is not empty" : `${Mountpoint} cannot be read`);
+				return;
+			}
+			try {
+				await services.engine().remove(`/volumes/${encodeURIComponent(Name)}`);
+			} catch (error) {
+				const inUse = error instanceof HttpError && error.status === 409;
+				if (!inUse) throw error;
+				kept(error.message);
+			}
 		}
 
 		/** Writes unless another has just done so. */
@@ -212,6 +246,20 @@ function isLocal({ Driver, Scope, Options }: VolumeInspect): boolean {
 		Scope !== "global" &&
 		!NETWORKED.test(Options?.type ?? "")
 	);
+}
+
+/** How many files and folders are in a folder of this host; undefined if that cannot be told. */
+async function contents(folder: string): Promise<number | undefined> {
+	try {
+		return (await readdir(folder)).length;
+	} catch {
+		return undefined; // the engine is on another machine, or lets root alone look
+	}
+}
+
+/** Whether something is in a volume of this host, so far as it can be told. */
+async function isFilled({ Mountpoint }: VolumeInspect): Promise<boolean> {
+	return Boolean(await contents(Mountpoint));
 }
 
 /**

@@ -6,9 +6,9 @@ export const VOLUMES = "arpanet/volumes/";
 /** Where a local volume is, under `arpanet/volumes/<name>`. It stays when its containers go, as the volume does. */
 export interface VolumeRecord {
 	host: string;
-	/** Made by `volume create` and used by no container yet: it may still go where the first one does. */
+	/** Made by `volume create`, empty when last looked at, and used by no container yet: it may still go where the first one does. */
 	unclaimed?: true;
-	/** The host where it was made and that is to remove it: the first container went elsewhere. */
+	/** The host where it was made and that is to remove it if it is empty: the first container went elsewhere. */
 	left?: string;
 }
 

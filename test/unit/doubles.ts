@@ -1,8 +1,12 @@
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { type Logger, pino } from "pino";
 import type {
 	ContainerCreate,
 	ContainerInspect,
 	NetworkCreate,
+	VolumeCreate,
+	VolumeInspect,
 } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
@@ -38,6 +42,7 @@ export function createContext(
 export class EngineDouble {
 	readonly containers = new Map<string, ContainerInspect>();
 	networks = new Map<string, NetworkCreate & { Id: string }>();
+	volumes = new Map<string, VolumeInspect>();
 	/** Tags of its images. */
 	images: string[] = [];
 	/** How often a network was made, by name. */
@@ -89,12 +94,28 @@ export class EngineDouble {
 						Labels: Config.Labels ?? {},
 					}));
 			},
-			get: async (path: string) =>
-				path.startsWith("/images/json")
-					? this.images.map((tag) => ({ Id: `sha256:${tag}`, RepoTags: [tag] }))
-					: path.startsWith("/containers/json")
-						? double.listContainers("")
-						: undefined,
+			get: async (path: string) => {
+				if (path.startsWith("/images/json"))
+					return this.images.map((tag) => ({
+						Id: `sha256:${tag}`,
+						RepoTags: [tag],
+					}));
+				if (path.startsWith("/containers/json"))
+					return double.listContainers("");
+				if (path === "/volumes") return { Volumes: [...this.volumes.values()] };
+				return this.volumes.get(/^\/volumes\/(.*)/.exec(path)?.[1] ?? "");
+			},
+			createVolume: async ({ Name, DriverOpts, Labels }: VolumeCreate) => {
+				const name = Name ?? "";
+				this.volumes.set(name, {
+					...{ Name: name, Driver: "local", Scope: "local" },
+					...{ Options: DriverOpts ?? null, Labels: Labels ?? null },
+					Mountpoint: await mkdtemp(`${tmpdir()}/arpanet-volume-`),
+				});
+			},
+			remove: async (path: string) => {
+				this.volumes.delete(path.replace("/volumes/", ""));
+			},
 			inspectNetwork: async (name: string) => this.networks.get(name),
 			listNetworks: async () => [...this.networks.values()],
 			createNetwork: async (body: NetworkCreate) => {

@@ -1,0 +1,107 @@
+import { rm, writeFile } from "node:fs/promises";
+import test, { type ExecutionContext } from "ava";
+import type { ContainerCreate, VolumeCreate } from "../../pipeline/docker.ts";
+import { hostKeys } from "../../pipeline/state/hosts.ts";
+import type { VolumeRecord } from "../../pipeline/state/volumes.ts";
+import { startConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
+import { EngineDouble } from "./doubles.ts";
+
+const PLUGINS = ["deployment-id", "placement", "volumes", "dhcp"];
+
+/** Three hosts, as the first and the third of them see these. */
+async function stage(t: ExecutionContext) {
+	const consul = await startConsul();
+	const engines: Record<string, EngineDouble> = {
+		...{ h1: new EngineDouble(), h2: new EngineDouble() },
+		h3: new EngineDouble(),
+	};
+	const on = (host: string) =>
+		new Allocator(consul.address, { host, engines, plugins: PLUGINS });
+	const [h1, h3] = [on("h1"), on("h3")];
+	t.teardown(async () => {
+		h1.close();
+		h3.close();
+		await consul.stop();
+		for (const { volumes } of Object.values(engines))
+			for (const { Mountpoint } of volumes.values())
+				await rm(Mountpoint, { recursive: true, force: true });
+	});
+	for (const name of Object.keys(engines)) {
+		const address = `10.213.0.${name.slice(1)}`;
+		const engine = "tcp://127.0.0.1:1";
+		const record = { name, address, engine, cpus: 2, memory: 2 ** 30 };
+		const { record: key, alive } = hostKeys(name);
+		await h1.store.commit([
+			{ verb: "set", key, value: record },
+			{ verb: "set", key: alive, value: { load: 0, address } },
+		]);
+	}
+	await Promise.all([h1.follow(), h3.follow()]);
+	return {
+		...{ h1, h3 },
+		engine: (host: string) => engines[host] as EngineDouble,
+		/** `docker volume create` at the first host's gateway. */
+		async volume(body: VolumeCreate) {
+			await h1.volumes.creating(body);
+			await h1.docker.engine.createVolume(body);
+			await h1.services.volumes.refresh();
+			return h1.docker.volumes.get(body.Name ?? "")?.Mountpoint ?? "";
+		},
+		/** Host of a container that uses the volume `data`. @throws HttpError */
+		async place(name: string, by: Allocator, more: ContainerCreate = {}) {
+			await by.services.volumes.refresh();
+			const HostConfig = { Binds: ["data:/data"] };
+			const { body } = await by.create("abc", name, { HostConfig, ...more });
+			return body.Labels?.["arpanet.host"] ?? "";
+		},
+		async sweep() {
+			await h1.services.volumes.refresh();
+			await h1.reconcile.sweep([]);
+		},
+		async record() {
+			const key = "arpanet/volumes/data";
+			return (await h1.store.get<VolumeRecord>(key))?.value;
+		},
+	};
+}
+
+const NOT_H1 = { Env: ["constraint:node!=h1"] };
+const REFUSED = { message: /: volume data is on h1/ };
+
+test("an empty volume goes along with its first container, and the one left behind is removed", async (t) => {
+	const { h1, volume, place, record, engine, sweep } = await stage(t);
+	await volume({ Name: "data" });
+	const host = await place("abc_web_1", h1, NOT_H1);
+	t.not(host, "h1");
+	t.deepEqual(await record(), { host, left: "h1" });
+	await sweep();
+	t.deepEqual(await record(), { host });
+	t.false(engine("h1").volumes.has("data"));
+	t.true(engine(host).volumes.has("data"));
+});
+
+test("a volume that was filled past us stays at home: its host's gateway sees so at once, the others after its sweep", async (t) => {
+	const { h1, h3, volume, place, record, sweep } = await stage(t);
+	await writeFile(`${await volume({ Name: "data" })}/dump.sql`, "");
+	await t.throwsAsync(place("abc_web_1", h1, NOT_H1), REFUSED);
+	await sweep();
+	t.deepEqual(await record(), { host: "h1" });
+	await t.throwsAsync(place("abc_web_1", h3, NOT_H1), REFUSED);
+	t.is(await place("abc_web_1", h3), "h1");
+});
+
+test("a volume that is left behind and not empty is never removed, nor one into which nobody can look", async (t) => {
+	for (const spoil of [
+		(folder: string) => writeFile(`${folder}/dump.sql`, ""),
+		(folder: string) => rm(folder, { recursive: true }),
+	]) {
+		const { h3, volume, place, record, engine, sweep } = await stage(t);
+		await spoil(await volume({ Name: "data" }));
+		const host = await place("abc_web_1", h3, NOT_H1);
+		t.deepEqual(await record(), { host, left: "h1" });
+		await sweep();
+		t.deepEqual(await record(), { host });
+		t.true(engine("h1").volumes.has("data"));
+	}
+});
