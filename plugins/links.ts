@@ -4,6 +4,7 @@ import {
 	type ConnectContext,
 	type CreateContext,
 	definePlugin,
+	type Facts,
 	holdAgain,
 	type Services,
 } from "../pipeline/plugin.ts";
@@ -37,12 +38,13 @@ export default definePlugin({
 			const { body, facts, networks, record } = context;
 			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
+			await mustBeFree(facts, services);
 			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 			const links = [
 				...takeLinks(body.HostConfig),
 				...Object.values(endpoints).flatMap(takeLinks),
 			];
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts, record, services);
 			for (const { network, address } of networks) {
 				const endpoint =
 					endpoints[network.value.name] ??
@@ -60,7 +62,7 @@ export default definePlugin({
 			if (!facts.deployment || !facts.address || !address) return; // not ours
 
 			const links = takeLinks(endpoint);
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts, record, services);
 			asked.push(...owned(endpoint, address, context));
 			await give(asked, context, services);
 		},
@@ -110,14 +112,32 @@ function takeLinks(
 	return links;
 }
 
-/** What links ask for. @throws HttpError for a link that leaves the deployment or cannot be a name */
+/**
+ * Sees to it that no link's alias has the name of a new container's service.
+ * @throws HttpError 409 if one has
+ */
+async function mustBeFree(
+	{ deployment = "", service, host = "" }: Facts,
+	{ slots, store }: Services,
+): Promise<void> {
+	// a create reads nothing, if it can be helped: the first copy on its host has seen to it
+	if (!service || slots.use(host).copies(deployment, service) > 1) return;
+	const other = (await aliases(deployment, store)).find(
+		(each) =>
+			each.alias === service && each.service !== service && !each.address,
+	);
+	if (other) throw secondMeaning(service, service, deployment, other);
+}
+
+/** What links ask for. @throws HttpError for a link that leaves the deployment or cannot be a name of its own */
 async function linked(
 	links: string[],
-	deployment: string,
+	{ deployment = "", service: own }: Facts,
 	container: string,
 	services: Services,
 ): Promise<Asked[]> {
 	const asked = [];
+	const named = new Set([own]);
 	for (const link of new Set(links)) {
 		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
 		const service = await serviceOf(target, deployment, services);
@@ -130,7 +150,16 @@ async function linked(
 		}
 		asked.push({ alias, service, container });
 	}
-	return asked;
+	if (asked.length === 0) return asked;
+	for (const { value } of await services.containers.list()) {
+		if (value.facts.deployment === deployment) named.add(value.facts.service);
+	}
+	const taken = asked.find(({ alias }) => named.has(alias));
+	if (!taken) return asked;
+	throw new HttpError(
+		409,
+		`links: in deployment ${deployment} the name ${taken.alias} is that of service ${taken.alias}, not ${taken.service}; use another alias`,
+	);
 }
 
 /** The network aliases of a copy in one of its networks. */
@@ -249,9 +278,16 @@ function mustMeanOne(
 	known: NamedAlias[],
 ): void {
 	const other = clashing(asked, known);
-	if (!other) return;
-	const { alias, service } = asked;
-	throw new HttpError(
+	if (other) throw secondMeaning(asked.alias, asked.service, deployment, other);
+}
+
+function secondMeaning(
+	alias: string,
+	service: string,
+	deployment: string,
+	other: NamedAlias,
+): HttpError {
+	return new HttpError(
 		409,
 		`links: in deployment ${deployment} the name ${alias} already means service ${other.service} (${other.address ? "an alias" : "a link"} of ${other.container}), not ${service}; use another alias`,
 	);

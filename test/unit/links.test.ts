@@ -2,14 +2,18 @@ import test from "ava";
 import * as fc from "fast-check";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { Use } from "../../pipeline/state/use.ts";
 import links from "../../plugins/links.ts";
+import { startConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
 import { createContext } from "./doubles.ts";
 
 /** A deployment in which nothing runs yet: what a link means is in its own words. */
 const nothing = {
 	store: { list: async () => [] },
 	networks: { list: async () => [] },
-	containers: { get: async () => undefined },
+	containers: { get: async () => undefined, list: async () => [] },
+	slots: { use: () => new Use() },
 	engine: () => ({ inspectContainer: async () => undefined }),
 } as unknown as Services;
 const hooks = links.setup({}, nothing, []);
@@ -110,4 +114,29 @@ test("links to services of many copies fit in one commit with the create", async
 	await links.setup({}, many, []).create?.(context);
 	t.deepEqual(before, [32]);
 	t.is(operations, 3 + 32); // one for each copy, though it gets two names
+});
+
+test("a link's alias and a service never have one name, whichever is first", async (t) => {
+	const consul = await startConsul();
+	const plugins = ["deployment-id", "placement", "dhcp", "links"];
+	const host = new Allocator(consul.address, { plugins });
+	t.teardown(async () => {
+		host.close();
+		await consul.stop();
+	});
+	const linked = (...Links: string[]) => ({ HostConfig: { Links } });
+	await host.create("abc", "abc_db_1");
+	await host.create("abc", "abc_replica_1");
+	const message =
+		"links: in deployment abc the name db is that of service db, not replica; use another alias";
+	const alias = linked("abc_replica_1:db");
+	await t.throwsAsync(host.create("abc", "abc_report_1", alias), { message });
+	await host.remove("abc_db_1");
+	await t.throwsAsync(host.create("abc", "abc_db_2", alias), { message });
+	await host.create("abc", "abc_report_1", alias);
+	await t.throwsAsync(host.create("abc", "abc_db_1"), {
+		message:
+			"links: in deployment abc the name db already means service replica (a link of abc_report_1), not db; use another alias",
+	});
+	await host.create("xyz", "xyz_db_1"); // another deployment's
 });
