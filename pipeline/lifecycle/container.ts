@@ -216,10 +216,13 @@ export class ContainerLifecycle {
 	): Promise<void> {
 		const { facts, holds } = entry.value;
 		await this.#chain.release("removed", { id, facts, holds });
+		const { containers, store } = this.#services;
+		const rest = await containers.shed(entry);
+		if (!rest) return; // another's by now
 		await ignoreConflict(
-			this.#services.store.commit([
-				{ verb: "delete", key: entry.key, index: entry.index },
-				...holds.map((key): Operation => ({ verb: "delete", key })),
+			store.commit([
+				{ verb: "delete", key: rest.key, index: rest.index },
+				...rest.value.holds.map((key): Operation => ({ verb: "delete", key })),
 				...note,
 			]),
 		);

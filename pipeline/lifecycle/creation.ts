@@ -259,9 +259,10 @@ export class Creation {
 	 * @throws HttpError 409, in Docker's words, if one did; 503 if its host does not answer
 	 */
 	async #leftBehind(name: string): Promise<Entry<ContainerRecord> | undefined> {
-		const entry = await this.#services.containers.get(name);
+		const { containers } = this.#services;
+		const entry = await containers.get(name);
 		const holder = entry && (await this.#holder(entry));
-		if (!holder) return entry;
+		if (!holder) return entry && containers.shed(entry);
 		if (!holder.Names.includes(`/${name}`)) {
 			await this.#others.renamed(holder.Id); // its record had not followed yet
 			return undefined;

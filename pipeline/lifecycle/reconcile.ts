@@ -13,6 +13,9 @@ import { isSlot, SLOTS, slotKeyOf } from "../state/slots.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
 
+/** What is put back in one commit, beside the record: Consul takes 64 operations. */
+const MAX_TOGETHER = 50;
+
 /**
  * Compares what lives on this host with what is on record of it, and puts right what differs: what
  * happened while nobody watched, what was removed behind our back, what died half-way. What does not
@@ -101,6 +104,11 @@ export class Reconcile {
 			? "it lives and what it holds was gone"
 			: "it lives and was not on record";
 		const repair = { what: "container put back on record", to: key, why };
+		// what is there already the next try finds; a network's check stays with the lease that follows it
+		while (operations.length > MAX_TOGETHER) {
+			const last = operations[MAX_TOGETHER - 1]?.verb === "check" ? 1 : 0;
+			await store.commit(operations.splice(0, MAX_TOGETHER - last));
+		}
 		await store.commit([
 			written
 				? { verb: "update", key, value, index: written.index }

@@ -1,7 +1,7 @@
 import { HttpError } from "../errors.ts";
 import type { Facts } from "../plugin.ts";
 import { isLease, leaseKeyOf } from "./leases.ts";
-import type { Operation } from "./operations.ts";
+import { ignoreConflict, type Operation } from "./operations.ts";
 import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
 
@@ -60,6 +60,8 @@ export interface Reasons {
 }
 
 export const REASONS = "arpanet/reasons/";
+/** Keys that are deleted in one commit beside what else is in it: Consul takes 64 operations. */
+const MAX_TOGETHER = 40;
 /** How often the record of a create that waits is written again. */
 const BEAT_MS = 8_000;
 
@@ -147,6 +149,31 @@ export class Containers {
 			503,
 			`the create of ${name || "the container"} was given up meanwhile; try again`,
 		);
+	}
+
+	/**
+	 * Deletes what a record of a container that is gone holds beyond what fits into one commit: each connect to a further
+	 * network was small.
+	 * @returns the record with the rest; undefined if it is gone or another's by now
+	 */
+	async shed(
+		entry: Entry<ContainerRecord>,
+	): Promise<Entry<ContainerRecord> | undefined> {
+		const { key, index, value } = entry;
+		if (value.holds.length <= MAX_TOGETHER) return entry;
+		const holds = value.holds.slice(0, -MAX_TOGETHER);
+		await ignoreConflict(
+			this.#store.commit([
+				{ verb: "update", key, value: { ...value, holds }, index },
+				...value.holds
+					.slice(-MAX_TOGETHER)
+					.map((held): Operation => ({ verb: "delete", key: held })),
+			]),
+		);
+		const now = await this.get(this.name(key));
+		return now && isSame(now.value.facts, value.facts)
+			? this.shed(now)
+			: undefined;
 	}
 
 	/** Operations that give a record another name, with what names its holder. */

@@ -1,6 +1,10 @@
 import { setTimeout } from "node:timers/promises";
 import test from "ava";
+import type { ContainerInspect } from "../../pipeline/docker.ts";
+import { readLabels } from "../../pipeline/facts.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
+import { guestsOf } from "../../pipeline/state/guests.ts";
+import { isLease, type Lease } from "../../pipeline/state/leases.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -60,4 +64,54 @@ test("a create that fails gives back its own record, and not that of another cre
 	t.truthy(await services.containers.get("abc_web_7"));
 	await containers.createFailed("abc_web_7", { "x-arpanet-request": "one" });
 	t.is(await services.containers.get("abc_web_7"), undefined);
+});
+
+test("a container of many networks is put back on record, given back, and made again", async (t) => {
+	const host = new Allocator(consul.address, {
+		plugins: ["deployment-id", "placement", "dhcp", "network", "dns-search"],
+	});
+	t.teardown(() => host.close());
+	const { docker, containers, networks, services } = host;
+	const made = await host.create("proxy", "proxy_web_1");
+	const id = docker.create("proxy_web_1", made.body);
+	const container = docker.containers.get(id) as ContainerInspect;
+	for (let i = 0; i < 31; i++) {
+		const Name = `d${i}_default`;
+		const Id = `${i}`.padEnd(64, "a");
+		const Labels = {
+			"com.docker.compose.project": `d${i}`,
+			"com.docker.compose.network": "default",
+		};
+		const body = await networks.create({ Name, Labels }, {});
+		docker.networks.set(Name, { Name, ...body, Id });
+		await networks.created(Name, Id);
+		const connect = { Container: id };
+		const connected = await containers.connections.connect(Name, connect);
+		container.NetworkSettings.Networks[Name] = connected?.EndpointConfig ?? {};
+	}
+	const whole = await services.containers.get("proxy_web_1");
+	t.true((whole?.value.holds.length ?? 0) > 64);
+
+	const lost = [services.containers.key("proxy_web_1")];
+	for (const key of [...lost, ...(whole?.value.holds ?? [])])
+		await store.commit([{ verb: "delete", key }]);
+	await host.reconcile.adopt(container);
+	const again = await services.containers.get("proxy_web_1");
+	const leases = (keys: string[] = []) => keys.filter(isLease).sort();
+	t.deepEqual(leases(again?.value.holds), leases(whole?.value.holds));
+
+	docker.containers.delete(id);
+	await containers.removed("proxy_web_1", readLabels(made.body.Labels ?? {}));
+	t.is(await services.containers.get("proxy_web_1"), undefined);
+	const key = services.containers.key("proxy_web_1");
+	await store.commit([{ verb: "create", key, value: whole?.value }]);
+	const next = await host.create("proxy", "proxy_web_1"); // before any sweep
+	await containers.removed("proxy_web_1", readLabels(next.body.Labels ?? {}));
+	t.is(await services.containers.get("proxy_web_1"), undefined);
+	const left = await store.list<Lease>("arpanet/leases/");
+	t.deepEqual(
+		left.filter(({ value }) => value.container === "proxy_web_1"),
+		[],
+	);
+	t.deepEqual(await guestsOf(store), []);
 });
