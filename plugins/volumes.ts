@@ -96,8 +96,9 @@ export default definePlugin({
 			},
 
 			/** Written before Docker has the volume, so that the sweep does not take it for one that is in use. */
-			async volumeCreate({ body: { Name, Driver } }) {
+			async volumeCreate({ body: { Name, Driver, DriverOpts } }) {
 				if (!Name || (Driver && Driver !== "local") || cluster.alone) return;
+				if (NETWORKED.test(String(DriverOpts?.type ?? ""))) return;
 				const record = (await volumes.refresh()).get(Name);
 				const lost = record && !(await isReachable(record.value.host));
 				if (lost || (await holdersOf(Name, services)).length > 0) return;
@@ -169,7 +170,7 @@ export default definePlugin({
 				...{ Name: name, Driver },
 				...{ DriverOpts: Options ?? {}, Labels: Labels ?? {} },
 			};
-			if (!isLocal(first.volume)) return { name, record, spec };
+			if (!isLocal(first.volume)) return { name, record: undefined, spec };
 			if (record) {
 				// of another host its own sweep finds out
 				const filled =

@@ -105,3 +105,16 @@ test("a volume that is left behind and not empty is never removed, nor one into 
 		t.true(engine("h1").volumes.has("data"));
 	}
 });
+
+test("a volume that every host reaches over the network is bound to none, from its first container on", async (t) => {
+	const { h1, volume, place, record } = await stage(t);
+	const DriverOpts = { type: "nfs", o: "addr=10.0.0.9", device: ":/data" };
+	await volume({ Name: "data", Driver: "local", DriverOpts });
+	t.is(await record(), undefined);
+	const Labels = { "arpanet.exclusive": "true", "arpanet.service": "web" };
+	const hosts = [];
+	for (const i of [1, 2, 3])
+		hosts.push(await place(`abc_web_${i}`, h1, { Labels }));
+	t.deepEqual(hosts.sort(), ["h1", "h2", "h3"]);
+	t.is(await record(), undefined);
+});
