@@ -16,6 +16,18 @@ interface Config {
 	servers: string[];
 }
 
+/** What could be searched, in the order in which it is. */
+interface SearchList {
+	/** The networks that the container is made in. */
+	own: string[];
+	/** The other networks of its deployment, which it may be connected to later. */
+	others: string[];
+	/** What its user asks for. */
+	asked: string[];
+	/** Networks that are for all. */
+	forAll: string[];
+}
+
 /** Milliseconds after which the host's file is read again: many containers are created at once. */
 const REMEMBER_MS = 1_000;
 
@@ -54,14 +66,13 @@ export default definePlugin<Config>({
 				if (!facts.deployment || !facts.host || joined.length === 0) return; // not ours to name
 				const host = await cluster.hosts.get(facts.host);
 
-				const scopes = new Set(
-					joined.map(({ network }) => network.value.scope),
-				);
+				const scopes = joined.map(({ network }) => network.value.scope);
+				const others: string[] = [];
 				const forAll: string[] = [];
 				if (joined.some(({ network }) => !network.value.implicit)) {
 					// Compose connects a container to its further networks only after the create
 					for (const { value } of await networks.list()) {
-						if (value.deployment === facts.deployment) scopes.add(value.scope);
+						if (value.deployment === facts.deployment) others.push(value.scope);
 						else if (value.shared) forAll.push(value.scope);
 					}
 				}
@@ -69,11 +80,14 @@ export default definePlugin<Config>({
 					stay(network, address, context);
 				body.HostConfig ??= {};
 				const settings = body.HostConfig;
-				settings.DnsSearch = fitting(
-					[...scopes].map((scope) => `${scope}.${domain}`),
-					settings.DnsSearch ?? [],
-					forAll.map((scope) => `${scope}.${domain}`),
-				);
+				const domains = (all: string[]) =>
+					all.map((scope) => `${scope}.${domain}`);
+				settings.DnsSearch = fitting({
+					own: domains(scopes),
+					others: domains(others),
+					asked: settings.DnsSearch ?? [],
+					forAll: domains(forAll),
+				});
 				const own = settings.Dns ?? [];
 				settings.Dns = [
 					...(servers.length > 0
@@ -140,17 +154,18 @@ async function ends(
 	return found.filter((address) => address !== undefined);
 }
 
-/** musl passes over a search list of more characters, all of it. */
-const MAX_SEARCH = 255;
+/** musl passes over a line of more than 255 characters (`__get_resolv_conf`), `search ` and its end among them. */
+const MAX_SEARCH = 247;
 
-/** A search list: what a container is in, what its user asks for, and of the rest what there is room for. */
-function fitting(own: string[], asked: string[], rest: string[]): string[] {
-	const list = new Set([...own, ...asked]);
-	for (const each of rest) {
-		const longer = [...list, each].join(" ").length;
-		if (longer <= MAX_SEARCH) list.add(each);
+/** A search list: what a container is in and what its user asks for, and of the rest what there is room for. */
+function fitting({ own, others, asked, forAll }: SearchList): string[] {
+	const kept = new Set([...own, ...asked]);
+	for (const each of [...others, ...forAll]) {
+		const longer = [...kept, each].join(" ").length;
+		if (longer <= MAX_SEARCH) kept.add(each);
 	}
-	return [...list];
+	const all = new Set([...own, ...others, ...asked, ...forAll]);
+	return [...all].filter((each) => kept.has(each));
 }
 
 /**
