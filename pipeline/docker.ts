@@ -242,3 +242,8 @@ export const isNetworkConnect = ajv.compile<NetworkConnect>({
 export function bridgeOf({ Id, Options }: NetworkInspect): string {
 	return Options?.["com.docker.network.bridge.name"] ?? `br-${Id.slice(0, 12)}`;
 }
+
+/** A container's name among those that links give it. */
+export function ownName(names: string[]): string {
+	return names.find((name) => name.lastIndexOf("/") === 0)?.slice(1) ?? "";
+}

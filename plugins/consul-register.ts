@@ -1,6 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
-import type { ContainerInspect, ContainerSummary } from "../pipeline/docker.ts";
+import {
+	type ContainerInspect,
+	type ContainerSummary,
+	ownName,
+} from "../pipeline/docker.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import {
 	definePlugin,
@@ -8,7 +12,7 @@ import {
 	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
-import { aliases } from "../pipeline/state/aliases.ts";
+import { aliases, type NamedAlias } from "../pipeline/state/aliases.ts";
 import { deleteService, nodeOf, setNode } from "../pipeline/state/catalog.ts";
 import { toNumber } from "../pipeline/state/leases.ts";
 import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
@@ -95,9 +99,10 @@ export default definePlugin({
 			async sweep({ containers }) {
 				const { store } = services;
 				const node = nodeFor({}, services);
-				const [all, checks] = await Promise.all([
+				const [all, checks, named] = await Promise.all([
 					store.nodeServices(node),
 					nodeChecks(node, services),
+					aliases(undefined, store),
 				]);
 				const registered = new Map<string, CatalogService[]>();
 				for (const each of all) {
@@ -124,7 +129,8 @@ export default definePlugin({
 					const own = registered.get(Id) ?? [];
 					const right =
 						State === "running"
-							? isWhole(own, facts) && isHealthRight(own, summary, checks)
+							? isWhole(own, summary, facts, named) &&
+								isHealthRight(own, summary, checks)
 							: own.length === 0;
 					if (right) continue;
 					const container = await services.engine().inspectContainer(Id);
@@ -139,18 +145,27 @@ export default definePlugin({
 	},
 });
 
-/** Whether a container that runs is in the catalog in both forms, as far as its labels tell. */
+/** Whether a container that runs is in the catalog in both forms and with all its names, as far as its labels tell. */
 function isWhole(
 	registered: CatalogService[],
-	{ service = "", network, address }: Facts,
+	{ Id, Names }: ContainerSummary,
+	facts: Facts,
+	named: NamedAlias[],
 ): boolean {
+	const { service = "", network, address } = facts;
 	if (!network) return registered.length > 0;
-	const here = registered.filter(({ Address }) => Address === address);
+	const forDns = registered.filter(
+		({ ID, Service }) => ID === dnsId(Id, Service),
+	);
+	const inNetwork = (all: CatalogService[], name: string) =>
+		all.some((each) => each.Address === address && each.Service === name);
 	return (
-		here.some((each) => each.Service === `${service}.${network}`) &&
-		here.some(
-			({ Service, Tags }) => Service === network && Tags.includes(service),
-		)
+		inNetwork(registered, `${service}.${network}`) &&
+		inNetwork(forDns, network) &&
+		forDns.every(({ Tags, Address }) => {
+			const names = namesOf(ownName(Names), facts, Address, named);
+			return isDeepStrictEqual(new Set(Tags), names);
+		})
 	);
 }
 
@@ -290,13 +305,7 @@ async function registration(
 			container: container.Id,
 			deployment: facts.deployment ?? "",
 		};
-		const names = new Set([
-			...ownNames(container, facts),
-			...named
-				.filter(({ service }) => service === facts.service)
-				.filter((each) => !each.address || each.address === address)
-				.map(({ alias }) => alias),
-		]);
+		const names = namesOf(container.Name.slice(1), facts, address, named);
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{
@@ -346,13 +355,26 @@ function dnsId(id: string, scope: string): string {
 	return `${id.slice(0, 12)}.${scope}`;
 }
 
-/** Names under which Docker too would find this one copy. */
-function ownNames(container: ContainerInspect, facts: Facts): string[] {
-	const { service = "", index } = facts;
-	const names = [service, container.Name.slice(1)];
+/** Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases. */
+function namesOf(
+	name: string,
+	{ deployment, service = "", index }: Facts,
+	address: string,
+	named: NamedAlias[],
+): Set<string> {
+	const own = [service, name];
 	if (index !== undefined)
-		names.push(`${service}_${index}`, `${service}-${index}`);
-	return names.filter((name) => /^[a-z0-9_-]{1,63}$/i.test(name));
+		own.push(`${service}_${index}`, `${service}-${index}`);
+	const further = named
+		.filter(
+			(each) => each.deployment === deployment && each.service === service,
+		)
+		.filter((each) => !each.address || each.address === address)
+		.map(({ alias }) => alias);
+	return new Set([
+		...own.filter((each) => /^[a-z0-9_-]{1,63}$/i.test(each)),
+		...further,
+	]);
 }
 
 interface Place extends Pick<NetworkRecord, "scope" | "subnet" | "shared"> {

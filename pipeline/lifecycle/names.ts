@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import type { ContainerSummary } from "../docker.ts";
+import { type ContainerSummary, ownName } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { NAMES, type NameHolder } from "../state/names.ts";
@@ -185,11 +185,6 @@ export class Names {
 		);
 		return rows?.find(({ Names }) => ownName(Names) === name)?.Id;
 	}
-}
-
-/** A container's name among those that links give it. */
-function ownName(names: string[]): string {
-	return names.find((name) => name.lastIndexOf("/") === 0)?.slice(1) ?? "";
 }
 
 /** As Docker refuses a name. @param id of the container that has it */

@@ -16,10 +16,11 @@ export interface Alias {
 	container: string;
 }
 
-/** An alias with its key, and the name that is in it. */
+/** An alias with its key, and what is in it. */
 export interface NamedAlias extends Alias {
 	key: string;
 	index: number;
+	deployment: string;
 	alias: string;
 }
 
@@ -30,15 +31,15 @@ export function isAlias(name: string): boolean {
 	return ALIAS.test(name);
 }
 
-/** All aliases of a deployment. */
+/** All aliases of a deployment; without one, of all. */
 export async function aliases(
-	deployment: string,
+	of: string | undefined,
 	store: Store,
 ): Promise<NamedAlias[]> {
-	const prefix = `${ALIASES}${deployment}/`;
+	const prefix = of === undefined ? ALIASES : `${ALIASES}${of}/`;
 	const entries = await store.list<Alias>(prefix);
 	return entries.map(({ key, index, value }) => {
-		const alias = key.slice(prefix.length, key.lastIndexOf("/"));
-		return { key, index, alias, ...value };
+		const [deployment = "", alias = ""] = key.slice(ALIASES.length).split("/");
+		return { key, index, deployment, alias, ...value };
 	});
 }

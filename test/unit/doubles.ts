@@ -51,7 +51,7 @@ export class EngineDouble {
 	/** What Docker would do with a create. @throws HttpError 409 for a name in use */
 	create(name: string, body: ContainerCreate): string {
 		if (this.#named(name)) throw new HttpError(409, "Conflict.");
-		const id = `${this.containers.size + 1}`.padStart(64, "c");
+		const id = `${this.containers.size + 1}`.padEnd(64, "c");
 		const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 		this.containers.set(id, {
 			Id: id,
