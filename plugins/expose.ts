@@ -22,7 +22,7 @@ const LABEL = "arpanet.expose";
 export default definePlugin({
 	name: "expose",
 	after: ["deployment-id", "dhcp"],
-	setup: (_, { store }) => ({
+	setup: (_, { store, networks }) => ({
 		create(context) {
 			const exposed = exposedBy(context.body.Labels, context);
 			if (!exposed) return; // keeps to itself
@@ -40,9 +40,19 @@ export default definePlugin({
 		async adopt(context) {
 			const { container, facts } = context;
 			const exposed = exposedBy(container.Config.Labels, context);
-			if (!exposed || !facts.network || !facts.address) return;
-			const key = exposedKey(facts.network, facts.address);
-			holdAgain(context, key, exposed, await store.get(key));
+			if (!exposed) return; // keeps to itself
+			const keys = new Set<string>();
+			if (facts.network && facts.address)
+				keys.add(exposedKey(facts.network, facts.address));
+			const { Networks } = container.NetworkSettings;
+			for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
+				const network = await networks.byName(name);
+				const address = IPAMConfig?.IPv4Address;
+				if (!network || !address) continue;
+				keys.add(exposedKey(network.value.scope, address));
+			}
+			for (const key of keys)
+				holdAgain(context, key, exposed, await store.get(key));
 		},
 	}),
 });

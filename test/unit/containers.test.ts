@@ -68,11 +68,15 @@ test("a create that fails gives back its own record, and not that of another cre
 
 test("a container of many networks is put back on record, given back, and made again", async (t) => {
 	const host = new Allocator(consul.address, {
-		plugins: ["deployment-id", "placement", "dhcp", "network", "dns-search"],
+		plugins: "deployment-id placement dhcp expose network dns-search".split(
+			" ",
+		),
 	});
 	t.teardown(() => host.close());
 	const { docker, containers, networks, services } = host;
-	const made = await host.create("proxy", "proxy_web_1");
+	const made = await host.create("proxy", "proxy_web_1", {
+		Labels: { "arpanet.expose": "true" },
+	});
 	const id = docker.create("proxy_web_1", made.body);
 	const container = docker.containers.get(id) as ContainerInspect;
 	for (let i = 0; i < 31; i++) {
@@ -89,6 +93,8 @@ test("a container of many networks is put back on record, given back, and made a
 		const connected = await containers.connections.connect(Name, connect);
 		container.NetworkSettings.Networks[Name] = connected?.EndpointConfig ?? {};
 	}
+	const exposed = await store.keys("arpanet/exposed/");
+	t.is(exposed.length, 32);
 	const whole = await services.containers.get("proxy_web_1");
 	t.true((whole?.value.holds.length ?? 0) > 64);
 
@@ -99,6 +105,7 @@ test("a container of many networks is put back on record, given back, and made a
 	const again = await services.containers.get("proxy_web_1");
 	const leases = (keys: string[] = []) => keys.filter(isLease).sort();
 	t.deepEqual(leases(again?.value.holds), leases(whole?.value.holds));
+	t.deepEqual(await store.keys("arpanet/exposed/"), exposed);
 
 	docker.containers.delete(id);
 	await containers.removed("proxy_web_1", readLabels(made.body.Labels ?? {}));
