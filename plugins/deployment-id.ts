@@ -1,13 +1,13 @@
 import type { ContainerCreate, NetworkCreate } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
-import { definePlugin, type Services } from "../pipeline/plugin.ts";
+import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
 import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
 
 /** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
-/** Compose puts the old container's id before its name while it makes the new one. */
-const COPY_NUMBER = /[_-](\d+)$/;
+/** A copy's name, and its number. */
+const COPY = /^(.+)[_-](\d+)$/;
 
 /**
  * deployment-id: which deployment, service and copy a container is. The id is the first found of
@@ -51,8 +51,7 @@ export default definePlugin({
 				asService(name);
 			const number =
 				labels["com.docker.compose.container-number"] ??
-				fig?.[3] ??
-				COPY_NUMBER.exec(name ?? "")?.[1];
+				(fig && fig[2] === facts.service ? fig[3] : numberIn(name, facts));
 			if (/^\d{1,9}$/.test(number ?? "")) facts.index = Number(number);
 		},
 		networkCreate({ body, facts, headers }) {
@@ -133,6 +132,16 @@ function suggestion(id: string): string {
 /** A container started by hand is a service of its own name, where that can stand in DNS. */
 function asService(name: string | undefined): string | undefined {
 	return name && isDnsLabel(name) ? name : undefined;
+}
+
+/** The number of a copy that is named after its service: others of the service may have the same (`blue-1`, `green-1`). */
+function numberIn(
+	name: string | undefined,
+	{ deployment, service }: Facts,
+): string | undefined {
+	const [, stem = "", number] = COPY.exec(name ?? "") ?? [];
+	const own = [service, `${deployment}_${service}`, `${deployment}-${service}`];
+	return own.includes(stem) ? number : undefined;
 }
 
 function environment(body: ContainerCreate): Record<string, string> {

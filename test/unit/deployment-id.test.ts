@@ -153,6 +153,22 @@ test(
 	{ deployment: "abc", service: "web", index: 2 },
 );
 
+const byHand = { "arpanet.deployment": "abc", "arpanet.service": "web" };
+for (const name of ["web-3", "abc-web-3", "abc_web_3"])
+	test(
+		is,
+		`a number in a name that is the service's is the copy's: ${name}`,
+		{ name, labels: byHand },
+		{ deployment: "abc", service: "web", index: 3 },
+	);
+for (const name of ["blue-1", "blue-web-1", "abc_blue_1"])
+	test(
+		is,
+		`a number in any other name may be another copy's, too: ${name}`,
+		{ name, labels: byHand },
+		{ deployment: "abc", service: "web" },
+	);
+
 const refused = test.macro({
 	async exec(t, id: string, suggested: string) {
 		const error = await t.throwsAsync<HttpError>(
