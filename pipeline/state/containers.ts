@@ -176,7 +176,7 @@ export class Containers {
 			: undefined;
 	}
 
-	/** Operations that give a record another name, with what names its holder. */
+	/** Operations that give a record another name, with its reasons and with what names its holder. */
 	async rename(
 		entry: Entry<ContainerRecord>,
 		name: string,
@@ -186,9 +186,25 @@ export class Containers {
 				.filter(namesContainer)
 				.map((key) => this.#store.get<Holding>(key)),
 		);
+		const before = reasonsKey(this.name(entry.key));
+		const after = reasonsKey(name);
+		const reasons = await this.#store.get<Reasons>(before);
+		const holds = entry.value.holds.map((key) =>
+			key === before ? after : key,
+		);
 		return [
 			{ verb: "delete", key: entry.key, index: entry.index },
-			{ verb: "create", key: this.key(name), value: entry.value },
+			{
+				verb: "create",
+				key: this.key(name),
+				value: { ...entry.value, holds },
+			},
+			...(reasons && holds.includes(after)
+				? [
+						{ verb: "delete", key: before, index: reasons.index } as const,
+						{ verb: "set", key: after, value: reasons.value } as const,
+					]
+				: []),
 			...held
 				.filter((each) => each !== undefined)
 				.map(

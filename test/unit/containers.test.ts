@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import { readLabels } from "../../pipeline/facts.ts";
-import { Containers } from "../../pipeline/state/containers.ts";
+import { Containers, reasonsKey } from "../../pipeline/state/containers.ts";
 import { guestsOf } from "../../pipeline/state/guests.ts";
 import { isLease, type Lease } from "../../pipeline/state/leases.ts";
 import { Store } from "../../pipeline/state/store.ts";
@@ -24,101 +24,139 @@ test.after.always(async () => {
 /** Longer than a record may stay unwritten. */
 const LONG_MS = 9_000;
 
-test("the record of a create that waits for its image is written again, and missed if it is gone", async (t) => {
-	const containers = new Containers(store);
-	const facts = { host: "h1", network: "abc", address: "10.32.0.2" };
-	const value = { facts, holds: [], attempts: 1 };
-	const key = containers.key("abc_web_1");
-	await store.commit([{ verb: "create", key, value }]);
-	const before = await containers.get("abc_web_1");
+test.serial(
+	"the record of a create that waits for its image is written again, and missed if it is gone",
+	async (t) => {
+		const containers = new Containers(store);
+		const facts = { host: "h1", network: "abc", address: "10.32.0.2" };
+		const value = { facts, holds: [], attempts: 1 };
+		const key = containers.key("abc_web_1");
+		await store.commit([{ verb: "create", key, value }]);
+		const before = await containers.get("abc_web_1");
 
-	await containers.keepDuring("abc_web_1", facts, setTimeout(LONG_MS));
-	const after = await containers.get("abc_web_1");
-	t.like(after?.value, value);
-	t.true((after?.index ?? 0) > (before?.index ?? 0));
+		await containers.keepDuring("abc_web_1", facts, setTimeout(LONG_MS));
+		const after = await containers.get("abc_web_1");
+		t.like(after?.value, value);
+		t.true((after?.index ?? 0) > (before?.index ?? 0));
 
-	const working = containers.keepDuring(
-		"abc_web_1",
-		facts,
-		setTimeout(LONG_MS),
-	);
-	await store.commit([{ verb: "delete", key }]);
-	await t.throwsAsync(working, {
-		message: "the create of abc_web_1 was given up meanwhile; try again",
-	});
-	t.is(await containers.get("abc_web_1"), undefined);
-});
-
-test("a create that fails gives back its own record, and not that of another create of the name", async (t) => {
-	const allocator = new Allocator(consul.address);
-	t.teardown(() => allocator.close());
-	const { containers, services } = allocator;
-	const labels = { "arpanet.deployment": "abc", "arpanet.service": "web" };
-	await containers.create({
-		name: "abc_web_7",
-		body: { Image: "busybox", Labels: labels },
-		headers: { "x-arpanet-request": "one" },
-		onlyHost: undefined,
-	});
-	await containers.createFailed("abc_web_7", { "x-arpanet-request": "two" });
-	t.truthy(await services.containers.get("abc_web_7"));
-	await containers.createFailed("abc_web_7", { "x-arpanet-request": "one" });
-	t.is(await services.containers.get("abc_web_7"), undefined);
-});
-
-test("a container of many networks is put back on record, given back, and made again", async (t) => {
-	const host = new Allocator(consul.address, {
-		plugins: "deployment-id placement dhcp expose network dns-search".split(
-			" ",
-		),
-	});
-	t.teardown(() => host.close());
-	const { docker, containers, networks, services } = host;
-	const made = await host.create("proxy", "proxy_web_1", {
-		Labels: { "arpanet.expose": "true" },
-	});
-	const id = docker.create("proxy_web_1", made.body);
-	const container = docker.containers.get(id) as ContainerInspect;
-	for (let i = 0; i < 31; i++) {
-		const Name = `d${i}_default`;
-		const Id = `${i}`.padEnd(64, "a");
-		const Labels = {
-			"com.docker.compose.project": `d${i}`,
-			"com.docker.compose.network": "default",
-		};
-		const body = await networks.create({ Name, Labels }, {});
-		docker.networks.set(Name, { Name, ...body, Id });
-		await networks.created(Name, Id);
-		const connect = { Container: id };
-		const connected = await containers.connections.connect(Name, connect);
-		container.NetworkSettings.Networks[Name] = connected?.EndpointConfig ?? {};
-	}
-	const exposed = await store.keys("arpanet/exposed/");
-	t.is(exposed.length, 32);
-	const whole = await services.containers.get("proxy_web_1");
-	t.true((whole?.value.holds.length ?? 0) > 64);
-
-	const lost = [services.containers.key("proxy_web_1")];
-	for (const key of [...lost, ...(whole?.value.holds ?? [])])
+		const working = containers.keepDuring(
+			"abc_web_1",
+			facts,
+			setTimeout(LONG_MS),
+		);
 		await store.commit([{ verb: "delete", key }]);
-	await host.reconcile.adopt(container);
-	const again = await services.containers.get("proxy_web_1");
-	const leases = (keys: string[] = []) => keys.filter(isLease).sort();
-	t.deepEqual(leases(again?.value.holds), leases(whole?.value.holds));
-	t.deepEqual(await store.keys("arpanet/exposed/"), exposed);
+		await t.throwsAsync(working, {
+			message: "the create of abc_web_1 was given up meanwhile; try again",
+		});
+		t.is(await containers.get("abc_web_1"), undefined);
+	},
+);
 
-	docker.containers.delete(id);
-	await containers.removed("proxy_web_1", readLabels(made.body.Labels ?? {}));
-	t.is(await services.containers.get("proxy_web_1"), undefined);
-	const key = services.containers.key("proxy_web_1");
-	await store.commit([{ verb: "create", key, value: whole?.value }]);
-	const next = await host.create("proxy", "proxy_web_1"); // before any sweep
-	await containers.removed("proxy_web_1", readLabels(next.body.Labels ?? {}));
-	t.is(await services.containers.get("proxy_web_1"), undefined);
-	const left = await store.list<Lease>("arpanet/leases/");
-	t.deepEqual(
-		left.filter(({ value }) => value.container === "proxy_web_1"),
-		[],
-	);
-	t.deepEqual(await guestsOf(store), []);
-});
+test.serial(
+	"a create that fails gives back its own record, and not that of another create of the name",
+	async (t) => {
+		const allocator = new Allocator(consul.address);
+		t.teardown(() => allocator.close());
+		const { containers, services } = allocator;
+		const labels = { "arpanet.deployment": "abc", "arpanet.service": "web" };
+		await containers.create({
+			name: "abc_web_7",
+			body: { Image: "busybox", Labels: labels },
+			headers: { "x-arpanet-request": "one" },
+			onlyHost: undefined,
+		});
+		await containers.createFailed("abc_web_7", { "x-arpanet-request": "two" });
+		t.truthy(await services.containers.get("abc_web_7"));
+		await containers.createFailed("abc_web_7", { "x-arpanet-request": "one" });
+		t.is(await services.containers.get("abc_web_7"), undefined);
+	},
+);
+
+test.serial(
+	"a container of many networks is put back on record, given back, and made again",
+	async (t) => {
+		const host = new Allocator(consul.address, {
+			plugins: "deployment-id placement dhcp expose network dns-search".split(
+				" ",
+			),
+		});
+		t.teardown(() => host.close());
+		const { docker, containers, networks, services } = host;
+		const made = await host.create("proxy", "proxy_web_1", {
+			Labels: { "arpanet.expose": "true" },
+		});
+		const id = docker.create("proxy_web_1", made.body);
+		const container = docker.containers.get(id) as ContainerInspect;
+		for (let i = 0; i < 31; i++) {
+			const Name = `d${i}_default`;
+			const Id = `${i}`.padEnd(64, "a");
+			const Labels = {
+				"com.docker.compose.project": `d${i}`,
+				"com.docker.compose.network": "default",
+			};
+			const body = await networks.create({ Name, Labels }, {});
+			docker.networks.set(Name, { Name, ...body, Id });
+			await networks.created(Name, Id);
+			const connect = { Container: id };
+			const connected = await containers.connections.connect(Name, connect);
+			container.NetworkSettings.Networks[Name] =
+				connected?.EndpointConfig ?? {};
+		}
+		const exposed = await store.keys("arpanet/exposed/");
+		t.is(exposed.length, 32);
+		const whole = await services.containers.get("proxy_web_1");
+		t.true((whole?.value.holds.length ?? 0) > 64);
+
+		const lost = [services.containers.key("proxy_web_1")];
+		for (const key of [...lost, ...(whole?.value.holds ?? [])])
+			await store.commit([{ verb: "delete", key }]);
+		await host.reconcile.adopt(container);
+		const again = await services.containers.get("proxy_web_1");
+		const leases = (keys: string[] = []) => keys.filter(isLease).sort();
+		t.deepEqual(leases(again?.value.holds), leases(whole?.value.holds));
+		t.deepEqual(await store.keys("arpanet/exposed/"), exposed);
+
+		docker.containers.delete(id);
+		await containers.removed("proxy_web_1", readLabels(made.body.Labels ?? {}));
+		t.is(await services.containers.get("proxy_web_1"), undefined);
+		const key = services.containers.key("proxy_web_1");
+		await store.commit([{ verb: "create", key, value: whole?.value }]);
+		const next = await host.create("proxy", "proxy_web_1"); // before any sweep
+		await containers.removed("proxy_web_1", readLabels(next.body.Labels ?? {}));
+		t.is(await services.containers.get("proxy_web_1"), undefined);
+		const left = await store.list<Lease>("arpanet/leases/");
+		t.deepEqual(
+			left.filter(({ value }) => value.container === "proxy_web_1"),
+			[],
+		);
+		t.deepEqual(await guestsOf(store), []);
+	},
+);
+
+test.serial(
+	"why a container got what it has is known after another has its name, and goes with it",
+	async (t) => {
+		const host = new Allocator(consul.address);
+		t.teardown(() => host.close());
+		const { docker, containers, services } = host;
+		const make = async () => {
+			const { body } = await host.create("redo", "redo_web_1");
+			const id = docker.create("redo_web_1", body);
+			return { id, facts: readLabels(body.Labels ?? {}) };
+		};
+		const first = await make();
+		const old = "0123456789ab_redo_web_1"; // as Compose 1 calls it
+		(docker.containers.get(first.id) as ContainerInspect).Name = `/${old}`;
+		await containers.renamed(first.id);
+		const reasons = (...names: string[]) => names.map(reasonsKey).sort();
+		const kept = () => store.keys(reasonsKey(""));
+		t.deepEqual(await kept(), reasons(old));
+		await make();
+		t.deepEqual(await kept(), reasons(old, "redo_web_1"));
+		docker.containers.delete(first.id);
+		await containers.removed(old, first.facts, first.id);
+		t.deepEqual(await kept(), reasons("redo_web_1"));
+		const record = await services.containers.get("redo_web_1");
+		t.true(record?.value.holds.includes(reasonsKey("redo_web_1")));
+	},
+);
