@@ -135,7 +135,7 @@ export class Pipeline implements Adapter {
 				await this.#lifecycles.containers.starting(ref);
 				return undefined;
 			case "kill":
-				if (DEADLY.has(query.get("signal") ?? "")) {
+				if (DEADLY.has((query.get("signal") ?? "").toUpperCase())) {
 					await this.#lifecycles.containers.stopping(ref, 0);
 				}
 				return undefined;

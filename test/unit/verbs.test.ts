@@ -1,5 +1,7 @@
 import test from "ava";
+import { Pipeline } from "../../pipeline/pipeline.ts";
 import { commandOf, type Verb } from "../../pipeline/verbs.ts";
+import { silent } from "./doubles.ts";
 
 const means = test.macro<[string, Verb | undefined, string?]>({
 	exec(t, request, verb, ref = "") {
@@ -57,3 +59,30 @@ test("a query is read whatever characters it has", (t) => {
 	t.is(command?.query.get("x"), "?");
 	t.is(command?.query.get("y"), "1");
 });
+
+const signals = test.macro({
+	async exec(t, signal: string, deadly: boolean) {
+		const stopped: string[] = [];
+		const containers = { stopping: async (ref: string) => stopped.push(ref) };
+		const pipeline = new Pipeline({ containers } as never, silent);
+		const Request = `/v1.41/containers/abc/kill${signal}`;
+		await pipeline.preHook(
+			{
+				PowerstripProtocolVersion: 1,
+				Type: "pre-hook",
+				ClientRequest: { Method: "POST", Request, Body: null },
+			},
+			{},
+		);
+		t.deepEqual(stopped, deadly ? ["abc"] : []);
+	},
+	title: (_, signal: string, deadly: boolean) =>
+		`a container ${deadly ? "leaves" : "does not leave"} DNS before kill${signal}`,
+});
+test(signals, "", true);
+test(signals, "?signal=KILL", true);
+test(signals, "?signal=SIGKILL", true);
+test(signals, "?signal=kill", true);
+test(signals, "?signal=SigKill", true);
+test(signals, "?signal=9", true);
+test(signals, "?signal=hup", false);
