@@ -233,7 +233,7 @@ function isUsual(alias: string, service: string, target: string): boolean {
 async function serviceOf(
 	target: string,
 	deployment: string,
-	{ containers, engine }: Services,
+	{ containers, cluster }: Services,
 ): Promise<string> {
 	for (const separator of ["_", "-"]) {
 		const prefix = `${deployment}${separator}`;
@@ -245,7 +245,7 @@ async function serviceOf(
 	const record = await containers.get(target);
 	const labels = record
 		? undefined
-		: (await engine().inspectContainer(target))?.Config.Labels;
+		: (await cluster.find(target))?.container.Config.Labels;
 	const found = record?.value.facts ?? {
 		deployment: labels?.["arpanet.deployment"],
 		service: labels?.["arpanet.service"],

@@ -14,12 +14,15 @@ const nothing = {
 	networks: { list: async () => [] },
 	containers: { get: async () => undefined, list: async () => [] },
 	slots: { use: () => new Use() },
-	engine: () => ({ inspectContainer: async () => undefined }),
+	cluster: { find: async () => undefined },
 } as unknown as Services;
 const hooks = links.setup({}, nothing, []);
 
 /** What a container of abc holds that asks for a link. */
-async function heldFor(link: string): Promise<Record<string, unknown>> {
+async function heldFor(
+	link: string,
+	by = hooks,
+): Promise<Record<string, unknown>> {
 	const held: Record<string, unknown> = {};
 	const context = createContext(
 		{ HostConfig: { Links: [link] } },
@@ -30,7 +33,7 @@ async function heldFor(link: string): Promise<Record<string, unknown>> {
 			},
 		},
 	);
-	await hooks.create?.(context);
+	await by.create?.(context);
 	if (context.body.HostConfig?.Links) throw new Error("Docker's own is left");
 	return held;
 }
@@ -77,6 +80,24 @@ test("whatever else is written as a link is an error for the user, or a name tha
 				t.regex((error as HttpError).message, /^links: /);
 			}
 		}),
+	);
+});
+
+test("a link may name its container by id, on whatever host that is", async (t) => {
+	const Labels = { "arpanet.deployment": "abc", "arpanet.service": "redis" };
+	const found = { host: "h2", container: { Config: { Labels } } };
+	const cluster = {
+		find: async (ref: string) => (ref === "8be23c0912aa" ? found : undefined),
+	};
+	const services = { ...nothing, cluster } as unknown as Services;
+	t.deepEqual(
+		await heldFor("8be23c0912aa:cache", links.setup({}, services, [])),
+		{
+			"arpanet/aliases/abc/cache/10.32.0.5": {
+				service: "redis",
+				container: "record",
+			},
+		},
 	);
 });
 
