@@ -168,25 +168,25 @@ export class Creation {
 		return { context, holds, operations, because, further: [] };
 	}
 
-	/** @throws Conflict with nothing written, and nothing left acquired */
+	/** @throws Conflict, or HttpError 400 for a label that is not known, with nothing written, and nothing left acquired */
 	async #commit(attempt: Attempt): Promise<void> {
 		const { context, holds, operations } = attempt;
 		const { headers, instead, name } = this.#request;
-		this.#holdMore(attempt);
-		writeLabels(context.body, context.facts);
-		attempt.further = instead?.operations(context.body) ?? [];
 		const previous = this.#previous;
 		const request = headers["x-arpanet-request"];
-		const value: ContainerRecord = {
-			facts: context.facts,
-			holds: holds.keys,
-			...(request ? { request } : {}),
-			attempts: (previous?.value.attempts ?? 0) + 1,
-			...(!instead && holds.tookOver ? { tookOver: true } : {}),
-		};
 		const key = this.#services.containers.key(this.#record);
 		const given = previous?.value.holds ?? [];
 		try {
+			this.#holdMore(attempt);
+			writeLabels(context.body, context.facts);
+			attempt.further = instead?.operations(context.body) ?? [];
+			const value: ContainerRecord = {
+				facts: context.facts,
+				holds: holds.keys,
+				...(request ? { request } : {}),
+				attempts: (previous?.value.attempts ?? 0) + 1,
+				...(!instead && holds.tookOver ? { tookOver: true } : {}),
+			};
 			await this.#services.store.commit([
 				previous
 					? { verb: "update", key, value, index: previous.index }
@@ -205,7 +205,10 @@ export class Creation {
 		}
 	}
 
-	/** What a container holds that no plugin gave it: the reasons, and what it takes to start it elsewhere. */
+	/**
+	 * What a container holds that no plugin gave it: the reasons, and what it takes to start it elsewhere.
+	 * @throws HttpError 400
+	 */
 	#holdMore({ context, holds, because }: Attempt): void {
 		const { instead } = this.#request;
 		const reasons: Reasons = {

@@ -160,3 +160,19 @@ test.serial(
 		t.true(record?.value.holds.includes(reasonsKey("redo_web_1")));
 	},
 );
+
+test.serial(
+	"a create that is refused for its label keeps no place",
+	async (t) => {
+		const host = new Allocator(consul.address);
+		t.teardown(() => host.close());
+		const { services } = host;
+		const before = services.slots.use("h1").count;
+		const Labels = { "arpanet.reschedule": "always" };
+		await t.throwsAsync(host.create("abc", "abc_web_9", { Labels }), {
+			message: /arpanet.reschedule=always is not known/,
+		});
+		t.is(services.slots.use("h1").count, before);
+		t.is(await services.containers.get("abc_web_9"), undefined);
+	},
+);
