@@ -240,7 +240,6 @@ function role(
 			const log = pino({ name: "arpanet", level: flags.logLevel });
 			const settings = applyAccess(await config(), flags);
 			await runRoles(roles, settings, log, name === "up");
-			process.exit(); // a plugin's timer or another host's connection must not keep us
 		});
 }
 
@@ -266,9 +265,15 @@ function print(text: string): void {
 	process.stdout.write(`${text}\n`);
 }
 
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+	if (error.code !== "EPIPE") throw error;
+	process.exit(); // who reads has seen enough, as head(1)
+});
 try {
 	await program.parseAsync();
 } catch (error) {
 	process.stderr.write(`arpanet: ${messageOf(error)}\n`);
 	process.exitCode = 1;
 }
+// a plugin's timer or another host's connection must not keep us; what a pipe has not taken yet it still gets
+process.stdout.write("", () => process.exit());

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { projectRoot, run } from "../../examples/images/tools.ts";
+import { arpanetProgram } from "../lab/arpanet.ts";
 import { arpanet } from "./command.ts";
 
 test.serial("arpanet tells its version", async (t) => {
@@ -68,6 +69,17 @@ test.serial(
 	refused,
 	["ps", "-c", "/nowhere.yml"],
 	/^arpanet: \/nowhere\.yml: cannot be read .*--config/,
+);
+
+test.serial(
+	"a command whose reader has seen enough ends in silence",
+	async (t) => {
+		const { stderr } = await run("sh", [
+			...["-c", '"$@" | true', "sh"],
+			...[process.execPath, arpanetProgram, "check", "-c", "/nowhere.yml"],
+		]);
+		t.is(stderr, "");
+	},
 );
 
 test.serial("the types of the sample plugins are right", async (t) => {

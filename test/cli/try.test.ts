@@ -158,6 +158,32 @@ test.serial(
 	/status 504:\n {2}plugin bad: create took longer than 200 ms/,
 );
 
+test.serial(
+	"a plugin's timer keeps no command, and none that failed",
+	async (t) => {
+		const file = await configured(
+			t,
+			{
+				...{
+					adapter: { listen: "tcp://192.0.2.1:2378" },
+					insecure: true,
+				},
+				...{ consul: { address: "http://127.0.0.1:1" } },
+				plugins: ["deployment-id", "placement", "dhcp", "./timer.mjs"],
+			},
+			{
+				"timer.mjs":
+					'export default {name: "timer", setup() { setInterval(() => {}, 1000); return {}; }};',
+			},
+		);
+		const shown = await tried(fig, ["-c", file]);
+		t.is(shown.code, 0, shown.stderr);
+		const role = await arpanet(["adapter", "-c", file], { timeout: 20_000 });
+		t.is(role.code, 1);
+		t.regex(role.stderr, /^arpanet: .*192\.0\.2\.1/m);
+	},
+);
+
 const badList = test.macro({
 	title: (_, what: string) => `a plugin list is refused ${what}`,
 	async exec(
