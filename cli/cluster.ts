@@ -149,11 +149,19 @@ function copyOf(
 	domain: string,
 ): Copy {
 	const { service, index, host = "-", network, address } = facts;
-	const running = containers.find(
-		({ Labels }) =>
-			Labels["arpanet.network"] === network &&
-			Labels["arpanet.address"] === address,
+	const container = key.slice(key.lastIndexOf("/") + 1);
+	// a host that was lost still has the copy that was started elsewhere, with the same network and address
+	const local = containers.filter(
+		({ Labels }) => Labels["arpanet.host"] === facts.host,
 	);
+	const running =
+		local.find(({ Names }) => Names.includes(`/${container}`)) ??
+		local.find(
+			({ Labels }) =>
+				address &&
+				Labels["arpanet.network"] === network &&
+				Labels["arpanet.address"] === address,
+		);
 	const leases = holds.filter(isLease).map((lease) => ({
 		network: leasedNetwork(lease),
 		address: leasedAddress(lease),
@@ -161,7 +169,7 @@ function copyOf(
 	return {
 		...(service ? { service } : {}),
 		...(index === undefined ? {} : { index }),
-		container: key.slice(key.lastIndexOf("/") + 1),
+		container,
 		host,
 		state: running?.Status ?? (stays ? `lost; stays: ${stays}` : "unknown"),
 		addresses: leases.map((lease) => ({
