@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { access, chmod, copyFile, mkdir, rename, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, copyFile, mkdir, rename, rm } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -13,6 +14,8 @@ const KEY = [
 	"ec_paramgen_curve:prime256v1",
 	"-nodes",
 ];
+/** The last part has a letter: else it would be an address, and no good one. */
+const DNS_NAME = /^(\*\.)?([a-z\d_-]+\.)*[\d_-]*[a-z][a-z\d_-]*$/i;
 
 /**
  * Makes an authority (`ca.pem`, `ca-key.pem`) and two sets of certificates of it, each a folder with `ca.pem`, `cert.pem`
@@ -21,21 +24,30 @@ const KEY = [
  * @param folder where the files go; made if need be, readable by its owner alone
  * @param names addresses or names by which hosts are reached
  * @param days that the certificates are good for; the authority is for ten times as long
- * @throws Error when openssl is not there or fails, with what it said
+ * @throws Error for a name that is none, half an authority, and when openssl is not there or fails, with what it said
  */
 export async function makeCertificates(
 	folder: string,
 	names: string[],
 	days: number,
 ): Promise<void> {
+	const odd = names.find((name) => !isIP(name) && !DNS_NAME.test(name));
+	if (odd !== undefined) {
+		throw new Error(
+			`"${odd}" is neither an address nor a name of a host; write 10.0.0.1 or node1.example.com`,
+		);
+	}
 	await mkdir(folder, { recursive: true, mode: 0o700 });
 	const key = join(folder, "ca-key.pem");
 	const authority = join(folder, "ca.pem");
-	const hasAuthority = await Promise.all([access(key), access(authority)]).then(
-		() => true,
-		() => false,
-	);
-	if (!hasAuthority) {
+	const hasKey = existsSync(key);
+	if (hasKey !== existsSync(authority)) {
+		const [there, away] = hasKey ? [key, authority] : [authority, key];
+		throw new Error(
+			`${there} is there and ${away} is not; put it back, or name an empty folder for a new authority`,
+		);
+	}
+	if (!hasKey) {
 		await openssl([
 			...["req", "-x509", ...KEY, "-subj", "/CN=arpanet authority"],
 			...["-days", String(days * 10)],

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -57,12 +58,41 @@ test("certificates that cannot be made anew stay as they were", async (t) => {
 	t.deepEqual((await readdir(join(at, "host"))).sort(), names);
 });
 
-test("an authority without its certificate is made anew", async (t) => {
-	const at = join(folder, "half");
-	await makeCertificates(at, [], 30);
-	await rm(join(at, "ca.pem"));
-	await makeCertificates(at, [], 30);
-	t.deepEqual(faultsOf(readTls(set("half/host"))), []);
+for (const file of ["ca.pem", "ca-key.pem"]) {
+	test(`an authority whose ${file} is kept elsewhere is not replaced`, async (t) => {
+		const at = join(folder, `without-${file}`);
+		await makeCertificates(at, [], 30);
+		await rm(join(at, file));
+		const before = (await readdir(at)).sort();
+		await t.throwsAsync(makeCertificates(at, [], 30), {
+			message: new RegExp(`${file} is not; put it back`),
+		});
+		t.deepEqual((await readdir(at)).sort(), before);
+	});
+}
+
+for (const name of [
+	...["10.0.0.1:2377", "tcp://10.0.0.1:2377", "10.0.0.0/24"],
+	...["10.0.0.256", "node1,DNS:x", "a b", ""],
+]) {
+	test(`no certificate is made for "${name}"`, async (t) => {
+		await t.throwsAsync(makeCertificates(join(folder, "odd"), [name], 30), {
+			message: /^".*" is neither an address nor a name of a host; write/,
+		});
+	});
+}
+
+test("names of hosts are in the certificate", async (t) => {
+	const names = ["::1", "node1", "1a.example.com", "*.example.com"];
+	await makeCertificates(join(folder, "named"), names, 30);
+	const { subjectAltName } = new X509Certificate(
+		readTls(set("named/host")).cert,
+	);
+	for (const name of names.slice(1))
+		t.regex(
+			subjectAltName ?? "",
+			new RegExp(`DNS:${name.replace("*", "\\*")}`),
+		);
 });
 
 test("what others will not like about certificates is said before they do", (t) => {
