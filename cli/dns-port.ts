@@ -1,7 +1,6 @@
 import { createSocket } from "node:dgram";
-import { createServer } from "node:net";
 import { messageOf } from "../pipeline/errors.ts";
-import { describe, listenerAt } from "./listeners.ts";
+import { bindTcp, describe, listenerAt } from "./listeners.ts";
 
 /** Where containers ask: they cannot be told another port. */
 export const DNS_PORT = 53;
@@ -13,7 +12,7 @@ export const DNS_PORT = 53;
 export async function mustBeFreeForDns(address: string): Promise<void> {
 	for (const bind of [bindUdp, bindTcp]) {
 		try {
-			await bind(address);
+			await bind(address, DNS_PORT);
 		} catch (error) {
 			throw new Error(await whyNoDns(address, error as NodeJS.ErrnoException));
 		}
@@ -37,18 +36,10 @@ async function whyNoDns(
 	}
 }
 
-function bindUdp(address: string): Promise<void> {
+function bindUdp(address: string, port: number): Promise<void> {
 	const socket = createSocket("udp4");
 	return new Promise((resolve, reject) => {
 		socket.once("error", reject);
-		socket.bind(DNS_PORT, address, () => socket.close(() => resolve()));
-	});
-}
-
-function bindTcp(address: string): Promise<void> {
-	const server = createServer();
-	return new Promise((resolve, reject) => {
-		server.once("error", reject);
-		server.listen(DNS_PORT, address, () => server.close(() => resolve()));
+		socket.bind(port, address, () => socket.close(() => resolve()));
 	});
 }

@@ -1,4 +1,5 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { createServer } from "node:net";
 import { basename } from "node:path";
 
 /** A program that listens on a port or socket. */
@@ -31,6 +32,19 @@ export async function listenerAt(place: Place): Promise<Listener | undefined> {
 		return { pid: Number(pid), command: text.split("\0").filter(Boolean) };
 	}
 	return undefined;
+}
+
+/**
+ * Listens at an address for a moment.
+ * @param port 0 is any that is free: then it is the address alone that counts
+ * @throws Error with Node's code (`EADDRINUSE`, `EADDRNOTAVAIL`, …) when it cannot
+ */
+export function bindTcp(address: string, port: number): Promise<void> {
+	const server = createServer();
+	return new Promise((resolve, reject) => {
+		server.once("error", reject);
+		server.listen(port, address, () => server.close(() => resolve()));
+	});
 }
 
 /** `dnsmasq (pid 812)`, or without the right to know: `another program`. */

@@ -1,10 +1,10 @@
 import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
-import { readTls } from "../../pipeline/tls.ts";
+import { readTls, tcpAddress } from "../../pipeline/tls.ts";
 import { addressOf, ask } from "../ask.ts";
-import { describe, isArpanet, listenerAt } from "../listeners.ts";
-import { ANSWER_MS, type Finding, fail, ok } from "./finding.ts";
+import { bindTcp, describe, isArpanet, listenerAt } from "../listeners.ts";
+import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 import { handshakeRemedy } from "./tls.ts";
 
 /** Every adapter answers, or will as soon as arpanet is up. */
@@ -51,8 +51,17 @@ export function checkGateway(config: Config): Promise<Finding[]> {
 					"correct arpanet.gateway.listen",
 				);
 			}
+			const tcp = tcpAddress(listen);
 			try {
-				await ask(address, "/_ping", ANSWER_MS);
+				if (tcp) await bindTcp(tcp.host, 0);
+			} catch (error) {
+				return fail(
+					`gateway: cannot listen on ${listen}, which is no address of this machine (${codeOf(error)})`,
+					"correct arpanet.gateway.listen",
+				);
+			}
+			try {
+				await ask(tcp ?? address, "/_ping", ANSWER_MS);
 			} catch (error) {
 				if (["ECONNREFUSED", "ENOENT"].includes(codeOf(error) ?? "")) {
 					return ok(`gateway: ${listen} is free`);
@@ -64,6 +73,12 @@ export function checkGateway(config: Config): Promise<Finding[]> {
 					: { path: address.socketPath },
 			);
 			if (isArpanet(listener)) return ok(`gateway: listens on ${listen}`);
+			if (!listener && process.getuid?.() !== 0) {
+				return warn(
+					`gateway: a program that you may not see listens on ${listen}`,
+					"run arpanet check as root to be told which",
+				);
+			}
 			return fail(
 				`gateway: ${describe(listener)} listens on ${listen}`,
 				"stop it, or choose another address in arpanet.gateway.listen",

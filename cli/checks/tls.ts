@@ -1,7 +1,12 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import type { Config } from "../../pipeline/config.ts";
-import { faultsOf, readTls } from "../../pipeline/tls.ts";
+import {
+	faultsOf,
+	isLoopback,
+	readTls,
+	tcpAddress,
+} from "../../pipeline/tls.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 
 /** Milliseconds before its end in which a certificate is asked to be made anew. */
@@ -9,7 +14,7 @@ const SOON = 14 * 24 * 3600 * 1000;
 
 /** The certificates are good, for the addresses at which others reach this host too. */
 export function checkTls({ arpanet }: Config): Finding[] {
-	const { tls, host } = arpanet;
+	const { tls, host, gateway } = arpanet;
 	if (!tls) return [];
 	const files = readTls(tls);
 	const faults = faultsOf(files).map((fault): Finding => {
@@ -17,12 +22,24 @@ export function checkTls({ arpanet }: Config): Finding[] {
 		return fail(`tls: ${what} (${tls.cert})`, remedy);
 	});
 	const certificate = new X509Certificate(files.cert);
-	const engine = host.engine && new URL(host.engine).hostname;
+	const engine = host.engine && tcpAddress(host.engine)?.host;
 	if (engine && !isFor(certificate, engine)) {
 		faults.push(
 			fail(
 				`tls: other hosts reach this one at ${engine}, for which ${tls.cert} is not good`,
 				`make it with that address: arpanet certs <folder> ${engine} …`,
+			),
+		);
+	}
+	for (const listen of gateway.listen) {
+		const at = tcpAddress(listen)?.host ?? "";
+		const isOne = isIP(at) && !/^[0:.]+$/.test(at); // not all addresses, and no name
+		if (!isOne || at === engine || isLoopback(listen)) continue;
+		if (isFor(certificate, at)) continue;
+		faults.push(
+			warn(
+				`tls: the gateway listens on ${listen}, and ${tls.cert} is not good for that address: clients have to come by a name that it has`,
+				`make it with that address: arpanet certs <folder> ${at} …`,
 			),
 		);
 	}

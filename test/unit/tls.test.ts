@@ -5,6 +5,7 @@ import { join } from "node:path";
 import test from "ava";
 import { applyAccess } from "../../cli/access.ts";
 import { makeCertificates } from "../../cli/certs.ts";
+import { checkGateway } from "../../cli/checks/listening.ts";
 import { checkTls } from "../../cli/checks/tls.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
@@ -22,6 +23,7 @@ let folder: string;
 test.before(async () => {
 	folder = await mkdtemp(join(tmpdir(), "arpanet-tls-"));
 	await makeCertificates(join(folder, "own"), ["10.0.0.1"], 30);
+	await makeCertificates(join(folder, "v6"), ["::2"], 30);
 	await makeCertificates(join(folder, "other"), [], 30);
 });
 test.after.always(() => rm(folder, { recursive: true, force: true }));
@@ -119,6 +121,29 @@ test("check says for which address a certificate is not good", (t) => {
 		checkTls(config)[0]?.what ?? "",
 		/other hosts reach this one at 10\.0\.0\.2, for which/,
 	);
+	config.arpanet.host.engine = "tcp://[::2]:2377";
+	config.arpanet.tls = set("v6/host");
+	t.is(checkTls(config)[0]?.level, "ok");
+	const listen = (address: string) => {
+		config.arpanet.gateway.listen = [address, "unix:///run/x.sock"];
+		return checkTls(config).map(({ level }) => level);
+	};
+	t.deepEqual(listen("tcp://10.0.0.3:2375"), ["warn"]);
+	t.deepEqual(listen("tcp://0.0.0.0:2375"), ["ok"]);
+	t.deepEqual(listen("tcp://node1:2375"), ["ok"]);
+});
+
+test("check says when the gateway cannot listen where it shall", async (t) => {
+	const config = parseConfig(CONFIG, "ps.yml");
+	const check = async (listen: string) => {
+		config.arpanet.gateway.listen = [listen];
+		return (await checkGateway(config))[0]?.what;
+	};
+	t.regex(
+		(await check("tcp://192.0.2.1:2375")) ?? "",
+		/^gateway: cannot listen on tcp:\/\/192\.0\.2\.1:2375, which is no address of this machine/,
+	);
+	t.is(await check("tcp://[::1]:1"), "gateway: tcp://[::1]:1 is free");
 });
 
 test("flags win over the file; what neither names is where dockerd looks", (t) => {
