@@ -11,6 +11,7 @@ import { type Finding, ok } from "./checks/finding.ts";
 import { checkHosts } from "./checks/hosts.ts";
 import { checkAdapters, checkGateway } from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
+import { checkPrograms } from "./checks/programs.ts";
 import { checkTls } from "./checks/tls.ts";
 
 /**
@@ -47,6 +48,7 @@ export async function check(
 	const servers = dns?.servers.length ? dns.servers : [hostOf(config).address];
 	for (const part of [
 		checkEngine(config),
+		checkPrograms(config),
 		checkTls(config),
 		checkConsul(config, dns ? servers : []),
 		checkHosts(config),
