@@ -43,7 +43,10 @@ interface Answer {
 	response?: { statusCode?: number; body?: unknown };
 }
 
-/** The token is one that Consul knows, and has every right that arpanet needs. Writes nothing. */
+/**
+ * The token is one that Consul knows, and has every right that arpanet needs, but for that of `agent_prefix`, which
+ * cannot be tried without doing it. Writes nothing.
+ */
 export async function checkRights(config: Config): Promise<Finding[]> {
 	const store = new Store(config.arpanet.consul);
 	try {
@@ -67,6 +70,15 @@ export async function checkRights(config: Config): Promise<Finding[]> {
 			found.push(
 				fail(
 					'consul: the token lacks session_prefix "" { policy = "write" }',
+					"add it to the token's policy",
+				),
+			);
+		}
+		const members = (await store.consul.agent.members()) as unknown[];
+		if (members.length === 0) {
+			found.push(
+				warn(
+					'consul: the token lacks node_prefix "" { policy = "read" }, so that only its own sign of life tells of a lost host',
 					"add it to the token's policy",
 				),
 			);

@@ -283,23 +283,26 @@ test.serial(
 			Policies: [{ Name: "less" }],
 		});
 		for (const [rule, level] of [
-			["key_prefix", "fail"],
-			["node_prefix", "fail"],
-			["session_prefix", "fail"],
-			["service_prefix", "warn"],
+			['key_prefix "arpanet/"', "fail"],
+			['node_prefix "arpanet-"', "fail"],
+			['node_prefix ""', "warn"],
+			['session_prefix ""', "fail"],
+			['service_prefix ""', "warn"],
 		] as const) {
 			const less = rules.filter((line) => !line.startsWith(rule)).join("\n");
 			await consul(`acl/policy/${ID}`, { Name: "less", Rules: less });
 			const { stdout } = await eventually(check, (seen) =>
 				seen.stdout.includes(`lacks ${rule}`),
 			);
-			const complaints = stdout.match(/^\w+ +consul: the token lacks \w+/gm);
+			const complaints = stdout.match(
+				/^\w+ +consul: the token lacks \w+ "[^"]*"/gm,
+			);
 			t.deepEqual(
 				complaints,
 				[`${level}  consul: the token lacks ${rule}`],
 				stdout,
 			);
-			if (rule !== "key_prefix") continue;
+			if (!rule.startsWith("key_prefix")) continue;
 			const refused = await docker(gateway, create, { env: certified });
 			t.regex(
 				refused.stderr,
