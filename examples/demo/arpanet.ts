@@ -34,7 +34,15 @@ export async function startArpanet(stage: Stage, state: State): Promise<void> {
 			? `Consul runs at ${consul}: arpanet uses it.`
 			: "No Consul runs here: arpanet starts one, in memory, and stops it when it stops.",
 	);
-	if (running && (await isUnused(consul))) state.cleanConsul = consul;
+	if (running) {
+		if (!(await isUnused(consul))) {
+			throw new Trouble(
+				`the Consul at ${consul} holds what an arpanet has written, whose place on this host the demo would take.`,
+				"Run it on hosts of its own, in network namespaces: npm run demo -- --hosts 3",
+			);
+		}
+		state.cleanConsul = consul;
+	}
 	const start = performance.now();
 	sayCommand(`node ${ARPANET} up --config ${file} &`);
 	const args = [ARPANET, "up", "--config", file];
@@ -129,7 +137,7 @@ async function consulRuns(address: string): Promise<boolean> {
 	);
 }
 
-/** Whether Consul holds nothing of arpanet's: then what we leave there is ours to remove. */
+/** Whether Consul holds nothing of arpanet's: then no arpanet is at work, and what we leave there is ours to remove. */
 async function isUnused(consul: string): Promise<boolean> {
 	const answer = await fetch(`${consul}/v1/kv/arpanet/?keys`);
 	return answer.status === 404;
@@ -142,7 +150,7 @@ async function checkDns(address: string): Promise<void> {
 	await resolver.resolve4("consul.service.consul").catch(() => {
 		throw new Trouble(
 			`the Consul that runs here does not answer DNS at ${address}:53, where containers ask.`,
-			`Start it with "-client '127.0.0.1 ${address}' -dns-port 53", or stop it: arpanet then starts one.`,
+			`Start it with -dns-port 53 -hcl 'addresses { dns = "${address}" }', or stop it: arpanet then starts one.`,
 		);
 	});
 }
