@@ -618,6 +618,26 @@ test.serial("a volume that a host has already is found there", async (t) => {
 });
 
 test.serial(
+	"a volume that was only made and then filled past arpanet is where its data are",
+	async (t) => {
+		const [first] = lab.hosts as [Host];
+		await at(1, "volume", "create", "seed");
+		await docker(first, [
+			...["run", "--rm", "-v", "seed:/d", "busybox"],
+			...["touch", "/d/dump.sql"],
+		]);
+		t.regex(
+			await place("f1", "-v", "seed:/d", "-e", "constraint:node!=h1"),
+			/: volume seed is on h1/,
+		);
+		t.is(await place("f1", "-v", "seed:/d"), "h1");
+		t.deepEqual(await homesOf("seed"), ["h1"]);
+		await removeAll(t, "f1");
+		await at(1, "volume", "rm", "seed");
+	},
+);
+
+test.serial(
 	"a volume that Compose makes goes along with its first container, labels and all",
 	async (t) => {
 		const file = [
