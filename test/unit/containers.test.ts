@@ -167,7 +167,7 @@ test.serial(
 		const host = new Allocator(consul.address);
 		t.teardown(() => host.close());
 		const { services } = host;
-		await host.follow();
+		await services.slots.ready();
 		const before = services.slots.use("h1").count;
 		const Labels = { "arpanet.reschedule": "always" };
 		await t.throwsAsync(host.create("abc", "abc_web_9", { Labels }), {
