@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { text as readAll } from "node:stream/consumers";
 import { parse } from "yaml";
 import type { ContainerCreate } from "../pipeline/docker.ts";
+import { messageOf } from "../pipeline/errors.ts";
 
 /** A container that a file asks for, as a client would create it. */
 export interface Planned {
@@ -19,6 +20,10 @@ export interface FileOptions {
 }
 
 type Dictionary = Record<string, unknown>;
+
+/** What `expanded` replaces; what stands after the mark may have references in it, and these once more. */
+const REFERENCE =
+	/\$(?:(\$)|(\w+)|\{(\w+)(?:(:?)([-+?])((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*))?\})/g;
 
 interface Project {
 	name: string;
@@ -51,12 +56,11 @@ export async function readComposeFile(
 		);
 	}
 	const fig = !isDictionary(root.services);
-	const named = project ?? variables.COMPOSE_PROJECT_NAME ?? root.name;
+	const named = project || variables.COMPOSE_PROJECT_NAME || root.name;
 	return containersOf({
-		name: String(named ?? basename(folder).toLowerCase()).replaceAll(
-			/[^-_a-z0-9]/g,
-			"",
-		),
+		name: String(named || basename(folder))
+			.toLowerCase()
+			.replaceAll(/[^-_a-z0-9]/g, ""),
 		folder,
 		fig,
 		services: (fig ? root : root.services) as Record<string, Dictionary>,
@@ -149,7 +153,7 @@ function container(
 		Binds: list(settings.volumes, true)
 			.map((volume) => mounted(volume, project))
 			.filter((bind) => bind !== undefined),
-		PortBindings: Object.fromEntries(list(settings.ports, true).flatMap(ports)),
+		PortBindings: portBindings(service, list(settings.ports, true)),
 		VolumesFrom: list(settings.volumes_from).map((from) =>
 			containerName(from.replace(/^container:/, ""), project),
 		),
@@ -233,14 +237,36 @@ function sourceOf(source: string, { fig, folder, name, volumes }: Project) {
 	return fig || external ? source : `${name}_${source}`;
 }
 
-/** `127.0.0.1:8080:80/udp` or `{published, target}` as port bindings of the API. */
-function ports(
-	port: unknown,
-): [string, { HostIp: string; HostPort: string }[]][] {
+interface Binding {
+	HostIp: string;
+	HostPort: string;
+}
+
+/** All ports of a service as the API has them; one of the container can be bound to several of the host. */
+function portBindings(
+	service: string,
+	all: unknown[],
+): Record<string, Binding[]> {
+	const bindings: Record<string, Binding[]> = {};
+	try {
+		for (const [port, binding] of all.flatMap(ports)) {
+			bindings[port] = [...(bindings[port] ?? []), binding];
+		}
+	} catch (error) {
+		throw new Error(`service ${service}: ${messageOf(error)}`);
+	}
+	return bindings;
+}
+
+/**
+ * `127.0.0.1:8080:80/udp` or `{published, target}` as port bindings of the API.
+ * @throws Error for what is no port
+ */
+function ports(port: unknown): [string, Binding][] {
 	if (isDictionary(port)) {
 		const { target, published = "", protocol = "tcp", host_ip = "" } = port;
 		const HostPort = String(published);
-		return [[`${target}/${protocol}`, [{ HostIp: String(host_ip), HostPort }]]];
+		return [[`${target}/${protocol}`, { HostIp: String(host_ip), HostPort }]];
 	}
 	const [address = "", protocol = "tcp"] = String(port).split("/");
 	const parts = address.split(":");
@@ -251,13 +277,16 @@ function ports(
 		// one port of the container on any of several is no fixed one
 		const fixed = inside.length === outside.length;
 		const HostPort = fixed ? String(outside[i]) : "";
-		return [`${target}/${protocol}`, [{ HostIp, HostPort }]];
+		return [`${target}/${protocol}`, { HostIp, HostPort }];
 	});
 }
 
 function range(text: string): number[] {
 	if (!text) return [];
 	const [first = 0, last = first] = text.split("-").map(Number);
+	if (!(first <= last && last <= 65_535)) {
+		throw new Error(`"${text}" is neither a port nor a range of ports`);
+	}
 	return Array.from({ length: last - first + 1 }, (_, i) => first + i);
 }
 
@@ -316,26 +345,37 @@ async function dotEnv(folder: string): Promise<Record<string, string>> {
 		text
 			.split("\n")
 			.filter((line) => /^\s*[a-z_]\w*=/i.test(line))
-			.map((line) => split(line.trim(), "=")),
+			.map((line) => split(line.trim(), "="))
+			.map(([name, value]) => [name, unquoted(value)]),
 	);
 }
 
-/** `$NAME`, `${NAME}`, `${NAME:-default}` and `$$` in every text of a file. */
-function interpolated(
-	value: unknown,
-	variables: Record<string, string | undefined>,
-): unknown {
-	if (typeof value === "string") {
-		return value.replaceAll(
-			/\$(?:(\$)|(\w+)|\{(\w+)(?:(:?)-([^}]*))?[^}]*\})/g,
-			(_, dollar, plain, braced, colon, otherwise) => {
-				if (dollar) return "$";
-				const found = variables[plain ?? braced];
-				const missing = colon ? !found : found === undefined;
-				return missing ? (otherwise ?? "") : found;
-			},
-		);
-	}
+/** A value without its quotes, or without the comment that follows it. */
+function unquoted(value: string): string {
+	const [, , quoted] = /^\s*(["'])(.*?)\1/.exec(value) ?? [];
+	return quoted ?? value.replace(/(^|\s)#.*/, "").trim();
+}
+
+type Variables = Record<string, string | undefined>;
+
+/** `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:+instead}` and `$$` as what they stand for. */
+function expanded(text: string, variables: Variables): string {
+	return text.replaceAll(
+		REFERENCE,
+		(_, dollar, plain, braced, colon, mark, word) => {
+			if (dollar) return "$";
+			const found = variables[plain ?? braced];
+			const missing = colon ? !found : found === undefined;
+			if (mark === "+") return missing ? "" : expanded(word, variables);
+			if (!missing) return found ?? "";
+			return mark === "-" ? expanded(word, variables) : "";
+		},
+	);
+}
+
+/** Every text of a file, expanded. */
+function interpolated(value: unknown, variables: Variables): unknown {
+	if (typeof value === "string") return expanded(value, variables);
 	if (Array.isArray(value)) {
 		return value.map((each) => interpolated(each, variables));
 	}

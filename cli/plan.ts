@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
-import { stripLabels } from "../pipeline/facts.ts";
+import { isDisabled, stripLabels } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import type { CreateContext, Services, Verdict } from "../pipeline/plugin.ts";
 import { boot } from "./boot.ts";
@@ -18,7 +18,7 @@ export interface Plan {
 	host?: string;
 	/** It is there already. */
 	exists?: true;
-	/** Every host, with the reason why not or how good it is; none for what exists. */
+	/** Every host, with the reason why not or how good it is; none for what exists, or is none of arpanet's. */
 	verdicts: Verdict[];
 	/** What the client would read. */
 	error?: string;
@@ -77,8 +77,12 @@ async function mustBelong({ cluster, host }: Services): Promise<void> {
 async function planOne(
 	{ name, body }: Planned,
 	plugins: Loaded[],
-	{ slots }: Services,
+	{ slots, host }: Services,
 ): Promise<Plan> {
+	if (isDisabled(body.Labels)) {
+		return { container: name, host: host.name, verdicts: [] };
+	}
+
 	// Compose 1 and 2 differ in what they put between the parts
 	const there = [name, name.replaceAll("-", "_"), name.replaceAll("_", "-")]
 		.map((each) => slots.named(each))
@@ -132,6 +136,9 @@ function drawn(plans: Plan[]): string {
 function reasons({ host, exists, verdicts, error }: Plan): string[] {
 	if (exists) return ["(is there already)"];
 	if (error && verdicts.length === 0) return [error];
+	if (host && verdicts.length === 0) {
+		return ["(none of arpanet's: on the host whose gateway is asked)"];
+	}
 	const lines = new Map<string, string[]>();
 	for (const verdict of verdicts) {
 		if (verdict.host === host) continue;

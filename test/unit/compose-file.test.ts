@@ -13,7 +13,10 @@ async function read(
 	t.teardown(() => rm(folder, { recursive: true }));
 	const file = join(folder, "fig.yml");
 	await writeFile(file, text);
-	await writeFile(join(folder, ".env"), "# mine\nTAG=7\n");
+	await writeFile(
+		join(folder, ".env"),
+		'# mine\nTAG=7\nQUOTED="8080" # x\nPLAIN=9090 # y\n',
+	);
 	const planned = await readComposeFile(file, options);
 	return planned.map(({ name, body }) => ({
 		name,
@@ -65,7 +68,27 @@ test("copies that are no number, or of no service, are refused by name", async (
 test("the folder's name is the project's, without what no name may have", async (t) => {
 	const [web] = await read(t, "web: {image: w}", {});
 	t.regex(web?.name ?? "", /^arpanet-file-\w+_web_1$/);
+	const [empty] = await read(t, "web: {image: w}", { project: "" });
+	t.regex(empty?.name ?? "", /^arpanet-file-\w+_web_1$/);
+	const [upper] = await read(t, "web: {image: w}", { project: "My Shop" });
+	t.is(upper?.name, "myshop_web_1");
 });
+
+// a % stands for a $, which Biome takes for a template's
+for (const [text, expected] of [
+	["%QUOTED-%{PLAIN}", "8080-9090"],
+	["a%{TAG:+-dbg}", "a-dbg"],
+	["a%{UNSET_BY_ALL:+-dbg}", "a"],
+	["%{UNSET_BY_ALL:-%{NOR_THIS:-z}}", "z"],
+	["%{UNSET_BY_ALL:-%{NOR_THIS-%{TAG}}}:1", "7:1"],
+	["%{TAG:?must be}", "7"],
+	["%%{TAG}", "%{TAG}"],
+].map((row) => row.map((each) => each.replaceAll("%", "$")))) {
+	test(`${text} becomes ${expected}`, async (t) => {
+		const [web] = await read(t, `web: {image: '${text}'}`);
+		t.is(web?.body.Image, expected);
+	});
+}
 
 for (const [setting, expected] of [
 	[
@@ -75,6 +98,17 @@ for (const [setting, expected] of [
 	[
 		"ports: ['8080:80']",
 		{ PortBindings: { "80/tcp": [{ HostIp: "", HostPort: "8080" }] } },
+	],
+	[
+		"ports: ['80:80', '8080:80']",
+		{
+			PortBindings: {
+				"80/tcp": [
+					{ HostIp: "", HostPort: "80" },
+					{ HostIp: "", HostPort: "8080" },
+				],
+			},
+		},
 	],
 	[
 		"ports: ['127.0.0.1:53:53/udp']",
@@ -151,5 +185,10 @@ test("what is not followed is said, with what to do", async (t) => {
 	await t.throwsAsync(read(t, "web: {extends: {service: other}}"), {
 		message: /service web extends another.*docker-compose config/,
 	});
+	for (const port of ["1-999999999999:80", "http:80", "9-8"]) {
+		await t.throwsAsync(read(t, `web: {image: w, ports: ['${port}']}`), {
+			message: /^service web: ".*" is neither a port nor a range of ports$/,
+		});
+	}
 	await t.throwsAsync(read(t, "- no"), { message: /is no fig.yml/ });
 });
