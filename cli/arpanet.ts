@@ -226,9 +226,18 @@ function role(
 				.default("info"),
 		)
 		.option("--tlsverify", "as dockerd's: who connects shows a certificate")
-		.option("--tlscacert <file>", "its authority (default: ~/.docker/ca.pem)")
-		.option("--tlscert <file>", "our certificate (default: ~/.docker/cert.pem)")
-		.option("--tlskey <file>", "its key (default: ~/.docker/key.pem)")
+		.option(
+			"--tlscacert <file>",
+			"its authority (default: powerstrip.yml's, else ca.pem in $DOCKER_CERT_PATH or ~/.docker)",
+		)
+		.option(
+			"--tlscert <file>",
+			"our certificate (default: powerstrip.yml's, else cert.pem in $DOCKER_CERT_PATH or ~/.docker)",
+		)
+		.option(
+			"--tlskey <file>",
+			"its key (default: powerstrip.yml's, else key.pem in $DOCKER_CERT_PATH or ~/.docker)",
+		)
 		.option("--insecure", "listen beyond loopback without certificates")
 		.addHelpText("after", example(sample))
 		.action(async (flags: AccessFlags & { logLevel: string }) => {

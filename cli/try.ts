@@ -5,6 +5,7 @@ import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
 import { type ContainerCreate, isContainerCreate } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
+import { isDisabled } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
@@ -154,7 +155,9 @@ function report(
 	deeds: Deed[],
 ): string {
 	if (!after) {
-		return "None of arpanet's: no plugin set a fact, so Docker gets the body as it is.\nA deployment id makes it ours: label arpanet.deployment, docker-compose -p, or --name abc_web_1.";
+		return isDisabled(before.Labels)
+			? "None of arpanet's: its label arpanet.enabled=false says to leave it alone, so Docker gets the body as it is."
+			: "None of arpanet's: no plugin set a fact, so Docker gets the body as it is.\nA deployment id makes it ours: label arpanet.deployment, docker-compose -p, or --name abc_web_1.";
 	}
 	return [...deeds.map(told), "", ...diff(before, after).map(drawn)].join("\n");
 }

@@ -58,7 +58,9 @@ test.serial("try says so when a container is none of arpanet's", async (t) => {
 		input: '{"Image":"busybox"}',
 	});
 	t.is(code, 0);
-	t.regex(stdout, /^None of arpanet's/);
+	t.regex(stdout, /^None of arpanet's.*\nA deployment id makes it ours/);
+	const disabled = await tried({ Labels: { "arpanet.enabled": "false" } });
+	t.regex(disabled.stdout, /^None of arpanet's: its label.*\n$/);
 });
 
 test.serial("try shows a refusal as the client would read it", async (t) => {
