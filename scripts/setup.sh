@@ -50,7 +50,9 @@ fi
 
 if [ ${#packages[@]} -gt 0 ] || [ ${#unpack[@]} -gt 0 ]; then
 	missing="$(echo ${packages[*]} ${unpack[*]})"
-	has apt-get && [ -e /etc/debian_version ] || die "this is not Debian; install by hand: $missing (what is to be in .cache/ is told in this script)"
+	# Ubuntu has apt-get too, and none of the other releases that parts are fetched from
+	has apt-get && [ "$(. /etc/os-release && echo "$ID")" = debian ] ||
+		die "this is not Debian; install by hand: $missing (what is to be in .cache/ is told in this script). To run arpanet none of it is needed: see the README"
 	[ "$(id -u)" = 0 ] || die "missing: $missing. Run as root: bash scripts/setup.sh"
 fi
 
