@@ -6,6 +6,7 @@ import type { Host } from "../lab/lab.ts";
 import { gateways, refusals } from "./checker/gateways.ts";
 import { judge } from "./checker/judge.ts";
 import { type Container, look, type Picture } from "./checker/look.ts";
+import { lookups } from "./checker/lookups.ts";
 import { packets } from "./checker/packets.ts";
 import { Traffic } from "./checker/traffic.ts";
 import { fuzz } from "./fuzz.ts";
@@ -33,8 +34,13 @@ const MUTATIONS: [
 	says: RegExp,
 ][] = [
 	[
+		"a host lets a deployment ask for another's names",
+		() => firewall(stage.hosts[1] as Host, "-F ARPANET-DNS"),
+		/^4: web.xyz.service.consul is 10.+ in abc_\w+ \(h2\), and should be $/m,
+	],
+	[
 		"one deployment reaches another within one host alone",
-		() => letThrough(stage.hosts[1] as Host),
+		() => firewall(stage.hosts[1] as Host, "-I FORWARD -j ACCEPT"),
 		/^4: abc_\w+ \(h2\) reaches xyz_\w+ \(h2\)$/m,
 	],
 	[
@@ -46,6 +52,15 @@ const MUTATIONS: [
 		"hosts do not reach each other's containers",
 		() => cutOverlay(),
 		/^4: abc_web_\d \(h\d\) cannot reach abc_\w+_\d/m,
+	],
+	[
+		"containers on one host have no DNS",
+		() =>
+			firewall(
+				stage.hosts[2] as Host,
+				"-I INPUT -s 10.32.0.0/12 -p udp --dport 53 -j REJECT",
+			),
+		/^3: web is {2}in abc_\w+ \(h3\), and should be 10/m,
 	],
 	[
 		"a lease is lost",
@@ -164,7 +179,13 @@ test.serial(
 			]);
 			const ids = made.split("\n").filter(Boolean);
 			if (ids.length > 0) await docker(gateway, ["rm", "-f", ...ids]);
-			await docker(host, ["network", "prune", "-f"]);
+			// no bridge of a deployment whose containers are all stopped there
+			for (const made of [
+				"label!=arpanet.network",
+				"label=arpanet.network=fuzz",
+			]) {
+				await docker(host, ["network", "prune", "-f", "--filter", made]);
+			}
 		}
 	},
 );
@@ -251,17 +272,18 @@ async function cutOff(
 	await host.exec("ip", ["link", "del", link]);
 }
 
-/** A host forwards whatever comes. */
-async function letThrough(host: Host): Promise<void> {
-	await host.exec(findBinary("iptables"), [
-		..."-w -I FORWARD -j ACCEPT".split(" "),
-	]);
+async function firewall(host: Host, command: string): Promise<void> {
+	await host.exec(findBinary("iptables"), ["-w", ...command.split(" ")]);
 }
 
 async function said(picture: Picture): Promise<string> {
 	const found = judge(picture);
-	const more = found.length > 0 ? [] : await packets(stage.hosts, picture);
-	return [...found, ...more].join("\n");
+	if (found.length > 0) return found.join("\n");
+	const more = await Promise.all([
+		lookups(stage.hosts, picture),
+		packets(stage.hosts, picture),
+	]);
+	return more.flat().join("\n");
 }
 
 /** A container of a deployment that runs. */

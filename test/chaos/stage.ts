@@ -8,6 +8,7 @@ import { type Host, type Lab, startLab } from "../lab/lab.ts";
 import { gateways } from "./checker/gateways.ts";
 import { judge, type Violation, witnesses } from "./checker/judge.ts";
 import { type Container, look } from "./checker/look.ts";
+import { lookups } from "./checker/lookups.ts";
 import { packets } from "./checker/packets.ts";
 import { Traffic } from "./checker/traffic.ts";
 import type { Random } from "./random.ts";
@@ -134,6 +135,7 @@ export class Stage {
 		if (found.length > 0) return found;
 		const more = await Promise.all([
 			gateways(this.hosts, picture),
+			lookups(this.hosts, picture),
 			packets(this.hosts, picture),
 		]);
 		return more.flat();
