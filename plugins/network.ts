@@ -62,7 +62,10 @@ function bridge(services: Services): Hooks {
 	const { cluster, networks } = services;
 	/** Networks that Docker is being given, or had a moment ago: a stack's creates come at once, and ask once. */
 	const made = new Map<string, Promise<void>>();
-	const unused = new Ripening<NetworkRecord>();
+	const ripening = {
+		unused: new Ripening<NetworkRecord>(),
+		gone: new Ripening<string>(),
+	};
 
 	function ensure(
 		network: Entry<NetworkRecord>,
@@ -122,7 +125,7 @@ function bridge(services: Services): Hooks {
 			if (failed) throw (failed as PromiseRejectedResult).reason;
 		},
 		async sweep() {
-			await tidy(unused, ensure, services);
+			await tidy(ripening, ensure, services);
 		},
 	};
 }

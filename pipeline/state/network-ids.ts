@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { EngineEvent } from "../docker.ts";
 import type { Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
@@ -84,13 +85,14 @@ export class NetworkIds {
 	): Promise<void> {
 		const key = `${PREFIX}${scope}/${host}`;
 		const known = await this.#store.get<NetworkId>(key);
-		if (known?.value.id === id && known.value.name === name) return;
 		const value: NetworkId = {
 			name,
 			id,
 			...(home === host ? { home: true } : {}),
 			...(fitted ? { fitted } : {}),
 		};
+		// its home, too: a record that Consul has lost may come back with another
+		if (isDeepStrictEqual(known?.value, value)) return;
 		await this.#store.commit([{ verb: "set", key, value }]);
 	}
 

@@ -1,7 +1,12 @@
 import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
-import { LEASES, type Lease, Leases } from "../../pipeline/state/leases.ts";
+import {
+	GATEWAYS,
+	LEASES,
+	type Lease,
+	Leases,
+} from "../../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Ripening } from "../../pipeline/state/ripening.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -9,14 +14,14 @@ import type { Entry } from "../../pipeline/state/store.ts";
 /**
  * Makes this host's networks and what Consul knows of them agree: the id and the bridge's address are what Docker says,
  * a network in which something is exposed to a deployment here comes here, and one that no container here is in goes,
- * unless it was made here.
+ * unless it was made here. One that Docker has lost is no longer on record here, or comes back where it was made.
  */
 export async function tidy(
-	unused: Ripening<NetworkRecord>,
+	{ unused, gone }: Ripe,
 	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
 	services: Services,
 ): Promise<void> {
-	const { engine, networks, host } = services;
+	const { engine, networks, store, host } = services;
 	const used = await namesInUse(services);
 	const docker = await engine().listNetworks("arpanet.network");
 	for (const network of await exposedTo(docker, services)) {
@@ -41,6 +46,38 @@ export async function tidy(
 	for (const { entry, docker } of idle) {
 		if (ripe.includes(entry)) await withdraw(entry, docker, services);
 	}
+	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
+	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {
+		const [scope, name] = key.slice(GATEWAYS.length).split("/");
+		return name === host.name && !here.includes(scope);
+	});
+	for (const { key } of gone.ripe(missing)) {
+		const [scope = ""] = key.slice(GATEWAYS.length).split("/");
+		await missed(scope, ensure, services);
+	}
+}
+
+/** What is seen for a while before it counts: networks that nobody is in, and addresses of bridges that are not there. */
+interface Ripe {
+	unused: Ripening<NetworkRecord>;
+	gone: Ripening<string>;
+}
+
+/** A network is not in this host's Docker any more: somebody has removed it there past arpanet. */
+async function missed(
+	scope: string,
+	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
+	{ networks, store, host, log }: Services,
+): Promise<void> {
+	const entry = await networks.get(scope);
+	if (!entry || entry.value.retiring) return; // the leader gives it back
+	const { name, host: home } = entry.value;
+	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
+	const used = leases.some(({ value }) => value.container);
+	if (home !== host.name) await networks.leave(scope, host.name);
+	else if (used) await ensure(entry, host.name);
+	else return; // it goes as a whole
+	log.warn({ network: name }, "is not in Docker here; put right");
 }
 
 /** The networks that containers of ours are in, whether they run or not. */

@@ -147,6 +147,36 @@ test("who was slow to give a network back leaves the one that was granted after 
 	t.true(two.docker.networks.has("slow_default"));
 });
 
+test("a network whose record came back with another home has one id for clients", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const [one, two] = ["h1", "h2"].map((host) =>
+		newAllocator({ plugins, host }),
+	) as [Allocator, Allocator];
+	const { store } = one;
+	for (const each of [one, two]) {
+		const { host } = each.services;
+		await each.create("homes", `homes_web_${host.name}`, {
+			Labels: { "arpanet.host": host.name },
+		});
+	}
+	const network = await store.get<{ host: string }>("arpanet/networks/homes");
+	const { host = "" } = network?.value ?? {};
+	const other = host === "h1" ? "h2" : "h1";
+	const key = (of: string) => `arpanet/network-ids/homes/${of}`;
+	const value = { name: "homes_default", id: "homes_default" };
+	await store.commit([
+		{ verb: "set", key: key(host), value },
+		{ verb: "set", key: key(other), value: { ...value, home: true } },
+	]);
+	for (const each of [one, two]) {
+		const { ids } = each.services.networks;
+		const home = { scope: "homes", name: "homes_default", host };
+		await ids.set(home, each.services.host.name, "homes_default");
+	}
+	t.true((await store.get<{ home?: true }>(key(host)))?.value.home);
+	t.is((await store.get<{ home?: true }>(key(other)))?.value.home, undefined);
+});
+
 test("a range of IPv6 stays as the user gave it", async (t) => {
 	const asked = [{ Subnet: "2001:db8::/64" }, { Subnet: "172.28.5.0/24" }];
 	const body = await newAllocator().networks.create(
