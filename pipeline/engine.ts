@@ -11,7 +11,7 @@ import type {
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import { HttpClient } from "./http-client.ts";
-import type { Tls } from "./tls.ts";
+import { type Tls, tcpAddress } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
 export type EngineAddress =
@@ -39,11 +39,8 @@ const RETRY_MS = 100;
 export function parseEngineUrl(url: string, tls?: Tls): EngineAddress {
 	const unix = /^unix:\/\/(\/.+)$/.exec(url);
 	if (unix) return { socketPath: unix[1] as string };
-	const tcp = /^tcp:\/\/(.+):(\d+)$/.exec(url);
-	if (tcp) {
-		const address = { host: tcp[1] as string, port: Number(tcp[2]) };
-		return tls ? { ...address, tls } : address;
-	}
+	const tcp = tcpAddress(url);
+	if (tcp) return tls ? { ...tcp, tls } : tcp;
 	throw new Error(
 		`"${url}" is no engine address; write unix:///var/run/docker.sock or tcp://127.0.0.1:2375`,
 	);

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import test from "ava";
-import { Engine } from "../../pipeline/engine.ts";
+import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
 
 for (const [status, text, expected] of [
 	[200, "<html>", 502],
@@ -26,3 +26,13 @@ for (const [status, text, expected] of [
 		);
 	});
 }
+
+test("an engine's address may be one of IPv6", (t) => {
+	t.deepEqual(parseEngineUrl("tcp://[fd00::7]:2377"), {
+		host: "fd00::7",
+		port: 2377,
+	});
+	t.throws(() => parseEngineUrl("tcp://fd00::7:2377"), {
+		message: /is no engine address/,
+	});
+});
