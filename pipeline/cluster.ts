@@ -162,14 +162,17 @@ export class Cluster {
 		const told = await this.answers(path);
 		const none = told.every(({ answer }) => answer === undefined);
 		const isSilent = none && told.some(({ error }) => isUnheard(error));
-		return isSilent ? this.patientAnswers(path) : told;
+		return isSilent ? this.patientAnswers(path, FIND_MS) : told;
 	}
 
-	/** All, for what is worth waiting for: a host that seems silent may only have much to do. */
-	async patientAnswers(path: string): Promise<Answer[]> {
+	/**
+	 * All, for what is worth waiting for: a host that seems silent may only have much to do.
+	 * @param limit milliseconds for which it may stay so
+	 */
+	async patientAnswers(path: string, limit = PATIENCE_MS): Promise<Answer[]> {
 		return askEach(await this.#names(), async (host) => {
 			const engine = await this.engine(host);
-			return engine.get(path, PATIENCE_MS);
+			return engine.get(path, limit);
 		});
 	}
 

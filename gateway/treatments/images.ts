@@ -296,7 +296,8 @@ async function holders(
 function refuseMany(ref: string, query: string, has: Holder[]): void {
 	const names = new Set(has.flatMap((each) => each.names));
 	if (has.some((each) => each.names.length > 1)) return; // that engine says so
-	const byId = has.some(({ id }) => hex(id).startsWith(hex(ref)));
+	const byName = names.has(ref) || names.has(`${ref}:latest`);
+	const byId = !byName && has.some(({ id }) => hex(id).startsWith(hex(ref)));
 	const forced = isTrue(new URLSearchParams(query).get("force"));
 	if (!byId || forced || names.size < 2) return;
 	throw new HttpError(

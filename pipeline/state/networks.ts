@@ -280,8 +280,14 @@ export class Networks {
 				]);
 			}
 			await this.#store.commit([
-				this.check(entry), // to Consul, deleting what is gone already is success: its subnet may be another's by now
-				{ verb: "delete", key: entry.key, index: entry.index },
+				// to Consul, deleting what is gone already is success, and its subnet may be another's by now: writing it is not
+				{
+					verb: "update",
+					key: entry.key,
+					value: entry.value,
+					index: entry.index,
+				},
+				{ verb: "delete", key: entry.key },
 				{ verb: "delete", key: subnetKey(record.subnet) },
 				...deletions,
 			]);

@@ -14,7 +14,7 @@ import type { Entry } from "../../pipeline/state/store.ts";
 /**
  * Makes this host's networks and what Consul knows of them agree: the id and the bridge's address are what Docker says,
  * a network in which something is exposed to a deployment here comes here, and one that no container here is in goes,
- * unless it was made here. One that Docker has lost is no longer on record here, or comes back where it was made.
+ * unless it was made here. One that Docker has lost is no longer on record here.
  */
 export async function tidy(
 	{ unused, gone }: Ripe,
@@ -53,7 +53,7 @@ export async function tidy(
 	});
 	for (const { key } of gone.ripe(missing)) {
 		const [scope = ""] = key.slice(GATEWAYS.length).split("/");
-		await missed(scope, ensure, services);
+		await missed(scope, services);
 	}
 }
 
@@ -63,21 +63,31 @@ interface Ripe {
 	gone: Ripening<string>;
 }
 
-/** A network is not in this host's Docker any more: somebody has removed it there past arpanet. */
-async function missed(
-	scope: string,
-	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
-	{ networks, store, host, log }: Services,
-): Promise<void> {
+/**
+ * A network is not in this host's Docker any more: somebody has removed it there past arpanet. Where it was made it stays on
+ * record as long as it has containers, and the next one brings it back.
+ */
+async function missed(scope: string, services: Services): Promise<void> {
+	const { engine, networks, host, log } = services;
 	const entry = await networks.get(scope);
 	if (!entry || entry.value.retiring) return; // the leader gives it back
 	const { name, host: home } = entry.value;
-	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
-	const used = leases.some(({ value }) => value.container);
-	if (home !== host.name) await networks.leave(scope, host.name);
-	else if (used) await ensure(entry, host.name);
-	else return; // it goes as a whole
-	log.warn({ network: name }, "is not in Docker here; put right");
+	if (home === host.name || (await engine().inspectNetwork(name))) return;
+	await leave(entry, services);
+	log.info({ network: name }, "is not in Docker here; forgotten here");
+}
+
+/** Forgets this host's bridge in a network. */
+async function leave(
+	entry: Entry<NetworkRecord>,
+	services: Services,
+): Promise<void> {
+	const { engine, networks, host } = services;
+	const { scope, name } = entry.value;
+	await networks.leave(scope, host.name);
+	const again = await engine().inspectNetwork(name);
+	// a create has brought it back just then
+	if (again) await bridgeOnRecord(entry, again, services);
 }
 
 /** The networks that containers of ours are in, whether they run or not. */
@@ -120,17 +130,14 @@ async function withdraw(
 	services: Services,
 ): Promise<void> {
 	const { scope, name } = entry.value;
-	const { engine, networks, store, host, log } = services;
+	const { engine, store, host, log } = services;
 	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
 	const awaited = leases.some(
 		({ value }) => value.container && value.host === host.name,
 	);
 	if (awaited) return; // its container is being made
 	await engine().removeNetwork(docker.Id);
-	await networks.leave(scope, host.name);
-	const again = await engine().inspectNetwork(name);
-	// a create has brought it back just then
-	if (again) await bridgeOnRecord(entry, again, services);
+	await leave(entry, services);
 	log.info({ network: name }, "no container here is in it; taken down here");
 }
 
