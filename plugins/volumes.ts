@@ -156,10 +156,10 @@ export default definePlugin({
 			if (record && !record.value.unclaimed) {
 				return { name, record, homes: [record.value.host] };
 			}
-			// one that was only made is where its record says
-			const made = record
-				? await holdersOf(name, services, record.value.host)
-				: [];
+			// one that was only made is where its record says; one that no host has for itself is the same here as elsewhere
+			const at = record?.value.host ?? host.name;
+			const near = await holdersOf(name, services, at);
+			const made = near.filter(({ volume }) => record || !isLocal(volume));
 			const holders = made.length > 0 ? made : await holdersOf(name, services);
 			const [first] = holders;
 			// of creates that are under way, and in a plan
