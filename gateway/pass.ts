@@ -11,7 +11,12 @@ import {
 } from "./http1.ts";
 import type { Fate } from "./inflow.ts";
 import { Tunnel } from "./tunnel.ts";
-import type { EnginePool, Upstream, UpstreamSink } from "./upstream.ts";
+import {
+	type EnginePool,
+	RETRY_MS,
+	type Upstream,
+	type UpstreamSink,
+} from "./upstream.ts";
 
 /** The engine's answer, for post-hooks. */
 export interface Answer {
@@ -36,8 +41,6 @@ export interface Collector {
 
 /** Once its client is gone, an answer that post-hooks wait for may take this long. */
 const ABANDONED_LIMIT = 120_000;
-/** How soon an engine that is being started again is asked again. */
-const RETRY = 100;
 const RAW_STREAM = /^application\/vnd\.docker\.(raw|multiplexed)-stream/;
 
 /**
@@ -273,7 +276,7 @@ export class Pass implements Exchange, UpstreamSink {
 		const refused = error?.code === "ECONNREFUSED" && this.#replay;
 		if (refused && this.#pool.isReturning()) {
 			this.#connection.socket.pause();
-			this.#retry = setTimeout(() => this.#again(refused), RETRY);
+			this.#retry = setTimeout(() => this.#again(refused), RETRY_MS);
 			return;
 		}
 		this.#lost(error?.message ?? "it closed the connection without an answer");

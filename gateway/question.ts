@@ -8,10 +8,12 @@ import {
 	type ResponseHead,
 } from "./http1.ts";
 import type { Fate } from "./inflow.ts";
-import type { EnginePool, Upstream, UpstreamSink } from "./upstream.ts";
-
-/** How soon an engine that is being started again is asked again. */
-const RETRY_MS = 100;
+import {
+	type EnginePool,
+	RETRY_MS,
+	type Upstream,
+	type UpstreamSink,
+} from "./upstream.ts";
 
 /**
  * Asks an engine over a connection that is kept: what is asked before each list takes a third of the time that a

@@ -1,4 +1,4 @@
-import { connect, type Socket } from "node:net";
+import { connect, isIPv6, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import type { EngineAddress } from "../pipeline/engine.ts";
 import { type Fate, Inflow } from "./inflow.ts";
@@ -27,6 +27,8 @@ export interface Upstream {
 const MAX_IDLE = 64;
 const IDLE_MS = 20_000;
 const CONNECT_LIMIT = 10_000;
+/** How soon an engine that is being started again is asked again. */
+export const RETRY_MS = 100;
 /**
  * Bytes that a slow reader may be behind before the writer is held back. Node's 16 KiB are less than
  * one read, so every chunk would stop and start the stream.
@@ -50,7 +52,8 @@ export class EnginePool {
 	get name(): string {
 		const { address } = this;
 		if ("socketPath" in address) return `unix://${address.socketPath}`;
-		return `tcp://${address.host}:${address.port}`;
+		const host = isIPv6(address.host) ? `[${address.host}]` : address.host;
+		return `tcp://${host}:${address.port}`;
 	}
 
 	/** A connection that can be written to at once; how it fails, the sink is told. */

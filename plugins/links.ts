@@ -38,20 +38,25 @@ export default definePlugin({
 			const { body, facts, networks, record } = context;
 			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
-			await mustBeFree(facts, services);
 			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 			const links = [
 				...takeLinks(body.HostConfig),
 				...Object.values(endpoints).flatMap(takeLinks),
 			];
-			const asked = await linked(links, facts, record, services);
+			const asked = await linked(links, facts.deployment, record, services);
 			for (const { network, address } of networks) {
 				const endpoint =
 					endpoints[network.value.name] ??
 					endpoints[body.HostConfig?.NetworkMode ?? ""];
 				asked.push(...owned(endpoint, address, context));
 			}
-			await give(asked, context, services);
+			// a create reads nothing, if it can be helped: the first copy on its host sees to its name
+			const isFirst = isFirstCopy(facts, services);
+			if (asked.length === 0 && !isFirst) return;
+			const known = await aliases(facts.deployment, services.store);
+			if (isFirst) mustBeFree(facts, known);
+			await mustBeNoService(asked, known, facts, services);
+			await give(asked, known, context, services);
 			if (asked.length > 0) facts.aliases = asked.map(asText).join(",");
 		},
 
@@ -62,9 +67,12 @@ export default definePlugin({
 			if (!facts.deployment || !facts.address || !address) return; // not ours
 
 			const links = takeLinks(endpoint);
-			const asked = await linked(links, facts, record, services);
+			const asked = await linked(links, facts.deployment, record, services);
 			asked.push(...owned(endpoint, address, context));
-			await give(asked, context, services);
+			if (asked.length === 0) return;
+			const known = await aliases(facts.deployment, services.store);
+			await mustBeNoService(asked, known, facts, services);
+			await give(asked, known, context, services);
 		},
 
 		/** Names that mean something else by now stay with that. */
@@ -80,7 +88,7 @@ export default definePlugin({
 				const there = known.find((each) => each.key === key);
 				holdAgain({ commit, hold }, key, value, there);
 			};
-			await give(asked, { facts, hold: again, commit }, services);
+			await give(asked, known, { facts, hold: again, commit }, services);
 		},
 
 		/** A name that nobody asks for any more must not outlive its meaning. */
@@ -112,32 +120,36 @@ function takeLinks(
 	return links;
 }
 
+function isFirstCopy(
+	{ deployment = "", service, host = "" }: Facts,
+	{ slots }: Services,
+): boolean {
+	return Boolean(service && slots.use(host).copies(deployment, service) <= 1);
+}
+
 /**
  * Sees to it that no link's alias has the name of a new container's service.
  * @throws HttpError 409 if one has
  */
-async function mustBeFree(
-	{ deployment = "", service, host = "" }: Facts,
-	{ slots, store }: Services,
-): Promise<void> {
-	// a create reads nothing, if it can be helped: the first copy on its host has seen to it
-	if (!service || slots.use(host).copies(deployment, service) > 1) return;
-	const other = (await aliases(deployment, store)).find(
+function mustBeFree(
+	{ deployment = "", service = "" }: Facts,
+	known: NamedAlias[],
+): void {
+	const other = known.find(
 		(each) =>
 			each.alias === service && each.service !== service && !each.address,
 	);
 	if (other) throw secondMeaning(service, service, deployment, other);
 }
 
-/** What links ask for. @throws HttpError for a link that leaves the deployment or cannot be a name of its own */
+/** What links ask for. @throws HttpError for a link that leaves the deployment or cannot be a name */
 async function linked(
 	links: string[],
-	{ deployment = "", service: own }: Facts,
+	deployment: string,
 	container: string,
 	services: Services,
 ): Promise<Asked[]> {
 	const asked = [];
-	const named = new Set([own]);
 	for (const link of new Set(links)) {
 		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
 		const service = await serviceOf(target, deployment, services);
@@ -150,12 +162,32 @@ async function linked(
 		}
 		asked.push({ alias, service, container });
 	}
-	if (asked.length === 0) return asked;
-	for (const { value } of await services.containers.list()) {
+	return asked;
+}
+
+/**
+ * Sees to it that no alias of a link has the name of another service. One that is known has been looked at when it was first asked for.
+ * @throws HttpError 409 if one has
+ */
+async function mustBeNoService(
+	asked: Asked[],
+	known: NamedAlias[],
+	{ deployment, service: own }: Facts,
+	{ containers }: Services,
+): Promise<void> {
+	const isKnown = ({ alias, service }: Asked) =>
+		known.some(
+			(each) =>
+				!each.address && each.alias === alias && each.service === service,
+		);
+	const fresh = asked.filter((each) => !each.address && !isKnown(each));
+	if (fresh.length === 0) return;
+	const named = new Set([own]);
+	for (const { value } of await containers.list()) {
 		if (value.facts.deployment === deployment) named.add(value.facts.service);
 	}
-	const taken = asked.find(({ alias }) => named.has(alias));
-	if (!taken) return asked;
+	const taken = fresh.find(({ alias }) => named.has(alias));
+	if (!taken) return;
 	throw new HttpError(
 		409,
 		`links: in deployment ${deployment} the name ${taken.alias} is that of service ${taken.alias}, not ${taken.service}; use another alias`,
@@ -190,12 +222,11 @@ const SHORT_ID = /^[0-9a-f]{12}$/;
 /** Puts names on record, and on the copies that run already. @throws HttpError 409 for a name that has another meaning */
 async function give(
 	asked: Asked[],
+	known: NamedAlias[],
 	{ facts, hold, commit }: Pick<CreateContext, "facts" | "hold" | "commit">,
 	services: Services,
 ): Promise<void> {
 	const { deployment = "", address: own = "" } = facts;
-	if (asked.length === 0) return;
-	const known = await aliases(deployment, services.store);
 	const keys = new Set<string>();
 	const byService = new Map<string, string[]>();
 	for (const { alias, ...value } of asked) {

@@ -158,9 +158,15 @@ export default definePlugin({
 			}
 			// one that was only made is where its record says; one that no host has for itself is the same here as elsewhere
 			const at = record?.value.host ?? host.name;
-			const near = await holdersOf(name, services, at);
+			const near = await holdersOf(name, services, (each) => each === at);
 			const made = near.filter(({ volume }) => record || !isLocal(volume));
-			const holders = made.length > 0 ? made : await holdersOf(name, services);
+			const holders =
+				made.length > 0
+					? made
+					: [
+							...near,
+							...(await holdersOf(name, services, (each) => each !== at)),
+						];
 			const [first] = holders;
 			// of creates that are under way, and in a plan
 			const asked = services.slots.hostOfVolume(name);
@@ -265,17 +271,17 @@ async function isFilled({ Mountpoint }: VolumeInspect): Promise<boolean> {
 
 /**
  * The hosts whose engines have a volume of that name.
- * @param only the one that is asked; all without it
+ * @param isAsked which of them are asked; all without it
  * @throws HttpError 503 if one of them does not say
  */
 async function holdersOf(
 	name: string,
 	{ cluster }: Services,
-	only?: string,
+	isAsked: (host: string) => boolean = () => true,
 ): Promise<{ host: string; volume: VolumeInspect }[]> {
 	const hosts = (await cluster.reachable())
 		.map((each) => each.name)
-		.filter((host) => only === undefined || host === only);
+		.filter(isAsked);
 	const found = await Promise.all(
 		hosts.map(async (host) => {
 			const engine = await cluster.engine(host);

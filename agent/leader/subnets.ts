@@ -2,6 +2,7 @@ import { messageOf } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
+	bridgeIn,
 	GATEWAYS,
 	LEASES,
 	type Lease,
@@ -71,14 +72,15 @@ export class Subnets {
 		);
 		const bridges = new Set(
 			gateways
-				.filter(({ key }) => scopes.has(scopeOf(key)))
-				.map(({ key, value }) => leaseKey(scopeOf(key), value)),
+				.filter(({ key }) => scopes.has(bridgeIn(key).scope))
+				.map(({ key, value }) => leaseKey(bridgeIn(key).scope, value)),
 		);
 		await this.#giveBack(
 			this.#gateways.ripe(
 				gateways.filter(
 					({ key }) =>
-						!scopes.has(scopeOf(key)) && couldTell(hosts, hostOf(key)),
+						!scopes.has(bridgeIn(key).scope) &&
+						couldTell(hosts, bridgeIn(key).host),
 				),
 			),
 			"gateway given back",
@@ -181,14 +183,4 @@ export class Subnets {
 			if (!(error instanceof Conflict)) throw error;
 		}
 	}
-}
-
-/** The host in a gateway's key. */
-function hostOf(key: string): string {
-	return key.slice(key.lastIndexOf("/") + 1);
-}
-
-/** The network in a gateway's key. */
-function scopeOf(key: string): string {
-	return key.slice(GATEWAYS.length, key.lastIndexOf("/"));
 }

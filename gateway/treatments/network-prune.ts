@@ -2,6 +2,7 @@ import type { NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Engines } from "../engines.ts";
+import { hasLabels } from "../view/query.ts";
 import { type Filters, filtersOf, withFilters } from "./query.ts";
 import type { Treatment } from "./treatment.ts";
 
@@ -46,8 +47,8 @@ export function pruneNetworks(engines: Engines): Treatment {
 				({ Name, Labels, Created }) =>
 					!/^(bridge|host|none)$/.test(Name) &&
 					!Labels?.["arpanet.network"] &&
-					hasAll(Labels, label) &&
-					!hasAll(Labels, spared) &&
+					hasLabels(Labels ?? {}, label) &&
+					!hasLabels(Labels ?? {}, spared) &&
 					Date.parse(String(Created)) <= before,
 			);
 			const deleted: string[] = [];
@@ -107,15 +108,6 @@ export function pruneNetworks(engines: Engines): Treatment {
 		);
 		return all.filter((_, position) => unused[position]);
 	}
-}
-
-/** As Docker compares labels: `key` or `key=value`, all of them. */
-function hasAll(labels: NetworkInspect["Labels"], wanted: string[]): boolean {
-	return wanted.every((each) => {
-		const [key = "", ...value] = each.split("=");
-		const has = labels?.[key];
-		return has !== undefined && (value.length === 0 || has === value.join("="));
-	});
 }
 
 const UNITS: Record<string, number> = {

@@ -87,8 +87,7 @@ export function networks(engines: Engines): Row[] {
 		query,
 		ref,
 	}: Asked): Promise<EnginePool | Merged> {
-		// without Consul, the engines must do
-		const known = await networkIds.find(ref).catch(() => undefined);
+		const known = await networkIds.findHeard(ref);
 		if (!known && engines.alone) return engines.local;
 		if (!known) {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
@@ -121,8 +120,7 @@ export function networks(engines: Engines): Row[] {
 
 	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
 	async function remove({ ref }: Asked): Promise<EnginePool> {
-		// without Consul, the engines must do
-		const known = await networkIds.find(ref).catch(() => undefined);
+		const known = await networkIds.findHeard(ref);
 		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
 		if (!known?.home) return engines.holderOf(path);
 		const { name, id, home } = known;

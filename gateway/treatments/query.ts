@@ -49,11 +49,7 @@ export async function withNetworkNames(
 	const { network } = filters;
 	if (!network) return query;
 	const names = await Promise.all(
-		network.map(async (ref) => {
-			// without Consul, the engines must do
-			const known = await ids.find(ref).catch(() => undefined);
-			return known?.name ?? ref;
-		}),
+		network.map(async (ref) => (await ids.findHeard(ref))?.name ?? ref),
 	);
 	return withFilters(query, { ...filters, network: names });
 }

@@ -84,7 +84,15 @@ export function isAsked(
 ): boolean {
 	if (!running && !query.all && query.limit === 0) return false;
 	if (query.states.length > 0 && !query.states.includes(state)) return false;
-	return query.labels.every((label) => {
+	return hasLabels(labels, query.labels);
+}
+
+/** Whether all of some labels are there, each `key` or `key=value`. */
+export function hasLabels(
+	labels: Record<string, string>,
+	wanted: string[],
+): boolean {
+	return wanted.every((label) => {
 		const at = label.indexOf("=");
 		const key = at < 0 ? label : label.slice(0, at);
 		if (!Object.hasOwn(labels, key)) return false;

@@ -58,6 +58,12 @@ export function leasedNetwork(key: string): string {
 	return key.slice(LEASES.length, key.lastIndexOf("/"));
 }
 
+/** The network and the host in a key of `GATEWAYS`. */
+export function bridgeIn(key: string): { scope: string; host: string } {
+	const [scope = "", host = ""] = key.slice(GATEWAYS.length).split("/");
+	return { scope, host };
+}
+
 interface Range {
 	subnet: string;
 	/** First and last address that can be leased, as numbers. */

@@ -123,6 +123,11 @@ export class NetworkIds {
 		return match(ref, await this.all()) ?? match(ref, await this.anew());
 	}
 
+	/** As `find`; where Consul would have to be asked and does not answer, none: then the engines must do. */
+	findHeard(ref: string): Promise<KnownNetwork | undefined> {
+		return this.find(ref).catch(() => undefined);
+	}
+
 	/**
 	 * An engine's words with the ids that clients see. Both are 64 characters: the length stays.
 	 * @param text an answer of an engine, or an event

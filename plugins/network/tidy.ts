@@ -2,6 +2,7 @@ import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
 import {
+	bridgeIn,
 	GATEWAYS,
 	LEASES,
 	type Lease,
@@ -48,12 +49,11 @@ export async function tidy(
 	}
 	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
 	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {
-		const [scope, name] = key.slice(GATEWAYS.length).split("/");
-		return name === host.name && !here.includes(scope);
+		const bridge = bridgeIn(key);
+		return bridge.host === host.name && !here.includes(bridge.scope);
 	});
 	for (const { key } of gone.ripe(missing)) {
-		const [scope = ""] = key.slice(GATEWAYS.length).split("/");
-		await missed(scope, services);
+		await missed(bridgeIn(key).scope, services);
 	}
 }
 
@@ -152,14 +152,13 @@ async function bridgeOnRecord(
 		({ Subnet }) => Subnet === subnet,
 	)?.Gateway;
 	if (!address) return;
-	let tries = 0;
-	const known = await networks.gateway(entry, host.name, async () => {
-		if (tries++ === 0) return address;
-		return new Leases(store).pick(entry.value);
-	});
 	if (await networks.correctBridge(entry, host.name, address)) return;
+	// another has that one: the host is in the network all the same
+	const lease = await networks.gateway(entry, host.name, () =>
+		new Leases(store).pick(entry.value),
+	);
 	log.error(
-		{ network: scope, bridge: address, lease: known },
+		{ network: scope, bridge: address, lease },
 		"the bridge's address is not the one on record; remove the network and its containers from this host",
 	);
 }

@@ -14,7 +14,7 @@ const plain = (name: string) => (name === "wg" ? undefined : all(name));
 
 for (const [config, find, isRoot, level, text] of [
 	[CONFIG, all, true, "ok", /^host: has ip, /],
-	[CONFIG, all, false, "warn", /root/],
+	[CONFIG, all, false, "warn", /has to be root,/],
 	[CONFIG, bare, true, "fail", /bridge, iptables-save, iptables-restore not/],
 	[ENCRYPTED, plain, true, "fail", /^host: wg not found.*wireguard-tools$/],
 ] as const) {
