@@ -565,7 +565,13 @@ test.serial(
 		t.is(near, fresh.Id.slice(0, 12));
 		const again = await docker(client, ["start", aside]);
 		t.regex(again.stderr, /was started elsewhere/);
-		t.is((await docker(client, ["start", old.Id])).code, 0); // past that: it is stopped again
+		// past that, once the host is known to be back: it is stopped again
+		const started = await eventually(
+			() => docker(client, ["start", old.Id]),
+			({ code }) => code === 0,
+			10,
+		);
+		t.is(started.code, 0, started.stderr);
 		await eventually(
 			() => hostWith([cut], aside),
 			(host) => host === undefined,
