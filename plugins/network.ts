@@ -216,7 +216,7 @@ async function createInDocker(
 	const leases = new Leases(services.store);
 	const at = host ?? services.host.name;
 	const gateway = await services.networks.gateway({ value, ...entry }, at, () =>
-		leases.pick(value),
+		leases.pickForBridge(value),
 	);
 	const body: NetworkCreate = {
 		Name: value.name,

@@ -75,6 +75,7 @@ export class Restore {
 			host: host.name,
 			...askedOf(docker),
 			...wanted,
+			restored: true,
 		});
 	}
 
