@@ -30,7 +30,7 @@ const TICK_MS = 200;
 /** How long a new container is left alone before its record is looked at. */
 const ADOPT_MS = 500;
 
-/** What is told of a container that begins to run is looked at together, so long after the first: a hook has seen to it, mostly. */
+/** Events of a container that starts are gathered for this long and handled once; mostly a hook has done it all. */
 const GATHER_MS = 100;
 
 /** Changes after which a container may not answer any more. */
@@ -255,7 +255,7 @@ export class Agent {
 		});
 	}
 
-	/** Puts right what the record of a new container lacks, such as a name: nobody waits for that, and its client does for the processor. */
+	/** Completes a new container's record, such as its name; later, since nobody waits for it and its client wants the CPU. */
 	async #adopt(id: string): Promise<void> {
 		await pause(ADOPT_MS, this.#abort.signal);
 		if (this.#abort.signal.aborted) return; // the next agent looks at all

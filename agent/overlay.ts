@@ -21,7 +21,7 @@ export interface Underlay {
 	address: string;
 	/**
 	 * Makes it what it is to be with these other hosts.
-	 * @param keptOut by network, hosts from which nothing is to come; where networks cannot be told apart, nothing at all does
+	 * @param keptOut by network, hosts barred from it; an underlay that cannot tell networks apart bars them altogether
 	 * @returns what keeps some of them out @throws Error with the remedy
 	 */
 	look(others: KnownHost[], keptOut: HostsKeptOut): Promise<string | undefined>;

@@ -70,7 +70,7 @@ export class Cluster {
 		this.#local = local;
 	}
 
-	/** Whether there is no other host, as far as is known; not while that is nothing, and others may be. */
+	/** Whether this is the only host; false until Consul was read, if `host.engine` says that there are others. */
 	get alone(): boolean {
 		return this.hosts.count <= 1 && !this.hosts.isUnheard;
 	}

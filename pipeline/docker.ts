@@ -139,7 +139,7 @@ export interface EngineEvent {
 	timeNano: number;
 }
 
-/** Read, with care for what it is. */
+/** Of any type: whoever reads it checks it. */
 const any = {};
 const string = { type: "string" };
 /** Docker takes null for what is not there, and docker-py sends it. */
@@ -161,8 +161,8 @@ const endpoint = {
 const ajv = new Ajv({ allowUnionTypes: true });
 
 /**
- * Whether what arpanet reads of a body is of the kind that Docker asks for. If it is not, Docker is
- * the one to say so, in its own words. What is listed here is all that hooks find whatever its spelling.
+ * Whether the fields that arpanet reads have Docker's types; if not, Docker says so itself. Only keys listed here are
+ * found in any spelling (spelling.ts).
  */
 export const isContainerCreate = ajv.compile<ContainerCreate>({
 	type: "object",

@@ -50,7 +50,7 @@ export default definePlugin({
 					endpoints[body.HostConfig?.NetworkMode ?? ""];
 				asked.push(...owned(endpoint, address, context));
 			}
-			// a create reads nothing, if it can be helped: the first copy on its host sees to its name
+			// to save reads, only a service's first copy on a host checks that its name is free
 			const isFirst = isFirstCopy(facts, services);
 			if (asked.length === 0 && !isFirst) return;
 			const known = await aliases(facts.deployment, services.store);

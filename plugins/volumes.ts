@@ -156,7 +156,7 @@ export default definePlugin({
 			if (record && !record.value.unclaimed) {
 				return { name, record, homes: [record.value.host] };
 			}
-			// one that was only made is where its record says; one that no host has for itself is the same here as elsewhere
+			// an unclaimed volume is where its record says; any other is looked for here first, as all hosts have a networked one
 			const at = record?.value.host ?? host.name;
 			const near = await holdersOf(name, services, (each) => each === at);
 			const made = near.filter(({ volume }) => record || !isLocal(volume));
@@ -168,7 +168,7 @@ export default definePlugin({
 							...(await holdersOf(name, services, (each) => each !== at)),
 						];
 			const [first] = holders;
-			// of creates that are under way, and in a plan
+			// where a create that is not committed yet, or `plan`, put it
 			const asked = services.slots.hostOfVolume(name);
 			if (!first) return { name, record, ...(asked && { homes: [asked] }) };
 			const { Driver, Options, Labels } = first.volume;
@@ -178,7 +178,7 @@ export default definePlugin({
 			};
 			if (!isLocal(first.volume)) return { name, record: undefined, spec };
 			if (record) {
-				// of another host its own sweep finds out
+				// whether one elsewhere is filled, that host's sweep finds out
 				const filled =
 					first.host === host.name && (await isFilled(first.volume));
 				if (filled) return { name, record, homes: [host.name] };

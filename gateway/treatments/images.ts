@@ -60,7 +60,7 @@ export function images(
 		return engines.pool(host);
 	}
 
-	/** Where images are made, as soon as all is there that others have named elsewhere: it would be on its way past what is named now. */
+	/** The build host, once images named elsewhere have arrived: later, they would take over the names given now. */
 	async function making(
 		afterwards: Asked["afterwards"],
 		given?: string[],

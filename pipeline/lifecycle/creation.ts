@@ -90,7 +90,7 @@ export class Creation {
 	#previous: Entry<ContainerRecord> | undefined;
 	/** The container that Compose makes anew. */
 	#replaced: Entry<ContainerRecord> | undefined;
-	/** Reasons stand there without a record: they may be written over. */
+	/** The reasons outlived their record, so they may be overwritten. */
 	#unrecorded = false;
 
 	constructor(
@@ -216,7 +216,7 @@ export class Creation {
 			by: this.#services.host.name,
 			because,
 		};
-		// a second key that has the name in it: who loses the record does not lose the name
+		// a second key with the name: if the record is deleted, this one still keeps the name taken
 		const key = reasonsKey(this.#record);
 		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
 		else holds.add(key, reasons);

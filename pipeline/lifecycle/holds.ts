@@ -54,8 +54,8 @@ export class Holds {
 }
 
 /**
- * The record that holds what was asked for in vain, if it is that of the same copy: Compose makes a container
- * anew beside the old one, whose id it puts before the name of either.
+ * The record that holds what this create could not have, if it is its predecessor's: Compose recreates a container
+ * beside the old one, and puts the old id before one of the two names.
  */
 export async function replacedBy(
 	name: string,

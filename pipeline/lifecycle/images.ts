@@ -9,7 +9,7 @@ import {
 import { Conflict, ignoreConflict, replacing } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 
-/** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
+/** How often a running request renews its key; the leader deletes keys that are not renewed. */
 const BEAT_MS = 8_000;
 
 /** How long one waits for what was named on other hosts to be carried to where images are built. */

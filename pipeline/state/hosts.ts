@@ -119,7 +119,7 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
-	/** Whether nothing was heard of hosts yet although there are to be others: this one lets them in. */
+	/** Whether Consul was not read yet, though `host.engine` says that there are other hosts. */
 	get isUnheard(): boolean {
 		return this.#known === undefined && this.#self.engine !== undefined;
 	}
@@ -129,7 +129,7 @@ export class Hosts {
 		return { verb: "check", key: hostKeys(name).record, index };
 	}
 
-	/** The largest packet that gets from any host to any other, in bytes; undefined while no host says. */
+	/** The smallest MTU of all hosts, in bytes: such a packet gets from any to any other; undefined while no host says. */
 	get mtu(): number | undefined {
 		const known = [...(this.#known?.values() ?? [])].map(({ mtu }) => mtu);
 		const said = known.filter((mtu) => mtu !== undefined);

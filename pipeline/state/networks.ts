@@ -17,7 +17,7 @@ import { choose, claim, type Pool } from "./subnets.ts";
 export const NETWORKS = "arpanet/networks/";
 /** Subnets that were granted, each with the scope of its network. */
 export const SUBNETS = "arpanet/subnets/";
-/** Docker's option for the largest packet of a network. */
+/** Docker's option for a network's MTU. */
 export const MTU = "com.docker.network.driver.mtu";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
@@ -38,7 +38,7 @@ export interface NetworkRecord {
 	shared?: true;
 	/** What the user asked for beside its addresses, for the hosts that it is still to come to. */
 	body?: Pick<NetworkCreate, "Internal" | "Attachable" | "Options" | "Labels">;
-	/** Its option for the largest packet is ours; the user asked for none. */
+	/** Its MTU was set by arpanet, not by the user. */
 	fitted?: boolean;
 	/** The user asked for this very subnet, and may ask for addresses in it. */
 	asked?: true;

@@ -29,10 +29,10 @@ const TIMEOUT = 2_500;
  */
 const DOUBT_MS = 30_000;
 
-/** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
+/** Longest blocking query: a Consul that lost its data answers none sooner. */
 const WATCH_WAIT = "10s";
 
-/** Consul wakes whoever waits for a prefix under which there is nothing at every write: so he asks so seldom. */
+/** A blocking query on an empty prefix returns at every write to Consul; this is the pause before the next. */
 const WATCH_EMPTY_MS = 100;
 
 /**

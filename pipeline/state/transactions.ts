@@ -10,7 +10,7 @@ const MAX_OPERATIONS = 64;
  * first: a small one beside a large one costs Consul's disks as much again, and a little later it would be part of the next.
  */
 const MAX_IN_FLIGHT = 2;
-/** How Consul says so, for one operation of a transaction; a whole request gets status 403. */
+/** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
 const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */

@@ -100,7 +100,7 @@ async function namesInUse({ engine }: Services): Promise<Set<string>> {
 	);
 }
 
-/** The networks in which something is exposed to a deployment that this host has a network of: the way there is by a bridge. */
+/** Networks with a service exposed to a deployment that is here: to reach it this host needs their bridge. */
 async function exposedTo(
 	docker: NetworkInspect[],
 	{ networks, store }: Services,
