@@ -71,7 +71,7 @@ export interface EngineAnswer {
 	text: string;
 }
 
-/** The few calls that plugins and the agent make to a Docker Engine themselves. */
+/** The calls that arpanet makes to a Docker Engine itself; what a client asks goes through the gateway's own connections. */
 export class Engine {
 	readonly url: string;
 	readonly #client: HttpClient;

@@ -4,7 +4,7 @@ import { isDnsLabel } from "../pipeline/facts.ts";
 import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
 import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
 
-/** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
+/** fig's names: `abc_web_1`; Compose v2's `abc-web-1` is read from labels. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
 /** A copy's name, and its number. */
 const COPY = /^(.+)[_-](\d+)$/;
@@ -21,8 +21,8 @@ const COPY = /^(.+)[_-](\d+)$/;
  *     plugins:
  *       - deployment-id
  *
- * Without an id the container is none of arpanet's and passes through untouched. So does a network with one host; with
- * several, a bridge that a user makes (`docker network create x`) spans them all as network of a deployment `shared-x`, which
+ * With one host a container or a network without an id passes through untouched. With several, such a container is placed,
+ * and otherwise left alone; a bridge that a user makes (`docker network create x`) spans them all as network of a deployment `shared-x`, which
  * containers of any other may join too.
  */
 export default definePlugin({

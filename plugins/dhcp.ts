@@ -156,7 +156,7 @@ export default definePlugin<Config>({
 					},
 					sizeAsked(body.Labels?.["arpanet.size"], config.size),
 					config,
-					routes,
+					ownSubnets,
 					cluster.alone ? undefined : mustNotBeMade,
 				);
 				const { value } = entry;
@@ -212,7 +212,7 @@ export default definePlugin<Config>({
 				{ ...wanted, ...(fitted ? { fitted, ...askedOf(asked) } : {}) },
 				sizeAsked(body.Labels?.["arpanet.size"], config.size),
 				config,
-				routes,
+				ownSubnets,
 			);
 		}
 
@@ -310,7 +310,7 @@ function heldBefore({ lostHost }: CreateContext): string {
 }
 
 /** Subnets that this machine itself has an address in; Docker's bridges for our own networks among them. */
-function routes(): string[] {
+function ownSubnets(): string[] {
 	return Object.values(networkInterfaces())
 		.flat()
 		.filter((each) => each?.family === "IPv4" && !each.internal)
