@@ -188,7 +188,7 @@ export class HookedExchange implements Exchange {
 	): Promise<void> {
 		this.#hold();
 		const { hooks, log } = this.#connection.context;
-		log.warn({ request: asked.Request }, error.message);
+		log.warn({ request: asked.Request, err: error.message }, "request failed");
 		const response: ServerResponse = {
 			ContentType: "application/json",
 			Body: `${JSON.stringify({ message: error.message })}\n`,
@@ -339,5 +339,5 @@ function mediaType(head: RequestHead): string | undefined {
 }
 
 function tooLarge(limit: number): string {
-	return `the request's body is over ${limit} bytes, the most that adapters are given; send less, or raise arpanet's limit for bodies in powerstrip.yml`;
+	return `the request's body is over ${limit} bytes, the most that adapters are given; send less, or raise arpanet.gateway.maxBody in powerstrip.yml`;
 }

@@ -249,7 +249,7 @@ export default definePlugin<Config>({
 			if (!isIPv4(address) || !new Netmask(network.subnet).contains(address)) {
 				throw new HttpError(
 					400,
-					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}`,
+					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}; ask for one in it, or for none`,
 				);
 			}
 			if (network.reserved?.includes(address)) {

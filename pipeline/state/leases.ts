@@ -107,7 +107,7 @@ export class Leases {
 		const all = fresh.last - fresh.first + 1 - (await this.#gateways(network));
 		throw new HttpError(
 			503,
-			`dhcp: no free address in ${network.subnet} (${all} of ${all} leased)`,
+			`dhcp: no free address in ${network.subnet} (${all} of ${all} leased); remove containers, or make the deployment anew with a larger arpanet.size`,
 		);
 	}
 

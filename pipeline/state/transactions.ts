@@ -1,4 +1,4 @@
-import type { HttpError } from "../errors.ts";
+import { HttpError } from "../errors.ts";
 import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
 import { bodyOf, Refusal, statusOf } from "./refusal.ts";
@@ -54,11 +54,14 @@ export class Transactions {
 
 	/**
 	 * Writes all operations, or none of them.
-	 * @throws Conflict when an operation lost against another writer
+	 * @throws Conflict when an operation lost against another writer, HttpError 500 when they are more than Consul takes
 	 */
 	async commit(operations: Operation[]): Promise<void> {
 		if (operations.length > MAX_OPERATIONS) {
-			throw new Error(`a commit of ${operations.length} operations is too big`);
+			throw new HttpError(
+				500,
+				`${operations.length} operations, and Consul takes ${MAX_OPERATIONS} at once; ask for fewer networks, aliases or ports`,
+			);
 		}
 		return new Promise((resolve, reject) => {
 			this.#waiting.push({ operations, resolve, reject });
