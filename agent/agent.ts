@@ -274,7 +274,7 @@ export class Agent {
 				this.#mustLook = true;
 				this.#services.log.warn(
 					{ key, err: messageOf(error) },
-					"will look again",
+					"a container or network was not handled; looking at all again",
 				);
 			}
 		};

@@ -66,7 +66,10 @@ export async function overlay(
 		} catch (error) {
 			const message = messageOf(error);
 			if (message !== complained)
-				services.log.warn({ err: message }, "overlay");
+				services.log.warn(
+					{ err: message },
+					"some networks are not woven; trying again",
+				);
 			complained = message;
 		}
 		await alarm.rest(LOOK_MS, signal);

@@ -244,7 +244,10 @@ export class ClientConnection {
 			}
 			if (chunked && !gone.signal.aborted) this.socket.write(LAST_CHUNK);
 		} catch (error) {
-			if (!gone.signal.aborted) this.context.log.warn({ err: error }, "stream");
+			if (!gone.signal.aborted) {
+				const request = head.target;
+				this.context.log.warn({ err: error, request }, "a stream broke off");
+			}
 		}
 		gone.abort();
 		this.finish();

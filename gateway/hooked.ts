@@ -42,7 +42,10 @@ export class HookedExchange implements Exchange {
 		const exchange = new HookedExchange(connection, incoming, chains, route);
 		connection.exchange = exchange;
 		exchange.#run().catch((error) => {
-			connection.context.log.error({ err: error }, "a hooked request failed");
+			connection.context.log.error(
+				{ err: error, request: incoming.head.target },
+				"a hooked request failed",
+			);
 			connection.refuse(500, messageOf(error));
 		});
 	}
