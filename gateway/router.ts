@@ -74,8 +74,8 @@ export class Router {
 			LIST.test(decoded) || (method === "GET" && INSPECT.test(plain));
 		// a create goes where its hooks have placed it, also if Consul was away when this began
 		const placed = method === "POST" && CREATE.test(decoded);
-		const { alone, cluster } = this.#engines;
-		if ((placed ? cluster.alone : alone) && !ours) return this.local;
+		const { localOnly, cluster } = this.#engines;
+		if ((placed ? cluster.alone : localOnly) && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {
 			if (!methods.test(method)) continue;
 			const match = paths.exec(plain) ?? paths.exec(decoded);

@@ -72,7 +72,7 @@ export class Cluster {
 
 	/** Whether this is the only host; false until Consul was read, if `host.engine` says that there are others. */
 	get alone(): boolean {
-		return this.hosts.count <= 1 && !this.hosts.isUnheard;
+		return this.hosts.count <= 1 && !this.hosts.isUnread;
 	}
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */

@@ -134,7 +134,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		return found && inNanoseconds(found.container.Created);
 	}
 
-	return (request) => (engines.alone ? ofOne(request) : ofMany(request));
+	return (request) => (engines.localOnly ? ofOne(request) : ofMany(request));
 }
 
 function isForEngine({ size, others }: ListQuery): boolean {

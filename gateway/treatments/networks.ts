@@ -88,7 +88,7 @@ export function networks(engines: Engines): Row[] {
 		ref,
 	}: Asked): Promise<EnginePool | Merged> {
 		const known = await networkIds.findHeard(ref);
-		if (!known && engines.alone) return engines.local;
+		if (!known && engines.localOnly) return engines.local;
 		if (!known) {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}

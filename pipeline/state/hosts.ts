@@ -120,7 +120,7 @@ export class Hosts {
 	}
 
 	/** Whether Consul was not read yet, though `host.engine` says that there are other hosts. */
-	get isUnheard(): boolean {
+	get isUnread(): boolean {
 		return this.#known === undefined && this.#self.engine !== undefined;
 	}
 
