@@ -154,7 +154,7 @@ export interface RemovedContext {
 export interface NetworkCreateContext {
 	body: NetworkCreate;
 	/** Deployment and Compose's name of the network, and whether others may join it; deployment-id sets them. */
-	facts: { deployment?: string; network?: string; shared?: true };
+	facts: { deployment?: string; composeNetwork?: string; shared?: true };
 	headers: HookHeaders;
 }
 

@@ -64,12 +64,12 @@ export default definePlugin({
 				if (services.cluster.alone || !isBridge(body)) return; // not ours
 
 				facts.deployment = scopeOf("shared", body.Name);
-				facts.network = "default";
+				facts.composeNetwork = "default";
 				facts.shared = true;
 				return;
 			}
 			facts.deployment = checked(id);
-			facts.network = labels["com.docker.compose.network"] ?? body.Name;
+			facts.composeNetwork = labels["com.docker.compose.network"] ?? body.Name;
 		},
 	}),
 });

@@ -15,7 +15,7 @@ import {
 	type Lease,
 	Leases,
 	leasedAddress,
-	leasedNetwork,
+	leasedScope,
 	leaseKey,
 	leaseOf,
 } from "../pipeline/state/leases.ts";
@@ -139,7 +139,10 @@ export default definePlugin<Config>({
 				if (body.Driver && body.Driver !== "bridge") return; // the user's own driver has its own addresses
 
 				const { asked, rest, wanted } = rangeOf(body);
-				const scope = scopeOf(facts.deployment, facts.network ?? "default");
+				const scope = scopeOf(
+					facts.deployment,
+					facts.composeNetwork ?? "default",
+				);
 				const fitted = fitMtu(body);
 				networks.forget(scope); // no commit of ours checks it: another adapter may have given it back
 				const entry = await networks.ensure(
@@ -288,7 +291,7 @@ function learn(
 		networks.forget(scope);
 		leases.forget(scope);
 	} else if (last.verb === "create" && isLease(last.key)) {
-		leases.lost(leasedNetwork(last.key), leasedAddress(last.key));
+		leases.lost(leasedScope(last.key), leasedAddress(last.key));
 	}
 }
 
@@ -297,7 +300,7 @@ function heldAddress(
 	{ value }: Network,
 ): string | undefined {
 	const key = holds.find(
-		(held) => isLease(held) && leasedNetwork(held) === value.scope,
+		(held) => isLease(held) && leasedScope(held) === value.scope,
 	);
 	return key && leasedAddress(key);
 }

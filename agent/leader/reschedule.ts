@@ -17,7 +17,7 @@ import {
 import type { ContainerRecord } from "../../pipeline/state/containers.ts";
 import { hostKeys } from "../../pipeline/state/hosts.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
-import { isLease, leasedNetwork } from "../../pipeline/state/leases.ts";
+import { isLease, leasedScope } from "../../pipeline/state/leases.ts";
 import {
 	MOVES,
 	type Move,
@@ -232,7 +232,7 @@ export class Reschedule {
 					const superseded: Superseded = {
 						container: name,
 						to,
-						scopes: holds.filter(isLease).map(leasedNetwork),
+						scopes: holds.filter(isLease).map(leasedScope),
 					};
 					return [
 						{ verb: "absent", key: hostKeys(from).beat },

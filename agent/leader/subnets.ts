@@ -6,7 +6,7 @@ import {
 	GATEWAYS,
 	LEASES,
 	type Lease,
-	leasedNetwork,
+	leasedScope,
 	leaseKey,
 } from "../../pipeline/state/leases.ts";
 import {
@@ -139,7 +139,7 @@ export class Subnets {
 		const used = new Set(
 			leases
 				.filter(({ value }) => value.container)
-				.map(({ key }) => leasedNetwork(key)),
+				.map(({ key }) => leasedScope(key)),
 		);
 		const empty = networks.filter(({ value }) => !used.has(value.scope));
 		let retired = 0;

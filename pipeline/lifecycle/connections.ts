@@ -4,7 +4,7 @@ import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
+import { isLease, leasedAddress, leasedScope } from "../state/leases.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
@@ -123,7 +123,7 @@ export class Connections {
 		if (inIt || facts.network === network.scope) return;
 		const entry = await containers.find(Name.slice(1), facts);
 		const lease = entry?.value.holds.find(
-			(key) => isLease(key) && leasedNetwork(key) === network.scope,
+			(key) => isLease(key) && leasedScope(key) === network.scope,
 		);
 		if (!entry || !lease) return;
 		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address

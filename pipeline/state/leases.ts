@@ -10,7 +10,7 @@ export const LEASES = "arpanet/leases/";
 export const GATEWAYS = "arpanet/gateways/";
 
 /**
- * Who holds an address, under `arpanet/leases/<network>/<address>`. A host's lease is the gateway
+ * Who holds an address, under `arpanet/leases/<scope>/<address>`. A host's lease is the gateway
  * address of its bridge and names no container.
  */
 export interface Lease {
@@ -39,8 +39,8 @@ export function leaseKeyOf({ network, address }: Facts): string | undefined {
 }
 
 /** Key of the lease of an address in a network. */
-export function leaseKey(network: string, address: string): string {
-	return `${LEASES}${network}/${address}`;
+export function leaseKey(scope: string, address: string): string {
+	return `${LEASES}${scope}/${address}`;
 }
 
 /** Whether a key is that of a lease. */
@@ -53,8 +53,8 @@ export function leasedAddress(key: string): string {
 	return key.slice(key.lastIndexOf("/") + 1);
 }
 
-/** The network in a lease's key. */
-export function leasedNetwork(key: string): string {
+/** The scope of the network in a lease's key. */
+export function leasedScope(key: string): string {
 	return key.slice(LEASES.length, key.lastIndexOf("/"));
 }
 
