@@ -86,7 +86,7 @@ export async function boot(
 	const parts = over(store);
 	const { services, chain, containers, networks } = parts;
 	const stores: Store[] = [store];
-	const format = new Format(stores);
+	const format = new Format(store);
 	return {
 		...parts,
 		format,
@@ -97,7 +97,7 @@ export async function boot(
 		),
 		fenced: () => {
 			const fenced = new FencedStore(config.arpanet.consul, log);
-			fenced.refusal = store.refusal;
+			format.covers(fenced);
 			stores.push(fenced);
 			return { ...over(fenced), store: fenced };
 		},
