@@ -2,10 +2,12 @@ import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { STATUS_CODES } from "node:http";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
-import type {
-	ClientRequest,
-	HookHeaders,
-	ServerResponse,
+import {
+	type ClientRequest,
+	type HookHeaders,
+	NOT_ASKED,
+	type ServerResponse,
+	UNANSWERED,
 } from "../pipeline/protocol.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
@@ -16,8 +18,6 @@ import { type Answer, Pass } from "./pass.ts";
 import type { Merged } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
-/** What hooks are told where the engine was not asked, and the client reads 502 or has left. */
-const NOT_ASKED = 500;
 const HUNG_UP = new HttpError(502, "the client hung up");
 
 /**
@@ -195,7 +195,7 @@ export class HookedExchange implements Exchange {
 		const response: ServerResponse = {
 			ContentType: "application/json",
 			Body: `${JSON.stringify({ message: error.message })}\n`,
-			Code: !sent && error.status === 502 ? NOT_ASKED : error.status,
+			Code: !sent && error.status === UNANSWERED ? NOT_ASKED : error.status,
 		};
 		const { post } = this.#chains;
 		await hooks.post(post, asked, response, this.#headers);
