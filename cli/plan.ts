@@ -12,7 +12,7 @@ import {
 import { table } from "./table.ts";
 
 /** Where one container would go. */
-export interface Plan {
+interface Plan {
 	container: string;
 	/** Undefined if no host can run it. */
 	host?: string;
@@ -93,11 +93,20 @@ async function planOne(
 	}
 	stripLabels(body);
 	const context: CreateContext = {
-		...{ name, body, record: name },
-		...{ facts: {}, verdicts: [], networks: [], headers: {}, lost: [] },
+		name,
+		body,
+		record: name,
+		facts: {},
+		verdicts: [],
+		networks: [],
+		headers: {},
+		lost: [],
 		explain: () => {},
-		...{ onlyHost: undefined, previous: undefined, replaced: undefined },
-		...{ commit: () => {}, hold: () => {} },
+		onlyHost: undefined,
+		previous: undefined,
+		replaced: undefined,
+		commit: () => {},
+		hold: () => {},
 	};
 	let error: string | undefined;
 	const last = plugins.findIndex((plugin) => plugin.name === "placement");

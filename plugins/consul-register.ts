@@ -78,7 +78,8 @@ export default definePlugin({
 				const startedAt = container.State.StartedAt;
 				const host = facts.host ?? services.host.name;
 				const value: Leaving = {
-					...{ host, startedAt },
+					host,
+					startedAt,
 					grace: grace * 1000 + MARGIN_MS,
 				};
 				await deregister(container.Id, facts, services, {

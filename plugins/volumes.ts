@@ -173,8 +173,10 @@ export default definePlugin({
 			if (!first) return { name, record, ...(asked && { homes: [asked] }) };
 			const { Driver, Options, Labels } = first.volume;
 			const spec: VolumeCreate = {
-				...{ Name: name, Driver },
-				...{ DriverOpts: Options ?? {}, Labels: Labels ?? {} },
+				Name: name,
+				Driver,
+				DriverOpts: Options ?? {},
+				Labels: Labels ?? {},
 			};
 			if (!isLocal(first.volume)) return { name, record: undefined, spec };
 			if (record) {

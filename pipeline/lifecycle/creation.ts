@@ -51,7 +51,7 @@ export interface Instead {
 }
 
 /** What a creation asks of the containers that there are. */
-export interface Others {
+interface Others {
 	/** The container that a record is of, if the engine has it. */
 	holder(
 		entry: Entry<ContainerRecord>,
@@ -150,7 +150,10 @@ export class Creation {
 		const lostHost = instead?.entry.value.facts.host;
 		if (lostHost) because.reschedule = `${lostHost}, where it ran, is lost`;
 		const context: CreateContext = {
-			...{ name, headers, onlyHost, previous },
+			name,
+			headers,
+			onlyHost,
+			previous,
 			body: structuredClone(this.#body),
 			facts: {},
 			verdicts: [],

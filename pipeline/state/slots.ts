@@ -256,8 +256,13 @@ export class Slots {
 	): Slot {
 		const { host, number } = slotOf(key);
 		const slot: Known = {
-			...{ key, host, number, placed },
-			...{ index, since, round: this.#round },
+			key,
+			host,
+			number,
+			placed,
+			index,
+			since,
+			round: this.#round,
 		};
 		this.#known.set(key, slot);
 		const { use, numbers } = this.#of(host);

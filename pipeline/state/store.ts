@@ -65,7 +65,9 @@ export class Store {
 		const host = url.hostname;
 		const port = Number(url.port) || (secure ? 443 : 80);
 		const options = {
-			...{ host, port, secure },
+			host,
+			port,
+			secure,
 			agent: new Agent({
 				keepAlive: true,
 				noDelay: true,
@@ -78,7 +80,8 @@ export class Store {
 		this.consul = new Consul(options);
 		this.#transactions = new Transactions({
 			origin: { host, port, ...(secure ? { tls } : {}) },
-			...{ token, timeout: TIMEOUT },
+			token,
+			timeout: TIMEOUT,
 			ask: (request) => this.ask(request),
 			denied: (what) => this.#denied(what),
 		});
@@ -164,7 +167,9 @@ export class Store {
 		const agreed = async (options: { ctx?: unknown }) => {
 			const { ctx } = options;
 			const answer = await get({
-				...{ ctx, key: prefix, recurse: true },
+				ctx,
+				key: prefix,
+				recurse: true,
 				consistent: true,
 			});
 			sure = true;

@@ -21,7 +21,7 @@ interface Waiting {
 }
 
 /** Where commits go. */
-export interface TransactionTarget {
+interface TransactionTarget {
 	origin: Origin;
 	/** ACL token. */
 	token: string | undefined;
@@ -120,7 +120,10 @@ export class Transactions {
 		const { token, timeout } = this.#target;
 		const body = JSON.stringify(operations.map(toConsul));
 		const { status, text } = await this.#client.ask({
-			...{ method: "PUT", path: "/v1/txn", body, timeout },
+			method: "PUT",
+			path: "/v1/txn",
+			body,
+			timeout,
 			headers: {
 				"content-length": String(Buffer.byteLength(body)),
 				...(token ? { "x-consul-token": token } : {}),
