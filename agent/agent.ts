@@ -40,7 +40,7 @@ const STATE = /^(die|pause|unpause|oom|health_status)/;
 const WATCHED = [NETWORKS, GATEWAYS, EXPOSED, GUESTS];
 
 /** What an agent works with. */
-export interface AgentParts {
+interface AgentParts {
 	services: Services;
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;

@@ -11,7 +11,7 @@ const LOOK_MS = 10_000;
 const PAUSE_MS = 100;
 
 /** What is told of this host: each is rung when the engine has said that it changed. */
-export interface Told {
+interface Told {
 	/** The names of containers that are not on record. */
 	names: Alarm;
 	/** What the names of images mean here. */

@@ -25,7 +25,7 @@ import { readTls } from "../pipeline/tls.ts";
 import { builtins } from "../plugins/index.ts";
 
 /** What lies outside of arpanet: `arpanet try` brings its own. */
-export interface Outside {
+interface Outside {
 	store: Store;
 	engine: Engine;
 }

@@ -14,7 +14,7 @@ import {
  */
 export class AdapterFailure extends HttpError {}
 
-export interface PreResult {
+interface PreResult {
 	/** The request after the hooks that answered. */
 	request: ClientRequest;
 	/** What the client shall be answered instead of asking Docker. */
@@ -23,7 +23,7 @@ export interface PreResult {
 	acted: boolean;
 }
 
-export interface PostResult {
+interface PostResult {
 	response: ServerResponse;
 	/** What an adapter said the client shall be answered instead. */
 	refusal?: HttpError;

@@ -33,7 +33,7 @@ export interface Answer {
 }
 
 /** Who wants the answer before the client gets it. */
-export interface Collector {
+interface Collector {
 	/** Most bytes to hold. */
 	limit: number;
 	answered(answer: Answer): void;

@@ -6,7 +6,7 @@ import type { Hosts, KnownHost } from "./state/hosts.ts";
 import type { Tls } from "./tls.ts";
 
 /** A container and the host it is on. */
-export interface Located {
+interface Located {
 	container: ContainerInspect;
 	host: string;
 }
@@ -178,11 +178,6 @@ export class Cluster {
 
 	async #names(): Promise<string[]> {
 		return (await this.reachable()).map(({ name }) => name);
-	}
-
-	/** Whether a host's engine has not answered when last asked for a sign of life. */
-	isSilent(host: string): boolean {
-		return this.#silent.has(host);
 	}
 
 	/** @throws HttpError once the host does not answer a ping and is not being started again, or hangs on the topic */

@@ -32,7 +32,7 @@ const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
 /** What a pipeline tells of what happens. */
-export interface Lifecycles {
+interface Lifecycles {
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
 	volumes: VolumeLifecycle;

@@ -329,7 +329,7 @@ function reasons(
 }
 
 /** `h1, h2: it is lost; h3: port 80/tcp is taken by abc_web_1` */
-export function refusals(verdicts: readonly Verdict[]): string {
+function refusals(verdicts: readonly Verdict[]): string {
 	const hosts = new Map<string, string[]>();
 	for (const { host, refused } of verdicts) {
 		if (refused === undefined) continue;

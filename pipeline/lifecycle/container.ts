@@ -258,7 +258,7 @@ export class ContainerLifecycle {
 }
 
 /** Whether a container went through the chain. */
-export function isOurs(container: ContainerInspect): boolean {
+function isOurs(container: ContainerInspect): boolean {
 	return Boolean(container.Config.Labels?.["arpanet.host"]);
 }
 

@@ -21,7 +21,7 @@ export function isHandedOver(key: string): boolean {
 }
 
 /** Whether the value of a key names the container that holds it; an alias, which goes with an address, does not. */
-export function namesContainer(key: string): boolean {
+function namesContainer(key: string): boolean {
 	return isHandedOver(key) || isSlot(key) || isCopy(key);
 }
 

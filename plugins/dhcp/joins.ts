@@ -9,7 +9,7 @@ import { NOT_OURS, UNASKED } from "./asked.ts";
 const NETWORK_ID = /^[0-9a-f]{1,64}$/;
 
 /** A network that a create asks for, by the name under which it does. */
-export interface Joined {
+interface Joined {
 	name: string;
 	/** Undefined: the network that the deployment has without asking. */
 	network: Entry<NetworkRecord> | undefined;

@@ -21,7 +21,7 @@ export interface PlacementConfig {
 }
 
 /** One rule of placement, made as a plugin's `place` is. */
-export interface Part {
+interface Part {
 	place(context: CreateContext): Judge | undefined | Promise<Judge | undefined>;
 	/** Keys that the container holds, so that no other breaks the rule at the same moment. */
 	keys?(container: Wanting, host: string): string[];
