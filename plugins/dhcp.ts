@@ -20,7 +20,7 @@ import {
 	leaseOf,
 } from "../pipeline/state/leases.ts";
 import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
-import type { Operation } from "../pipeline/state/operations.ts";
+import { keyIn, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import type { Pool } from "../pipeline/state/subnets.ts";
 import {
@@ -263,11 +263,8 @@ export default definePlugin<Config>({
 			}
 			const key = leaseKey(network.scope, address);
 			if (replaced?.holds.includes(key)) return;
-			if (
-				!lost.some((operation) => "key" in operation && operation.key === key)
-			) {
-				return; // the commit will tell
-			}
+			const isTaken = lost.some((operation) => keyIn(operation) === key);
+			if (!isTaken) return; // the commit will tell
 			const lease = await services.store.get<Lease>(key);
 			if (!lease) return;
 			throw new HttpError(

@@ -12,6 +12,7 @@ import {
 } from "../pipeline/plugin.ts";
 import type { Holding } from "../pipeline/state/containers.ts";
 import { isHostRecord } from "../pipeline/state/hosts.ts";
+import { keyIn } from "../pipeline/state/operations.ts";
 import {
 	type Copy,
 	copyKey,
@@ -217,10 +218,10 @@ async function learn(
 	context: CreateContext,
 	{ slots, cluster }: Services,
 ): Promise<void> {
-	const last = context.lost.at(-1);
-	if (!last || !("key" in last)) return;
-	if (isSlot(last.key) || isCopy(last.key)) await slots.learn(last.key);
-	else if (isHostRecord(last.key)) {
+	const last = keyIn(context.lost.at(-1));
+	if (!last) return;
+	if (isSlot(last) || isCopy(last)) await slots.learn(last);
+	else if (isHostRecord(last)) {
 		await cluster.hosts.refresh();
 	}
 }
@@ -303,9 +304,9 @@ function impossible({ name, verdicts }: CreateContext): HttpError {
  */
 function goesFreely({ verdicts, lost }: CreateContext): boolean {
 	const possible = verdicts.filter(({ refused }) => refused === undefined);
-	const meetings = lost.filter(
-		(each) => "key" in each && (isSlot(each.key) || isCopy(each.key)),
-	);
+	const meetings = lost
+		.map(keyIn)
+		.filter((key) => key && (isSlot(key) || isCopy(key)));
 	return possible.length === 1 || meetings.length > MAX_MEETINGS;
 }
 

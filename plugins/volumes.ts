@@ -13,6 +13,7 @@ import {
 } from "../pipeline/plugin.ts";
 import {
 	ignoreConflict,
+	keyIn,
 	type Operation,
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
@@ -147,8 +148,8 @@ export default definePlugin({
 
 		/** Another create has claimed or moved what this one wanted. */
 		async function learn({ lost }: CreateContext): Promise<void> {
-			const last = lost.at(-1);
-			if (last && "key" in last && isVolume(last.key)) await volumes.refresh();
+			const last = keyIn(lost.at(-1));
+			if (last && isVolume(last)) await volumes.refresh();
 		}
 
 		async function look(name: string): Promise<Wanted> {

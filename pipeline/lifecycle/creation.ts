@@ -16,7 +16,7 @@ import {
 	reasonsKey,
 } from "../state/containers.ts";
 import { isLease, leaseOf } from "../state/leases.ts";
-import { Conflict, type Operation } from "../state/operations.ts";
+import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import { Holds, replacedBy } from "./holds.ts";
 import { inUse, type Names } from "./names.ts";
@@ -329,5 +329,5 @@ export function recordName(
 }
 
 function isAbout({ operation }: Conflict, key: string): boolean {
-	return "key" in operation && operation.key === key;
+	return keyIn(operation) === key;
 }

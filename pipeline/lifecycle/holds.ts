@@ -4,7 +4,7 @@ import {
 	type Holding,
 	isHandedOver,
 } from "../state/containers.ts";
-import type { Operation } from "../state/operations.ts";
+import { keyIn, type Operation } from "../state/operations.ts";
 import { withoutId } from "../state/slots.ts";
 import type { Entry } from "../state/store.ts";
 
@@ -63,7 +63,7 @@ export async function replacedBy(
 	{ store, containers }: Pick<Services, "store" | "containers">,
 ): Promise<Entry<ContainerRecord> | undefined> {
 	const keys = lost
-		.map((operation) => ("key" in operation ? operation.key : ""))
+		.map((operation) => keyIn(operation) ?? "")
 		.filter(isHandedOver);
 	for (const key of new Set(keys.reverse())) {
 		const holder = (await store.get<Holding>(key))?.value.container;

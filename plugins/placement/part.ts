@@ -7,6 +7,7 @@ import type {
 	Services,
 } from "../../pipeline/plugin.ts";
 import type { Holding } from "../../pipeline/state/containers.ts";
+import { keyIn } from "../../pipeline/state/operations.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
 /** What powerstrip.yml says under `placement`. */
@@ -65,7 +66,7 @@ export async function holders(
 	store: Store,
 ): Promise<Map<string, string>> {
 	const keys = lost
-		.map((operation) => ("key" in operation ? operation.key : ""))
+		.map((operation) => keyIn(operation) ?? "")
 		.filter((key) => key.startsWith(prefix) && !replaced?.holds.includes(key));
 	const found = new Map<string, string>();
 	for (const key of new Set(keys)) {
