@@ -34,7 +34,7 @@ export interface Facts {
 	deployment?: string;
 	/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
 	service?: string;
-	/** Number of the copy, from 1. */
+	/** The client's number of the copy, from 1; `copy` in Consul counts the copies on one host, `slot` all containers of one. */
 	index?: number;
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;

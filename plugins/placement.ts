@@ -114,8 +114,8 @@ export default definePlugin<PlacementConfig>({
 				facts.slot = slot.number;
 				context.explain("placement", reasons(context, host.name));
 
-				if (host.index !== undefined) {
-					context.commit(cluster.hosts.check(host.name, host.index));
+				if (host.modifyIndex !== undefined) {
+					context.commit(cluster.hosts.check(host.name, host.modifyIndex));
 				}
 				holdSlot(context, slot);
 				for (const key of keysOf(context, host.name)) {

@@ -57,8 +57,8 @@ export interface HostState {
 export interface KnownHost extends HostRecord {
 	/** Undefined for a host that is lost. */
 	state: HostState | undefined;
-	/** At which its record was last written; undefined while nobody has announced it. */
-	index?: number;
+	/** Consul's ModifyIndex of its record; undefined while nobody has announced it. */
+	modifyIndex?: number;
 }
 
 /** Keys of a host. */
@@ -165,12 +165,13 @@ export class Hosts {
 
 	/** What only its record in Consul says of this host. */
 	#announced(name: string): Partial<KnownHost> {
-		const { drained, state, labels, index } = this.#known?.get(name) ?? {};
+		const { drained, state, labels, modifyIndex } =
+			this.#known?.get(name) ?? {};
 		return {
 			...(labels && { labels }),
 			...(drained && { drained }),
 			...(state && { state }),
-			...(index !== undefined && { index }),
+			...(modifyIndex !== undefined && { modifyIndex }),
 		};
 	}
 
@@ -204,7 +205,7 @@ function gather(entries: Entry<unknown>[]): Map<string, KnownHost> {
 		const state = values.get(hostKeys(record.name).alive) as
 			| HostState
 			| undefined;
-		known.set(record.name, { ...record, state, index });
+		known.set(record.name, { ...record, state, modifyIndex: index });
 	}
 	return known;
 }
