@@ -79,7 +79,7 @@ async function see(services: Services): Promise<Seen> {
 		here: all.flatMap((network) => {
 			const found = ranges.get(network.scope);
 			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
-			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
+			return found ? [{ ...network, gateway: own?.Gateway ?? "" }] : [];
 		}),
 		lost: [...ranges]
 			.filter(([scope]) => !all.some((network) => network.scope === scope))

@@ -2,7 +2,7 @@ import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
-import { bridgeIn, GATEWAYS } from "../pipeline/state/leases.ts";
+import { GATEWAYS, gatewayIn } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
@@ -124,7 +124,7 @@ async function wantedHere(
 ): Promise<Wanted[]> {
 	const hostsOf = new Map<string, string[]>();
 	for (const key of await store.keys(GATEWAYS)) {
-		const at = bridgeIn(key);
+		const at = gatewayIn(key);
 		hostsOf.set(at.scope, [...(hostsOf.get(at.scope) ?? []), at.host]);
 	}
 	const wanted: Wanted[] = [];

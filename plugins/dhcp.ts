@@ -163,7 +163,7 @@ export default definePlugin<Config>({
 					cluster.alone ? undefined : mustNotBeMade,
 				);
 				const { value } = entry;
-				const gateway = await networks.gateway(entry, value.host, () =>
+				const gateway = await networks.ensureGateway(entry, value.host, () =>
 					leases.pick(value),
 				);
 				body.IPAM = {

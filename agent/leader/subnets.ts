@@ -2,8 +2,8 @@ import { messageOf } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
-	bridgeIn,
 	GATEWAYS,
+	gatewayIn,
 	LEASES,
 	type Lease,
 	leasedScope,
@@ -72,15 +72,15 @@ export class Subnets {
 		);
 		const bridges = new Set(
 			gateways
-				.filter(({ key }) => scopes.has(bridgeIn(key).scope))
-				.map(({ key, value }) => leaseKey(bridgeIn(key).scope, value)),
+				.filter(({ key }) => scopes.has(gatewayIn(key).scope))
+				.map(({ key, value }) => leaseKey(gatewayIn(key).scope, value)),
 		);
 		await this.#giveBack(
 			this.#gateways.ripe(
 				gateways.filter(
 					({ key }) =>
-						!scopes.has(bridgeIn(key).scope) &&
-						couldTell(hosts, bridgeIn(key).host),
+						!scopes.has(gatewayIn(key).scope) &&
+						couldTell(hosts, gatewayIn(key).host),
 				),
 			),
 			"gateway given back",

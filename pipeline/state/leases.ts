@@ -59,7 +59,7 @@ export function leasedScope(key: string): string {
 }
 
 /** The network and the host in a key of `GATEWAYS`. */
-export function bridgeIn(key: string): { scope: string; host: string } {
+export function gatewayIn(key: string): { scope: string; host: string } {
 	const [scope = "", host = ""] = key.slice(GATEWAYS.length).split("/");
 	return { scope, host };
 }

@@ -113,7 +113,7 @@ export class Networks {
 	}
 
 	/** The address of a host's bridge in a network; undefined where it has none. */
-	async bridge(scope: string, host: string): Promise<string | undefined> {
+	async gatewayOf(scope: string, host: string): Promise<string | undefined> {
 		return (await this.#store.get<string>(gatewayKey(scope, host)))?.value;
 	}
 
@@ -121,7 +121,7 @@ export class Networks {
 	 * Puts down the address that a host's bridge has, if another one is on record, or no lease of it.
 	 * @returns false if it is leased to another
 	 */
-	async correctBridge(
+	async correctGateway(
 		entry: Entry<NetworkRecord>,
 		host: string,
 		address: string,
@@ -209,7 +209,7 @@ export class Networks {
 	 * @param pick gives a free address to try
 	 * @throws Conflict if the network has changed or gone
 	 */
-	async gateway(
+	async ensureGateway(
 		entry: Entry<NetworkRecord>,
 		host: string,
 		pick: () => Promise<string>,

@@ -2,8 +2,8 @@ import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
 import {
-	bridgeIn,
 	GATEWAYS,
+	gatewayIn,
 	LEASES,
 	type Lease,
 	Leases,
@@ -41,7 +41,7 @@ export async function tidy(
 			continue;
 		}
 		await networks.ids.set(entry.value, host.name, network.Id);
-		await bridgeOnRecord(entry, network, services);
+		await gatewayOnRecord(entry, network, services);
 	}
 	const ripe = unused.ripe(idle.map(({ entry }) => entry));
 	for (const { entry, docker } of idle) {
@@ -49,11 +49,11 @@ export async function tidy(
 	}
 	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
 	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {
-		const bridge = bridgeIn(key);
-		return bridge.host === host.name && !here.includes(bridge.scope);
+		const { scope, host: at } = gatewayIn(key);
+		return at === host.name && !here.includes(scope);
 	});
 	for (const { key } of gone.ripe(missing)) {
-		await missed(bridgeIn(key).scope, services);
+		await missed(gatewayIn(key).scope, services);
 	}
 }
 
@@ -87,7 +87,7 @@ async function leave(
 	await networks.leave(scope, host.name);
 	const again = await engine().inspectNetwork(name);
 	// a create has brought it back just then
-	if (again) await bridgeOnRecord(entry, again, services);
+	if (again) await gatewayOnRecord(entry, again, services);
 }
 
 /** The networks that containers of ours are in, whether they run or not. */
@@ -142,7 +142,7 @@ async function withdraw(
 }
 
 /** A bridge whose address is not on record, because Consul has lost it, gets it again. */
-async function bridgeOnRecord(
+async function gatewayOnRecord(
 	entry: Entry<NetworkRecord>,
 	docker: NetworkInspect,
 	{ networks, store, host, log }: Services,
@@ -152,13 +152,13 @@ async function bridgeOnRecord(
 		({ Subnet }) => Subnet === subnet,
 	)?.Gateway;
 	if (!address) return;
-	if (await networks.correctBridge(entry, host.name, address)) return;
+	if (await networks.correctGateway(entry, host.name, address)) return;
 	// another has that one: the host is in the network all the same
-	const lease = await networks.gateway(entry, host.name, () =>
+	const lease = await networks.ensureGateway(entry, host.name, () =>
 		new Leases(store).pick(entry.value),
 	);
 	log.error(
-		{ network: scope, bridge: address, lease },
+		{ network: scope, gateway: address, lease },
 		"the bridge's address is not the one on record; remove the network and its containers from this host",
 	);
 }
