@@ -97,7 +97,7 @@ async function lease(
 			return;
 		} catch (error) {
 			if (!(error instanceof Conflict)) throw error;
-			leases.lost(scope, address);
+			leases.taken(scope, address);
 		}
 	}
 }

@@ -100,7 +100,7 @@ async function planOne(
 		verdicts: [],
 		networks: [],
 		headers: {},
-		lost: [],
+		conflicts: [],
 		explain: () => {},
 		onlyHost: undefined,
 		previous: undefined,

@@ -114,8 +114,8 @@ export interface CreateContext extends Committing {
 	replaced: ContainerRecord | undefined;
 	/** The lost host whose copy this one stands in for: it has `previous`, all of which this one may hold. */
 	lostHost?: string;
-	/** Operations with which this create has lost against others so far: do not try them again. */
-	lost: readonly Operation[];
+	/** Operations of earlier tries that failed because another was faster: do not try them again. */
+	conflicts: readonly Operation[];
 }
 
 export interface CreatedContext {
@@ -179,7 +179,8 @@ export interface ConnectContext extends ContainerContext, Committing {
 	holds: readonly string[];
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
 	replaced: ContainerRecord | undefined;
-	lost: readonly Operation[];
+	/** As in `create`. */
+	conflicts: readonly Operation[];
 }
 
 type Result = void | Promise<void>;

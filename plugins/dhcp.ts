@@ -76,11 +76,11 @@ export default definePlugin<Config>({
 
 		return {
 			async create(context) {
-				const { body, facts, lost } = context;
+				const { body, facts, conflicts } = context;
 				const { deployment, host: home } = facts;
 				if (!deployment || !home) return; // not ours
 
-				learn(lost, leases, services);
+				learn(conflicts, leases, services);
 				const given: string[] = [];
 				for (const joined of await joins(body, services)) {
 					const wanted = requested(body, joined.name);
@@ -100,7 +100,8 @@ export default definePlugin<Config>({
 						: held
 							? heldBefore(context)
 							: `free in ${network.value.subnet}`;
-					const after = lost.length > 0 ? `, try ${lost.length + 1}` : "";
+					const after =
+						conflicts.length > 0 ? `, try ${conflicts.length + 1}` : "";
 					given.push(`${address} in ${network.value.scope}: ${why}${after}`);
 				}
 				const [own] = context.networks;
@@ -111,10 +112,10 @@ export default definePlugin<Config>({
 			},
 
 			async connect(context) {
-				const { network, facts, lost, holds, body } = context;
+				const { network, facts, conflicts, holds, body } = context;
 				if (!facts.host) return; // not ours
 
-				learn(lost, leases, services);
+				learn(conflicts, leases, services);
 				body.EndpointConfig ??= {};
 				const settings: EndpointSettings = body.EndpointConfig;
 				const wanted = settings.IPAMConfig?.IPv4Address || undefined;
@@ -247,7 +248,7 @@ export default definePlugin<Config>({
 		async function mustBeFree(
 			address: string,
 			{ value: network }: Network,
-			{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
+			{ conflicts, replaced }: Pick<CreateContext, "conflicts" | "replaced">,
 		): Promise<void> {
 			if (!isIPv4(address) || !new Netmask(network.subnet).contains(address)) {
 				throw new HttpError(
@@ -263,7 +264,7 @@ export default definePlugin<Config>({
 			}
 			const key = leaseKey(network.scope, address);
 			if (replaced?.holds.includes(key)) return;
-			const isTaken = lost.some((operation) => keyIn(operation) === key);
+			const isTaken = conflicts.some((operation) => keyIn(operation) === key);
 			if (!isTaken) return; // the commit will tell
 			const lease = await services.store.get<Lease>(key);
 			if (!lease) return;
@@ -275,20 +276,20 @@ export default definePlugin<Config>({
 	},
 });
 
-/** A network that changed under our hands must be read again; an address that was lost the picker counts as taken already. */
+/** A network that changed under our hands must be read again; an address that another has taken the picker counts as taken already. */
 function learn(
-	lost: readonly Operation[],
+	conflicts: readonly Operation[],
 	leases: Leases,
 	{ networks }: Services,
 ): void {
-	const last = lost.at(-1);
+	const last = conflicts.at(-1);
 	if (!last || !("key" in last)) return;
 	if (last.verb === "check") {
 		const scope = last.key.slice(last.key.lastIndexOf("/") + 1);
 		networks.forget(scope);
 		leases.forget(scope);
 	} else if (last.verb === "create" && isLease(last.key)) {
-		leases.lost(leasedScope(last.key), leasedAddress(last.key));
+		leases.taken(leasedScope(last.key), leasedAddress(last.key));
 	}
 }
 

@@ -218,7 +218,7 @@ async function learn(
 	context: CreateContext,
 	{ slots, cluster }: Services,
 ): Promise<void> {
-	const last = keyIn(context.lost.at(-1));
+	const last = keyIn(context.conflicts.at(-1));
 	if (!last) return;
 	if (isSlot(last) || isCopy(last)) await slots.learn(last);
 	else if (isHostRecord(last)) {
@@ -302,9 +302,9 @@ function impossible({ name, verdicts }: CreateContext): HttpError {
  * Whether it need not be noticed when others place a container on the same host: there is no other host, or so many do
  * it that one is in the others' way.
  */
-function goesFreely({ verdicts, lost }: CreateContext): boolean {
+function goesFreely({ verdicts, conflicts }: CreateContext): boolean {
 	const possible = verdicts.filter(({ refused }) => refused === undefined);
-	const meetings = lost
+	const meetings = conflicts
 		.map(keyIn)
 		.filter((key) => key && (isSlot(key) || isCopy(key)));
 	return possible.length === 1 || meetings.length > MAX_MEETINGS;

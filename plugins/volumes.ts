@@ -147,8 +147,8 @@ export default definePlugin({
 		};
 
 		/** Another create has claimed or moved what this one wanted. */
-		async function learn({ lost }: CreateContext): Promise<void> {
-			const last = keyIn(lost.at(-1));
+		async function learn({ conflicts }: CreateContext): Promise<void> {
+			const last = keyIn(conflicts.at(-1));
 			if (last && isVolume(last)) await volumes.refresh();
 		}
 

@@ -44,7 +44,7 @@ export class Connections {
 		const context = known && (await this.#containers.context(body.Container));
 		if (!context) return undefined;
 		const name = context.container.Name.slice(1);
-		const lost: Operation[] = [];
+		const conflicts: Operation[] = [];
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
@@ -67,7 +67,7 @@ export class Connections {
 					record: containers.name(entry.key),
 					holds: entry.value.holds,
 					replaced: replaced?.value,
-					lost,
+					conflicts,
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
@@ -90,8 +90,8 @@ export class Connections {
 				return changed;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
-				lost.push(error.operation);
-				replaced = await replacedBy(name, lost, this.#services);
+				conflicts.push(error.operation);
+				replaced = await replacedBy(name, conflicts, this.#services);
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);

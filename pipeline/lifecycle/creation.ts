@@ -73,7 +73,7 @@ interface Attempt {
 
 /**
  * One create: the chain runs over its body, and what it acquired is committed in one transaction. If that loses against
- * another's, the chain runs again and knows what was lost.
+ * another's, the chain runs again and knows the conflicts.
  */
 export class Creation {
 	readonly #chain: Chain;
@@ -85,7 +85,7 @@ export class Creation {
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
 	readonly #record: string;
-	readonly #lost: Operation[] = [];
+	readonly #conflicts: Operation[] = [];
 	/** What an earlier create of that name left, if no container came of it. */
 	#previous: Entry<ContainerRecord> | undefined;
 	/** The container that Compose makes anew. */
@@ -164,7 +164,7 @@ export class Creation {
 			record: this.#record,
 			replaced: this.#replaced?.value,
 			...(lostHost ? { lostHost } : {}),
-			lost: this.#lost,
+			conflicts: this.#conflicts,
 			commit: (operation) => operations.push(operation),
 			hold: (key, value) => holds.add(key, value),
 		};
@@ -251,13 +251,13 @@ export class Creation {
 			await this.#mustBeGone(record);
 			this.#unrecorded = true;
 		}
-		this.#lost.push(error.operation);
+		this.#conflicts.push(error.operation);
 		const isAnother = isAbout(error, this.#services.containers.key(record));
 		if (instead && (isAnother || further.includes(error.operation))) {
 			throw error;
 		}
 		if (isAnother) this.#previous = await this.#leftBehind(record);
-		this.#replaced = await replacedBy(record, this.#lost, this.#services);
+		this.#replaced = await replacedBy(record, this.#conflicts, this.#services);
 	}
 
 	/**

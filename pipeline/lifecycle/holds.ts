@@ -59,10 +59,10 @@ export class Holds {
  */
 export async function replacedBy(
 	name: string,
-	lost: readonly Operation[],
+	conflicts: readonly Operation[],
 	{ store, containers }: Pick<Services, "store" | "containers">,
 ): Promise<Entry<ContainerRecord> | undefined> {
-	const keys = lost
+	const keys = conflicts
 		.map((operation) => keyIn(operation) ?? "")
 		.filter(isHandedOver);
 	for (const key of new Set(keys.reverse())) {

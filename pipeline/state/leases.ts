@@ -129,7 +129,7 @@ export class Leases {
 	 * A picked address turned out to be another's, who then picks from the same place: the next pick reads anew
 	 * and goes elsewhere, unless one has done so since.
 	 */
-	lost(scope: string, address: string): void {
+	taken(scope: string, address: string): void {
 		const range = this.#ranges.get(scope);
 		if (range?.picked.has(toNumber(address))) this.forget(scope);
 	}

@@ -61,11 +61,11 @@ export function jury(judges: readonly (Judge | undefined)[]): Judge {
  * by the container that it replaces, is not among them.
  */
 export async function holders(
-	{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
+	{ conflicts, replaced }: Pick<CreateContext, "conflicts" | "replaced">,
 	prefix: string,
 	store: Store,
 ): Promise<Map<string, string>> {
-	const keys = lost
+	const keys = conflicts
 		.map((operation) => keyIn(operation) ?? "")
 		.filter((key) => key.startsWith(prefix) && !replaced?.holds.includes(key));
 	const found = new Map<string, string>();

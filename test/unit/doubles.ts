@@ -31,7 +31,7 @@ export function createContext(
 		record: "record",
 		previous: undefined,
 		replaced: undefined,
-		lost: [],
+		conflicts: [],
 		commit: () => {},
 		hold: () => {},
 		...more,
