@@ -95,7 +95,7 @@ async function planOne(
 	const context: CreateContext = {
 		name,
 		body,
-		record: name,
+		recordName: name,
 		facts: {},
 		verdicts: [],
 		networks: [],

@@ -107,7 +107,7 @@ export interface CreateContext extends Committing {
 	/** Host named in the adapter's URL: under a stock powerstrip the only one that can be chosen. */
 	onlyHost: string | undefined;
 	/** Name under which the container goes on record. */
-	record: string;
+	recordName: string;
 	/** What an earlier create of the same name, of which no container came, left on record. */
 	previous: ContainerRecord | undefined;
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
@@ -140,7 +140,7 @@ export interface StopContext extends ContainerContext {
 
 export interface AdoptContext extends ContainerContext, Committing {
 	/** Name under which the container goes on record. */
-	record: string;
+	recordName: string;
 }
 
 export interface RemovedContext {
@@ -174,7 +174,7 @@ export interface ConnectContext extends ContainerContext, Committing {
 	network: Entry<NetworkRecord>;
 	body: NetworkConnect;
 	/** Name under which the container is on record. */
-	record: string;
+	recordName: string;
 	/** Keys that the container holds already. */
 	holds: readonly string[];
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */

@@ -92,7 +92,7 @@ export default definePlugin<Config>({
 					context.commit(networks.check(network));
 					context.hold(
 						leaseKey(network.value.scope, address),
-						leaseOf(facts, context.record),
+						leaseOf(facts, context.recordName),
 					);
 					context.networks.push({ network, address } satisfies Attachment);
 					const why = wanted
@@ -129,7 +129,7 @@ export default definePlugin<Config>({
 					leaseKey(network.value.scope, address),
 					leaseOf(
 						{ deployment: network.value.deployment, ...facts },
-						context.record,
+						context.recordName,
 					),
 				);
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
@@ -185,7 +185,7 @@ export default definePlugin<Config>({
 			async adopt(context) {
 				const { facts } = context;
 				if (!facts.deployment || !facts.host) return;
-				const lease = leaseOf(facts, context.record);
+				const lease = leaseOf(facts, context.recordName);
 				await restore.addresses(context, facts.deployment, lease);
 			},
 

@@ -35,7 +35,7 @@ export default definePlugin({
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => ({
 		async create(context) {
-			const { body, facts, networks, record } = context;
+			const { body, facts, networks, recordName } = context;
 			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
 			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
@@ -43,7 +43,7 @@ export default definePlugin({
 				...takeLinks(body.HostConfig),
 				...Object.values(endpoints).flatMap(takeLinks),
 			];
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts.deployment, recordName, services);
 			for (const { network, address } of networks) {
 				const endpoint =
 					endpoints[network.value.name] ??
@@ -61,13 +61,13 @@ export default definePlugin({
 		},
 
 		async connect(context) {
-			const { body, facts, record } = context;
+			const { body, facts, recordName } = context;
 			const endpoint = body.EndpointConfig;
 			const address = endpoint?.IPAMConfig?.IPv4Address;
 			if (!facts.deployment || !facts.address || !address) return; // not ours
 
 			const links = takeLinks(endpoint);
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts.deployment, recordName, services);
 			asked.push(...owned(endpoint, address, context));
 			if (asked.length === 0) return;
 			const known = await aliases(facts.deployment, services.store);
@@ -76,13 +76,13 @@ export default definePlugin({
 		},
 
 		/** Names that mean something else by now stay with that. */
-		async adopt({ facts, record, hold, commit }) {
+		async adopt({ facts, recordName, hold, commit }) {
 			const { deployment, aliases: text } = facts;
 			if (!deployment || !text) return; // asked for none
 			const known = await aliases(deployment, services.store);
 			const asked = text
 				.split(",")
-				.map((each) => fromText(each, record))
+				.map((each) => fromText(each, recordName))
 				.filter((each) => !clashing(each, known));
 			const again = (key: string, value: unknown) => {
 				const there = known.find((each) => each.key === key);
@@ -198,13 +198,13 @@ async function mustBeNoService(
 function owned(
 	endpoint: EndpointSettings | null | undefined,
 	address: string,
-	{ facts: { service }, record }: CreateContext | ConnectContext,
+	{ facts: { service }, recordName }: CreateContext | ConnectContext,
 ): Asked[] {
 	if (!service) return []; // a one-off is in no DNS
 	return (endpoint?.Aliases ?? [])
-		.filter((alias) => isAlias(alias) && !isUsual(alias, service, record))
+		.filter((alias) => isAlias(alias) && !isUsual(alias, service, recordName))
 		.filter((alias) => !SHORT_ID.test(alias)) // Compose 1 sends it when it connects
-		.map((alias) => ({ alias, service, address, container: record }));
+		.map((alias) => ({ alias, service, address, container: recordName }));
 }
 
 /** An alias as it stands in `facts.aliases`: `cache:redis`, or `pantry:db:10.32.1.7` for the copy at that address alone. */

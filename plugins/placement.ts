@@ -100,7 +100,7 @@ export default definePlugin<PlacementConfig>({
 
 		return {
 			async create(context) {
-				const { facts, body, record, onlyHost } = context;
+				const { facts, body, recordName, onlyHost } = context;
 				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
 
 				await learn(context, services);
@@ -119,7 +119,7 @@ export default definePlugin<PlacementConfig>({
 				}
 				holdSlot(context, slot);
 				for (const key of keysOf(context, host.name)) {
-					context.hold(key, { container: record } satisfies Holding);
+					context.hold(key, { container: recordName } satisfies Holding);
 				}
 				moveToLabels(body);
 			},
@@ -132,24 +132,24 @@ export default definePlugin<PlacementConfig>({
 			},
 
 			async adopt(context) {
-				const { container, facts, record } = context;
+				const { container, facts, recordName } = context;
 				if (!facts.host) return;
 				const { Config, HostConfig } = container;
 				const body = { Labels: Config.Labels ?? {}, HostConfig };
 				await slots.ready();
-				const placed = placedOf({ body, facts }, record);
+				const placed = placedOf({ body, facts }, recordName);
 				const key = facts.slot && slotKey(facts.host, facts.slot);
 				if (!key || !(await putBack(key, placed))) {
 					const slot = slots.take(facts.host, placed, true);
 					holdSlot(context, slot);
 				}
 				for (const each of keysOf({ body, facts }, facts.host)) {
-					await putBack(each, { container: record });
+					await putBack(each, { container: recordName });
 				}
 
 				async function putBack(key: string, value: Holding) {
 					const known = await store.get<Holding>(key);
-					if (known && known.value.container !== record) return false;
+					if (known && known.value.container !== recordName) return false;
 					holdAgain(context, key, value, known);
 					return true;
 				}
@@ -166,18 +166,18 @@ export default definePlugin<PlacementConfig>({
 		async function settle(
 			context: CreateContext,
 		): Promise<{ host: Candidate; slot: Slot } | undefined> {
-			const { record, onlyHost, previous } = context;
+			const { recordName, onlyHost, previous } = context;
 			const judge = await everyone(context, all);
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
 
 			// from here to the slot in one breath: the next create counts this one
-			const replaced = slots.of(record);
+			const replaced = slots.of(recordName);
 			const candidates = hosts.map((each) => candidate(each, replaced));
 			const host = choose(candidates, judge, context);
 			if (!host) return undefined;
-			const placed = placedOf(context, record);
+			const placed = placedOf(context, recordName);
 			const held = heldSlot(previous?.holds, host.name, replaced);
 			const slot = held
 				? { ...held, placed: withCopy(placed, held.placed) }

@@ -64,7 +64,7 @@ export class Connections {
 					...context,
 					network,
 					body: changed,
-					record: containers.name(entry.key),
+					recordName: containers.name(entry.key),
 					holds: entry.value.holds,
 					replaced: replaced?.value,
 					conflicts,

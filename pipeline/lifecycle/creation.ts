@@ -84,7 +84,7 @@ export class Creation {
 	/** The body without labels that only arpanet gives. */
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
-	readonly #record: string;
+	readonly #recordName: string;
 	readonly #conflicts: Operation[] = [];
 	/** What an earlier create of that name left, if no container came of it. */
 	#previous: Entry<ContainerRecord> | undefined;
@@ -107,7 +107,7 @@ export class Creation {
 		this.#request = request;
 		this.#body = structuredClone(request.body);
 		stripLabels(this.#body);
-		this.#record = recordName(request.name, request.headers);
+		this.#recordName = recordName(request.name, request.headers);
 		this.#previous = request.instead?.entry;
 	}
 
@@ -161,7 +161,7 @@ export class Creation {
 				because[plugin] = why.slice(0, MAX_REASON);
 			},
 			networks: [],
-			record: this.#record,
+			recordName: this.#recordName,
 			replaced: this.#replaced?.value,
 			...(lostHost ? { lostHost } : {}),
 			conflicts: this.#conflicts,
@@ -177,7 +177,7 @@ export class Creation {
 		const { headers, instead, name } = this.#request;
 		const previous = this.#previous;
 		const request = headers["x-arpanet-request"];
-		const key = this.#services.containers.key(this.#record);
+		const key = this.#services.containers.key(this.#recordName);
 		const given = previous?.value.holds ?? [];
 		try {
 			this.#holdMore(attempt);
@@ -220,7 +220,7 @@ export class Creation {
 			because,
 		};
 		// a second key with the name: if the record is deleted, this one still keeps the name taken
-		const key = reasonsKey(this.#record);
+		const key = reasonsKey(this.#recordName);
 		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
 		else holds.add(key, reasons);
 		const reschedule = rescheduleAsked(this.#body.Labels);
@@ -228,11 +228,11 @@ export class Creation {
 			context.facts.reschedule = reschedule;
 			const connected = instead?.connected ?? {};
 			const kept: Body = { create: this.#body, connected };
-			holds.set(newBodyKey(this.#record), kept);
+			holds.set(newBodyKey(this.#recordName), kept);
 		}
 		for (const lease of instead?.entry.value.holds.filter(isLease) ?? []) {
 			if (holds.keys.includes(lease)) continue; // else for a network that it is connected to later
-			holds.set(lease, leaseOf(context.facts, this.#record));
+			holds.set(lease, leaseOf(context.facts, this.#recordName));
 		}
 	}
 
@@ -242,22 +242,28 @@ export class Creation {
 	 */
 	async #learn(error: Conflict, { further }: Attempt): Promise<void> {
 		const { name, instead } = this.#request;
-		const record = this.#record;
 		if (name && this.#names.isTaken(error)) {
 			await this.#names.retry(name);
 			return;
 		}
-		if (isAbout(error, reasonsKey(record))) {
-			await this.#mustBeGone(record);
+		if (isAbout(error, reasonsKey(this.#recordName))) {
+			await this.#mustBeGone(this.#recordName);
 			this.#unrecorded = true;
 		}
 		this.#conflicts.push(error.operation);
-		const isAnother = isAbout(error, this.#services.containers.key(record));
+		const isAnother = isAbout(
+			error,
+			this.#services.containers.key(this.#recordName),
+		);
 		if (instead && (isAnother || further.includes(error.operation))) {
 			throw error;
 		}
-		if (isAnother) this.#previous = await this.#leftBehind(record);
-		this.#replaced = await replacedBy(record, this.#conflicts, this.#services);
+		if (isAnother) this.#previous = await this.#leftBehind(this.#recordName);
+		this.#replaced = await replacedBy(
+			this.#recordName,
+			this.#conflicts,
+			this.#services,
+		);
 	}
 
 	/**
@@ -284,7 +290,7 @@ export class Creation {
 			const { host } = entry.value.facts;
 			throw new HttpError(
 				503,
-				`container name "/${this.#record}" is on record on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
+				`container name "/${this.#recordName}" is on record on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
 				{ cause: error },
 			);
 		}

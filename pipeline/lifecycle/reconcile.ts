@@ -79,7 +79,7 @@ export class Reconcile {
 		await this.#chain.acquire("adopt", {
 			container,
 			facts,
-			record: name,
+			recordName: name,
 			commit: (operation) => operations.push(operation),
 			hold: (key, value) => {
 				holds.push(key);

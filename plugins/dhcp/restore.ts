@@ -104,9 +104,9 @@ export class Restore {
 		const { store, log, networks } = this.#services;
 		const key = leaseKey(network.value.scope, address);
 		const known = await store.get<Lease>(key);
-		if (known && known.value.container !== context.record) {
+		if (known && known.value.container !== context.recordName) {
 			log.error(
-				{ address, holder: known.value, container: context.record },
+				{ address, holder: known.value, container: context.recordName },
 				"two containers hold one address; remove one of them",
 			);
 			return;

@@ -28,7 +28,7 @@ export function createContext(
 		networks: [],
 		headers: {},
 		onlyHost: undefined,
-		record: "record",
+		recordName: "record",
 		previous: undefined,
 		replaced: undefined,
 		conflicts: [],

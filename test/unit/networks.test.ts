@@ -213,7 +213,7 @@ test("who acquired for a create that Consul does not take gives it back", async 
 			{
 				name: "elsewhere",
 				setup: () => ({
-					create: ({ record }) => void held.add(record),
+					create: ({ recordName }) => void held.add(recordName),
 					removed: () => held.clear(),
 				}),
 			},
