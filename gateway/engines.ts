@@ -1,4 +1,4 @@
-import type { Answer, Cluster } from "../pipeline/cluster.ts";
+import type { Cluster, HostAnswer } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
@@ -56,7 +56,7 @@ export class Engines {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path with its query */
-	ask(path: string): Promise<Answer[]> {
+	ask(path: string): Promise<HostAnswer[]> {
 		return this.cluster.answers(path);
 	}
 

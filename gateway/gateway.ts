@@ -67,7 +67,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 	const { log } = options;
 	const router = new Router(options.services, options.engine);
 	const context: GatewayContext = {
-		chains: endpointMatcher(options.endpoints),
+		hooksOf: endpointMatcher(options.endpoints),
 		router,
 		hooks: new HookRunner(options.adapters, options.hookTimeout, log),
 		maxBody: options.maxBody,

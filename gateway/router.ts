@@ -8,7 +8,7 @@ import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
 import { INSPECT, networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
-import type { Merged, Row } from "./treatments/treatment.ts";
+import type { OwnAnswer, Route } from "./treatments/treatment.ts";
 import { volumes } from "./treatments/volumes.ts";
 import { EnginePool } from "./upstream.ts";
 import { Views } from "./view/views.ts";
@@ -26,7 +26,7 @@ export class Router {
 	readonly local: EnginePool;
 	readonly #engines: Engines | undefined;
 	readonly #views: Views | undefined;
-	readonly #table: Row[] = [];
+	readonly #table: Route[] = [];
 
 	/**
 	 * @param services all hosts and what Consul knows; this host's engine alone without it
@@ -62,7 +62,7 @@ export class Router {
 		target: string,
 		body: string | null,
 		exchange: { afterwards(callback: () => void): void },
-	): EnginePool | Promise<EnginePool | Merged> {
+	): EnginePool | Promise<EnginePool | OwnAnswer> {
 		if (!this.#engines) return this.local;
 		const mark = target.indexOf("?");
 		const path = mark < 0 ? target : target.slice(0, mark);

@@ -12,7 +12,7 @@ interface Located {
 }
 
 /** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface Answer {
+export interface HostAnswer {
 	host: string;
 	answer: unknown;
 	error?: unknown;
@@ -144,12 +144,12 @@ export class Cluster {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
-	async answers(path: string): Promise<Answer[]> {
+	async answers(path: string): Promise<HostAnswer[]> {
 		return this.answersOf(await this.#names(), path);
 	}
 
 	/** Asks some hosts. */
-	answersOf(hosts: readonly string[], path: string): Promise<Answer[]> {
+	answersOf(hosts: readonly string[], path: string): Promise<HostAnswer[]> {
 		return askEach(hosts, (host) =>
 			this.ask(host, (engine) => engine.get(path), {
 				topic: topicOf(path),
@@ -158,7 +158,7 @@ export class Cluster {
 	}
 
 	/** As `answers`; before they say that there is none, those that seem silent are waited for. */
-	async surelyAnswers(path: string): Promise<Answer[]> {
+	async surelyAnswers(path: string): Promise<HostAnswer[]> {
 		const told = await this.answers(path);
 		const none = told.every(({ answer }) => answer === undefined);
 		const isSilent = none && told.some(({ error }) => isUnheard(error));
@@ -169,7 +169,10 @@ export class Cluster {
 	 * All, for what is worth waiting for: a host that seems silent may only have much to do.
 	 * @param limit milliseconds for which it may stay so
 	 */
-	async patientAnswers(path: string, limit = PATIENCE_MS): Promise<Answer[]> {
+	async patientAnswers(
+		path: string,
+		limit = PATIENCE_MS,
+	): Promise<HostAnswer[]> {
 		return askEach(await this.#names(), async (host) => {
 			const engine = await this.engine(host);
 			return engine.get(path, limit);
@@ -304,9 +307,9 @@ export class Cluster {
 function askEach(
 	hosts: readonly string[],
 	question: (host: string) => Promise<unknown>,
-): Promise<Answer[]> {
+): Promise<HostAnswer[]> {
 	return Promise.all(
-		hosts.map(async (host): Promise<Answer> => {
+		hosts.map(async (host): Promise<HostAnswer> => {
 			try {
 				return { host, answer: await question(host) };
 			} catch (error) {
