@@ -76,10 +76,10 @@ interface Committing {
 	commit(operation: Operation): void;
 	/**
 	 * Creates a key that belongs to the container from now on and is deleted with it; what an earlier create of the same
-	 * name left under it is written over. In `adopt` the commit fails if the key is there; see
-	 * `holdAgain`.
+	 * name left under it is written over. In `adopt` the commit fails if the key is there.
+	 * @param known in `adopt`: what was read under the key, if anything; it must be this container's, and is replaced
 	 */
-	hold(key: string, value: unknown): void;
+	hold(key: string, value: unknown, known?: { index: number }): void;
 }
 
 /** A network of the deployment that the container joins, and its address there. */
@@ -267,20 +267,6 @@ export interface Plugin<Config = unknown> {
 	 * @param all hooks of all plugins in the list, complete once every setup has run
 	 */
 	setup(config: Config, services: Services, all: readonly Hooks[]): Hooks;
-}
-
-/**
- * Lets a container hold a key again in `adopt`, in the place of what stands there.
- * @param known what was read under the key, if anything: it must be this container's
- */
-export function holdAgain(
-	{ commit, hold }: Pick<AdoptContext, "commit" | "hold">,
-	key: string,
-	value: unknown,
-	known: Pick<Entry<unknown>, "index"> | undefined,
-): void {
-	if (known) commit({ verb: "delete", key, index: known.index });
-	hold(key, value);
 }
 
 /** Gives a plugin its types; it is the same object that comes out. */

@@ -3,7 +3,6 @@ import {
 	type Attachment,
 	type CreateContext,
 	definePlugin,
-	holdAgain,
 } from "../pipeline/plugin.ts";
 import { guestKey } from "../pipeline/state/guests.ts";
 import type { NetworkRecord, Networks } from "../pipeline/state/networks.ts";
@@ -119,7 +118,7 @@ export default definePlugin<Config>({
 					if (!network || !address) continue;
 					const there = await store.get(guestKey(network.value.scope, address));
 					const hold = (key: string, value: unknown) =>
-						holdAgain(context, key, value, there);
+						context.hold(key, value, there);
 					stay(network, address, { facts: context.facts, hold });
 				}
 			},

@@ -5,7 +5,6 @@ import {
 	type ConnectContext,
 	type CreateContext,
 	definePlugin,
-	holdAgain,
 } from "../pipeline/plugin.ts";
 import { type Exposed, exposedKey } from "../pipeline/state/exposed.ts";
 
@@ -51,8 +50,7 @@ export default definePlugin({
 				if (!network || !address) continue;
 				keys.add(exposedKey(network.value.scope, address));
 			}
-			for (const key of keys)
-				holdAgain(context, key, exposed, await store.get(key));
+			for (const key of keys) context.hold(key, exposed, await store.get(key));
 		},
 	}),
 });

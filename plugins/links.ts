@@ -5,7 +5,6 @@ import {
 	type CreateContext,
 	definePlugin,
 	type Facts,
-	holdAgain,
 	type Services,
 } from "../pipeline/plugin.ts";
 import {
@@ -86,7 +85,7 @@ export default definePlugin({
 				.filter((each) => !clashing(each, known));
 			const again = (key: string, value: unknown) => {
 				const there = known.find((each) => each.key === key);
-				holdAgain({ commit, hold }, key, value, there);
+				hold(key, value, there);
 			};
 			await give(asked, known, { facts, hold: again, commit }, services);
 		},

@@ -5,7 +5,6 @@ import {
 	definePlugin,
 	type Facts,
 	type Hooks,
-	holdAgain,
 	type Judge,
 	type Services,
 	type Verdict,
@@ -150,7 +149,7 @@ export default definePlugin<PlacementConfig>({
 				async function putBack(key: string, value: Holding) {
 					const known = await store.get<Holding>(key);
 					if (known && known.value.container !== recordName) return false;
-					holdAgain(context, key, value, known);
+					context.hold(key, value, known);
 					return true;
 				}
 			},

@@ -6,7 +6,7 @@ import type { Services } from "../plugin.ts";
 import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
 import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
-import type { Operation } from "../state/operations.ts";
+import { type Operation, replacing } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
 import { isSlot, SLOTS, slotKeyOf } from "../state/slots.ts";
@@ -81,16 +81,9 @@ export class Reconcile {
 			facts,
 			recordName: name,
 			commit: (operation) => operations.push(operation),
-			hold: (key, value) => {
+			hold: (key, value, known) => {
 				holds.push(key);
-				const at = operations.findIndex(
-					(each) => each.verb === "delete" && each.key === key,
-				);
-				const { index } = (operations[at] ?? {}) as { index?: number };
-				// one operation, not two: Consul takes 64
-				if (index !== undefined)
-					operations[at] = { verb: "update", key, value, index };
-				else operations.push({ verb: "create", key, value });
+				operations.push(replacing(key, known, value));
 			},
 		});
 		const value: ContainerRecord = {

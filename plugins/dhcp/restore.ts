@@ -2,11 +2,7 @@ import type {
 	ContainerInspect,
 	NetworkInspect,
 } from "../../pipeline/docker.ts";
-import {
-	type AdoptContext,
-	holdAgain,
-	type Services,
-} from "../../pipeline/plugin.ts";
+import type { AdoptContext, Services } from "../../pipeline/plugin.ts";
 import { type Lease, leaseKey } from "../../pipeline/state/leases.ts";
 import type {
 	NetworkRecord,
@@ -112,7 +108,7 @@ export class Restore {
 			return;
 		}
 		context.commit(networks.check(network));
-		holdAgain(context, key, lease, known);
+		context.hold(key, lease, known);
 	}
 }
 
