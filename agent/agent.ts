@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import type { EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
@@ -19,6 +18,7 @@ import { guard } from "./guard.ts";
 import { type LeaderParts, leads } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
 import { overlay, type Underlay } from "./overlay.ts";
+import { pause } from "./repeat.ts";
 import { tell } from "./tell.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
@@ -285,8 +285,4 @@ export class Agent {
 		});
 		return done;
 	}
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-	await setTimeout(ms, undefined, { signal }).catch(() => {});
 }

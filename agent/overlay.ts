@@ -7,6 +7,7 @@ import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./commands.ts";
+import { repeat } from "./repeat.ts";
 
 /** How soon is repaired what someone has deleted; a change in Consul or of the engine's networks is seen at once. */
 const LOOK_MS = 3_000;
@@ -55,25 +56,21 @@ export async function overlay(
 	alarm: Alarm,
 	signal: AbortSignal,
 ): Promise<void> {
-	let complained = "";
 	let woven = true; // by an earlier run, for all that is known
-	while (!signal.aborted) {
-		try {
-			if (woven || !services.cluster.alone) {
-				woven = await look(services, underlay);
-			}
-			complained = "";
-		} catch (error) {
-			const message = messageOf(error);
-			if (message !== complained)
-				services.log.warn(
-					{ err: message },
-					"some networks are not woven; trying again",
-				);
-			complained = message;
+	const work = async () => {
+		if (woven || !services.cluster.alone) {
+			woven = await look(services, underlay);
 		}
-		await alarm.rest(LOOK_MS, signal);
-	}
+	};
+	await repeat(work, {
+		signal,
+		rest: () => alarm.rest(LOOK_MS, signal),
+		complain: (error) =>
+			services.log.warn(
+				{ err: messageOf(error) },
+				"some networks are not woven; trying again",
+			),
+	});
 }
 
 interface Wanted {
