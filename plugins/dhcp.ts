@@ -158,10 +158,12 @@ export default definePlugin<Config>({
 						...askedOf(body),
 						...wanted,
 					},
-					sizeAsked(body.Labels?.["arpanet.size"], config.size),
-					config,
-					ownSubnets,
-					cluster.alone ? undefined : mustNotBeMade,
+					{
+						...config,
+						size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
+						avoid: ownSubnets,
+						...(cluster.alone ? {} : { found: mustNotBeMade }),
+					},
 				);
 				const { value } = entry;
 				const gateway = await networks.ensureGateway(entry, value.host, () =>
@@ -214,9 +216,11 @@ export default definePlugin<Config>({
 			const fitted = fitMtu(asked);
 			return networks.ensure(
 				{ ...wanted, ...(fitted ? { fitted, ...askedOf(asked) } : {}) },
-				sizeAsked(body.Labels?.["arpanet.size"], config.size),
-				config,
-				ownSubnets,
+				{
+					...config,
+					size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
+					avoid: ownSubnets,
+				},
 			);
 		}
 

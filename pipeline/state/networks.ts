@@ -56,6 +56,16 @@ export interface NetworkRecord {
 	retiring?: true;
 }
 
+/** How a network that is not there yet gets its subnet. */
+interface Granting extends Pool {
+	/** How many addresses are asked for. */
+	size: number;
+	/** Gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap. */
+	avoid?: () => string[];
+	/** Is told of a network that was there already, and may refuse it. */
+	found?: (network: NetworkRecord) => Promise<void>;
+}
+
 /** A network to be made. */
 export interface WantedNetwork extends Omit<NetworkRecord, "subnet" | "vni"> {
 	/** The very one that the user asked for. */
@@ -172,17 +182,11 @@ export class Networks {
 	/**
 	 * The network of that scope, granting it a subnet if it has none yet.
 	 * @param wanted the record to make
-	 * @param size how many addresses are asked for
-	 * @param avoid gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap
-	 * @param found is told of one that was there already, and may refuse it
 	 * @throws HttpError 409 if the scope is another deployment's or the subnet is taken, 503 if the pool is exhausted
 	 */
 	async ensure(
 		wanted: WantedNetwork,
-		size: number,
-		from: Pool,
-		avoid: () => string[],
-		found?: (network: NetworkRecord) => Promise<void>,
+		granting: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		for (;;) {
 			const existing = await this.get(wanted.scope);
@@ -192,11 +196,11 @@ export class Networks {
 			}
 			if (existing) {
 				const entry = same(existing, wanted);
-				await found?.(entry.value);
+				await granting.found?.(entry.value);
 				return entry;
 			}
 			try {
-				return await this.#grant(wanted, size, from, avoid);
+				return await this.#grant(wanted, granting);
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				this.forget(wanted.scope); // another was faster: look again
@@ -339,9 +343,7 @@ export class Networks {
 
 	async #grant(
 		wanted: WantedNetwork,
-		size: number,
-		from: Pool,
-		avoid: () => string[],
+		{ pool, reserved, size, avoid = () => [] }: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
@@ -350,7 +352,7 @@ export class Networks {
 		const used = granted.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
-			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
+			: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
 		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet ? { asked: true as const } : {};

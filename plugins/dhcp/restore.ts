@@ -88,7 +88,7 @@ export class Restore {
 
 	#put(wanted: WantedNetwork): Promise<Network> {
 		const { networks } = this.#services;
-		return networks.ensure(wanted, this.#config.size, this.#config, () => []);
+		return networks.ensure(wanted, this.#config);
 	}
 
 	async #address(

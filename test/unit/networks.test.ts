@@ -113,9 +113,9 @@ test("a network that two give back at once takes no other's subnet along", async
 		host: "h1",
 		implicit: false,
 	});
-	const pool = { pool: "10.99.0.0/16", reserved: [] };
+	const pool = { pool: "10.99.0.0/16", reserved: [], size: 254 };
 	const grant = async (scope: string) =>
-		(await three.ensure(wanted(scope), 254, pool, () => [])).value.subnet;
+		(await three.ensure(wanted(scope), pool)).value.subnet;
 	const old = await grant("old");
 	let fresh = "";
 	// the first waits for Docker, and meanwhile the second is through with all of it
