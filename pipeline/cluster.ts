@@ -33,6 +33,9 @@ const BUSY_MS = 10_000;
 /** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
 const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
 
+/** Keeps Promise.any waiting for the others. */
+const NOT_IT = new Error("not exactly it");
+
 /** How another host's engine is asked. */
 interface Asking {
 	/**
@@ -249,14 +252,17 @@ export class Cluster {
 	/**
 	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
 	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
-	 * @param unheard gets the names of hosts that did not answer: if none is found, it may be there
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */
-	async find(
+	async find(ref: string, patience = 0): Promise<Located | undefined> {
+		return (await this.search(ref, patience)).found;
+	}
+
+	/** As `find`. @returns also the names of hosts that did not answer: if none is found, it may be there */
+	async search(
 		ref: string,
 		patience = 0,
-		unheard: string[] = [],
-	): Promise<Located | undefined> {
+	): Promise<{ found: Located | undefined; unheard: string[] }> {
 		let ambiguous: unknown;
 		const orSeveral = (error: unknown) => {
 			if (!isAmbiguous(error)) throw error;
@@ -265,33 +271,33 @@ export class Cluster {
 		};
 		const here = await this.#local.inspectContainer(ref).catch(orSeveral);
 		const own = here && { container: here, host: this.self };
-		if (own && isExactly(here, ref)) return own;
+		const unheard: string[] = [];
+		if (own && isExactly(here, ref)) return { found: own, unheard };
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
 		const asked = others.map(async ({ name: host }) => {
-			const asked = patience
+			const answer = patience
 				? (await this.engine(host)).inspectContainer(ref, patience)
 				: this.ask(host, (engine) => engine.inspectContainer(ref));
-			const container = await asked.catch(orSeveral).catch((error) => {
+			const container = await answer.catch(orSeveral).catch((error) => {
 				unheard.push(host);
 				throw error;
 			});
-			if (!container) throw undefined;
+			if (!container) throw NOT_IT;
 			found.push({ container, host });
-			if (!isExactly(container, ref)) throw undefined;
+			if (!isExactly(container, ref)) throw NOT_IT;
 			return { container, host };
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
-		if (exact) return exact;
+		if (exact) return { found: exact, unheard };
 		if (ambiguous) throw ambiguous;
 		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
-		return found[0];
+		return { found: found[0], unheard };
 	}
 
 	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */
 	async surelyFind(ref: string): Promise<Located | undefined> {
-		const unheard: string[] = [];
-		const found = await this.find(ref, 0, unheard);
+		const { found, unheard } = await this.search(ref);
 		return found || unheard.length === 0 ? found : this.find(ref, FIND_MS);
 	}
 

@@ -116,8 +116,7 @@ export function containers(
 	async function hostOf(ref: string): Promise<string | undefined> {
 		const known = await remembered(ref);
 		if (known) return known;
-		const unheard: string[] = [];
-		const found = await cluster.find(ref, 0, unheard);
+		const { found, unheard } = await cluster.search(ref);
 		if (found) return remember(found.container.Id, found.host);
 		const lost = (await cluster.all()).filter(
 			({ name, state }) => !state || unheard.includes(name),
