@@ -34,7 +34,7 @@ export function images(
 	/**
 	 * The engine of a host where a request may give names to images: until it is answered, creates look there.
 	 * @param given those names, if they are known
-	 * @param brief it takes no time
+	 * @param brief a tag or commit: builds wait for it from its beginning
 	 */
 	async function naming(
 		host: string,
@@ -47,12 +47,11 @@ export function images(
 		const carry = (name: string) => bringImage(name, made);
 		try {
 			const isThere = made === host || !given?.length;
-			const done = await names.tagging(
-				host,
-				given,
-				isThere ? undefined : carry,
+			const done = await names.begin(host, {
+				names: given,
+				carry: isThere ? undefined : carry,
 				brief,
-			);
+			});
 			afterwards(() => void done().catch(() => {}));
 		} catch {
 			// without Consul nothing can be created, and the host's agent tells of it later
