@@ -30,9 +30,17 @@ interface Outside {
 	engine: Engine;
 }
 
+/** What `arpanet try` has otherwise. */
+interface Trial {
+	outside?: Outside;
+	/** May wrap the plugins before they are put into the chain. */
+	observe?: (plugins: Loaded[]) => Loaded[];
+}
+
 /** What works on containers and networks, over one store. */
 interface Parts {
 	services: Services;
+	plugins: Loaded[];
 	chain: Chain;
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
@@ -52,14 +60,12 @@ export interface Booted extends Parts {
 
 /**
  * Puts the parts together as the configuration says; connects to nothing yet.
- * @param observe may wrap the plugins before they are put into the chain
  * @throws ConfigError for a plugin that is not there or not configured well
  */
 export async function boot(
 	config: Config,
 	log: Logger,
-	outside: Outside = real(config, log),
-	observe: (plugins: Loaded[]) => Loaded[] = (plugins) => plugins,
+	{ outside = real(config, log), observe = (plugins) => plugins }: Trial = {},
 ): Promise<Booted> {
 	const { store, engine } = outside;
 	const host = hostOf(config);
@@ -81,7 +87,7 @@ export async function boot(
 		const chain = new Chain(plugins, config.arpanet.pluginTimeout, log);
 		const networks = new NetworkLifecycle(chain, services);
 		const containers = new ContainerLifecycle(chain, services, networks);
-		return { services, chain, containers, networks };
+		return { services, plugins, chain, containers, networks };
 	};
 	const parts = over(store);
 	const { services, chain, containers, networks } = parts;

@@ -36,15 +36,9 @@ export async function plan(
 	{ json, ...options }: FileOptions & { json?: boolean },
 ): Promise<{ text: string; failed: boolean }> {
 	const planned = await readComposeFile(file, options);
-	let plugins: Loaded[] = [];
-	const { services, close } = await boot(
+	const { services, plugins, close } = await boot(
 		config,
 		pino({ level: "silent" }),
-		undefined,
-		(loaded) => {
-			plugins = loaded;
-			return loaded;
-		},
 	);
 	try {
 		const { slots, cluster } = services;
