@@ -251,6 +251,21 @@ export function bridgeOf({ Id, Options }: NetworkInspect): string {
 	return Options?.["com.docker.network.bridge.name"] ?? `br-${Id.slice(0, 12)}`;
 }
 
+/** Whether a network is one of Docker's own, of which every host has one. */
+export function isPredefined(name: string): boolean {
+	return /^(bridge|host|none)$/.test(name);
+}
+
+/** Whether a network mode is none of a user's networks: there we give no addresses. */
+export function isDockersOwn(mode: string): boolean {
+	return isPredefined(mode) || mode.startsWith("container:");
+}
+
+/** Whether a network mode is that of who did not ask for one. */
+export function isUnasked(mode: string): boolean {
+	return mode === "" || mode === "default";
+}
+
 /** A container's name among those that links give it. */
 export function ownName(names: string[]): string {
 	return names.find((name) => name.lastIndexOf("/") === 0)?.slice(1) ?? "";

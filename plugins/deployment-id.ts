@@ -1,8 +1,13 @@
-import type { ContainerCreate, NetworkCreate } from "../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+	type NetworkCreate,
+} from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
 import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
-import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
+import { scopeOf } from "../pipeline/state/networks.ts";
 
 /** fig's names: `abc_web_1`; Compose v2's `abc-web-1` is read from labels. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
@@ -82,7 +87,7 @@ async function joined(
 	const names = [
 		HostConfig?.NetworkMode ?? "",
 		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	].filter((name) => !UNASKED.has(name) && !NOT_OURS.test(name));
+	].filter((name) => !isUnasked(name) && !isDockersOwn(name));
 	for (const name of names) {
 		const network = await networks.find(name);
 		if (network) return network.value.deployment;

@@ -19,7 +19,11 @@ import {
 	leaseKey,
 	leaseOf,
 } from "../pipeline/state/leases.ts";
-import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
+import {
+	MTU,
+	type NetworkRecord,
+	scopeOf,
+} from "../pipeline/state/networks.ts";
 import { keyIn, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import type { Pool } from "../pipeline/state/subnets.ts";
@@ -28,7 +32,6 @@ import {
 	implicitNetwork,
 	rangeOf,
 	requested,
-	scopeOf,
 	sizeAsked,
 	weaveCidr,
 } from "./dhcp/asked.ts";

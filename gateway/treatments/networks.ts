@@ -1,4 +1,5 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { isPredefined } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { withoutOurs } from "../../pipeline/facts.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
@@ -19,9 +20,6 @@ interface Network {
 	Containers?: Record<string, unknown> | null;
 	Options?: Record<string, string> | null;
 }
-
-/** Docker's own, of which every host has one. */
-const PREDEFINED = new Set(["bridge", "host", "none"]);
 
 /**
  * `networks/…`: a deployment's network looks like one, with one id, wherever it has been woven to. What it is called in the
@@ -66,7 +64,7 @@ export function networks(engines: Engines): Route[] {
 			for (const network of list) {
 				const known = networkIds.known(network.Id);
 				if (!known) {
-					const again = position > 0 && PREDEFINED.has(network.Name);
+					const again = position > 0 && isPredefined(network.Name);
 					if (!again) rows.push(network);
 					continue;
 				}

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
 import type { NetworkCreate } from "../docker.ts";
@@ -24,6 +25,9 @@ const SERIAL = "arpanet/subnets-serial";
 
 /** Keys deleted in one commit: Consul takes 64 operations. */
 const MAX_TOGETHER = 60;
+
+/** A label in DNS has no more characters. */
+const MAX_LABEL = 63;
 
 /** One network of a deployment, under `arpanet/networks/<scope>`. */
 export interface NetworkRecord {
@@ -423,4 +427,14 @@ function gatewayLease(
 ): Operation {
 	const value: Lease = { host, deployment: network.deployment };
 	return { verb: "create", key: leaseKey(network.scope, address), value };
+}
+
+/** `abc` for the default network of deployment abc, `abc-back` for its network back: a DNS label in any case. */
+export function scopeOf(deployment: string, network: string): string {
+	if (network === "default") return deployment;
+	const label = network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-");
+	const scope = `${deployment}-${label}`.replace(/-+$/, "");
+	if (scope.length <= MAX_LABEL) return scope;
+	const hash = createHash("sha256").update(scope).digest("hex").slice(0, 8);
+	return `${scope.slice(0, MAX_LABEL - hash.length - 1)}-${hash}`;
 }

@@ -1,9 +1,12 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+} from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
-import { NOT_OURS, UNASKED } from "./asked.ts";
 
 /** What may be the start of an id. */
 const NETWORK_ID = /^[0-9a-f]{1,64}$/;
@@ -25,16 +28,16 @@ export async function joins(
 	const mode = body.HostConfig?.NetworkMode ?? "";
 	const endpoints = Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {});
 	const named = endpoints.filter(
-		(name) => !UNASKED.has(name) && !NOT_OURS.test(name),
+		(name) => !isUnasked(name) && !isDockersOwn(name),
 	);
 	// Docker asks for the mode only where no endpoint says more
-	const unasked = UNASKED.has(mode);
+	const unasked = isUnasked(mode);
 	if (unasked && named.length === 0) {
 		return [{ name: mode, network: undefined }];
 	}
 	const found: Joined[] = [];
 	for (const name of new Set(unasked ? named : [mode, ...endpoints])) {
-		if (NOT_OURS.test(name)) continue;
+		if (isDockersOwn(name)) continue;
 		const network = await networks.byName(name);
 		if (network) found.push({ name, network });
 		else await mustNotBeLost(name, services);

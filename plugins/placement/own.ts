@@ -1,10 +1,11 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+} from "../../pipeline/docker.ts";
 import type { CreateContext, Services } from "../../pipeline/plugin.ts";
 import { expressions } from "./expressions.ts";
 import type { PartMaker } from "./part.ts";
-
-/** Docker's own networks, which every host has. */
-const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
 
 /**
  * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
@@ -69,7 +70,8 @@ async function foreignNetwork(
 		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
 	]);
 	for (const name of names) {
-		if (EVERYWHERE.test(name) || (await networks.find(name))) continue;
+		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
+		if (await networks.find(name)) continue;
 		return name;
 	}
 	return undefined;
