@@ -135,11 +135,11 @@ export class Agent {
 		let complained = false;
 		while (!signal.aborted) {
 			try {
-				const events = this.#services.engine().events(signal, () => {
+				const events = this.#services.engine.events(signal, () => {
 					complained = false;
 					this.#mustLook = true; // what happened before nobody told us
 					for (const alarm of Object.values(this.#told)) alarm.ring();
-					log.info({ engine: this.#services.engine().url }, "watching events");
+					log.info({ engine: this.#services.engine.url }, "watching events");
 				});
 				for await (const event of events) this.#handle(event);
 			} catch (error) {
@@ -180,7 +180,7 @@ export class Agent {
 	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
 	async #look(all: boolean): Promise<void> {
 		await this.#superseded.settle(); // before any of them is registered
-		const listed = await this.#services.engine().listContainers("arpanet.host");
+		const listed = await this.#services.engine.listContainers("arpanet.host");
 		const containers = listed.filter(({ Names }) => !Names.some(isSuperseded));
 		if (all) {
 			await Promise.all(

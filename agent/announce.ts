@@ -209,7 +209,7 @@ class Announcer {
 	/** What Swarm let constraints ask of an engine; undefined while it does not answer. */
 	async #engineLabels(): Promise<Record<string, string> | undefined> {
 		try {
-			const info = await this.#services.engine().info();
+			const info = await this.#services.engine.info();
 			const own = (info.Labels ?? []).map((label) => {
 				const mark = label.indexOf("=");
 				return [label.slice(0, mark), label.slice(mark + 1)];

@@ -62,7 +62,7 @@ async function look(
 
 async function see(services: Services): Promise<Seen> {
 	const { engine, networks, cluster, store, host } = services;
-	const docker = (await engine().get<NetworkInspect[]>("/networks")) ?? [];
+	const docker = (await engine.get<NetworkInspect[]>("/networks")) ?? [];
 	const ranges = new Map(
 		docker.flatMap(({ Labels, IPAM }) => {
 			const scope = Labels?.["arpanet.network"];

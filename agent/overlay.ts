@@ -125,7 +125,7 @@ async function wantedHere(
 		hostsOf.set(at.scope, [...(hostsOf.get(at.scope) ?? []), at.host]);
 	}
 	const wanted: Wanted[] = [];
-	for (const network of await engine().listNetworks("arpanet.network")) {
+	for (const network of await engine.listNetworks("arpanet.network")) {
 		const scope = network.Labels?.["arpanet.network"] ?? "";
 		const hosts = hostsOf.get(scope) ?? [];
 		networks.forget(scope); // one made anew under the same name has another VNI

@@ -31,9 +31,7 @@ export async function tell(
 	const names = new Names(services);
 	const images = new Images(services);
 	await Promise.all([
-		toldOf(alarms.names, async () =>
-			names.look(await engine().listContainers()),
-		),
+		toldOf(alarms.names, async () => names.look(await engine.listContainers())),
 		toldOf(alarms.images, () => images.tell(cluster.self)),
 	]);
 

@@ -79,7 +79,7 @@ export async function boot(
 			slots: new Slots(store),
 			volumes: new Volumes(store),
 			cluster,
-			engine: () => engine,
+			engine,
 			host,
 			log,
 		};

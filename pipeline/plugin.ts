@@ -64,7 +64,7 @@ export interface Services {
 	/** All hosts and their engines. */
 	cluster: Cluster;
 	/** The engine of this host. */
-	engine(): Engine;
+	engine: Engine;
 	/** This host, as powerstrip.yml or the machine names it. */
 	host: HostRecord;
 	log: Logger;

@@ -197,9 +197,9 @@ export default definePlugin<Config>({
 			/** Networks that Consul has lost and in which no container is. */
 			async sweep() {
 				const known = await networks.list();
-				for (const { Name } of await services
-					.engine()
-					.listNetworks("arpanet.network")) {
+				for (const { Name } of await services.engine.listNetworks(
+					"arpanet.network",
+				)) {
 					if (known.some(({ value }) => value.name === Name)) continue;
 					await restore.named(Name);
 				}

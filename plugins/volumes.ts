@@ -112,7 +112,7 @@ export default definePlugin({
 			},
 
 			async sweep() {
-				const engine = services.engine();
+				const engine = services.engine;
 				const answer = await engine.get<{ Volumes: VolumeInspect[] | null }>(
 					"/volumes",
 				);
@@ -211,7 +211,7 @@ export default definePlugin({
 				return;
 			}
 			try {
-				await services.engine().remove(`/volumes/${encodeURIComponent(Name)}`);
+				await services.engine.remove(`/volumes/${encodeURIComponent(Name)}`);
 			} catch (error) {
 				const inUse = error instanceof HttpError && error.status === 409;
 				if (!inUse) throw error;

@@ -143,7 +143,7 @@ export class Reconcile {
 			const record = byKey.get(key);
 			const known = record && isSame(record.facts, facts);
 			if (known && (!lease || leased.has(lease)) && whole) continue;
-			const container = await this.#services.engine().inspectContainer(Id);
+			const container = await this.#services.engine.inspectContainer(Id);
 			if (!container) continue;
 			await this.#pastErrors(key, async () => {
 				await this.adopt(container, missing);

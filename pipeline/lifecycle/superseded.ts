@@ -29,7 +29,7 @@ export class SupersededCopies {
 			store,
 			host.name,
 		)) {
-			const container = await engine().inspectContainer(id);
+			const container = await engine.inspectContainer(id);
 			if (container) await this.#putAside(container, value);
 			const name = supersededName(value.container, id);
 			const why = container
@@ -54,7 +54,7 @@ export class SupersededCopies {
 	async started(id: string, name: string): Promise<boolean> {
 		if (!isSuperseded(name)) return false;
 		const { engine, log } = this.#services;
-		await engine().post(`/containers/${id}/stop`);
+		await engine.post(`/containers/${id}/stop`);
 		log.warn({ container: name }, "its address is another's; stopped again");
 		return true;
 	}
@@ -64,7 +64,7 @@ export class SupersededCopies {
 		{ Id, Name, HostConfig }: ContainerInspect,
 		{ container }: Superseded,
 	): Promise<void> {
-		const engine = this.#services.engine();
+		const engine = this.#services.engine;
 		if (!HostConfig.AutoRemove) {
 			await engine.post(`/containers/${Id}/update`, {
 				RestartPolicy: { Name: "no" },

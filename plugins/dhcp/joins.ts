@@ -55,7 +55,7 @@ async function nameNetworks(
 	for (const id of new Set([mode, ...Object.keys(endpoints)])) {
 		if (!NETWORK_ID.test(id)) continue;
 		// a name goes before what an id begins with
-		const { Name } = (await engine().inspectNetwork(id)) ?? {};
+		const { Name } = (await engine.inspectNetwork(id)) ?? {};
 		if (Name === id) continue;
 		const name = (await networks.find(id))?.value.name;
 		if (!name) continue;
@@ -74,12 +74,12 @@ export async function mustNotBeLost(
 	name: string,
 	{ engine, networks }: Services,
 ): Promise<void> {
-	const docker = await engine().inspectNetwork(name);
+	const docker = await engine.inspectNetwork(name);
 	const scope = docker?.Labels?.["arpanet.network"];
 	if (!scope) return;
 	networks.forget(scope);
 	if (await networks.get(scope)) return; // made just now
-	const inUse = await engine().listContainers(`arpanet.network=${scope}`);
+	const inUse = await engine.listContainers(`arpanet.network=${scope}`);
 	const implicit = docker.Labels?.["arpanet.implicit"] === "true";
 	if (implicit && inUse.length === 0) return; // left by who died while he gave it back
 	throw new HttpError(

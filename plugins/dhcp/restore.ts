@@ -57,7 +57,7 @@ export class Restore {
 	/** A network that Docker has and Consul has lost; undefined for one that is none of ours. */
 	async named(name: string): Promise<Network | undefined> {
 		const { engine, host } = this.#services;
-		const docker = await engine().inspectNetwork(name);
+		const docker = await engine.inspectNetwork(name);
 		const scope = docker?.Labels?.["arpanet.network"];
 		if (!docker || !scope) return undefined;
 		const { wanted } = rangeOf(docker);

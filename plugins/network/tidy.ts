@@ -24,7 +24,7 @@ export async function tidy(
 ): Promise<void> {
 	const { engine, networks, store, host } = services;
 	const used = await namesInUse(services);
-	const docker = await engine().listNetworks("arpanet.network");
+	const docker = await engine.listNetworks("arpanet.network");
 	for (const network of await exposedTo(docker, services)) {
 		used.add(network.value.name);
 		const here = docker.some(({ Name }) => Name === network.value.name);
@@ -72,7 +72,7 @@ async function missed(scope: string, services: Services): Promise<void> {
 	const entry = await networks.get(scope);
 	if (!entry || entry.value.retiring) return; // the leader gives it back
 	const { name, host: home } = entry.value;
-	if (home === host.name || (await engine().inspectNetwork(name))) return;
+	if (home === host.name || (await engine.inspectNetwork(name))) return;
 	await leave(entry, services);
 	log.info({ network: name }, "is not in Docker here; forgotten here");
 }
@@ -85,14 +85,14 @@ async function leave(
 	const { engine, networks, host } = services;
 	const { scope, name } = entry.value;
 	await networks.leave(scope, host.name);
-	const again = await engine().inspectNetwork(name);
+	const again = await engine.inspectNetwork(name);
 	// a create has brought it back just then
 	if (again) await gatewayOnRecord(entry, again, services);
 }
 
 /** The networks that containers of ours are in, whether they run or not. */
 async function namesInUse({ engine }: Services): Promise<Set<string>> {
-	const containers = await engine().listContainers("arpanet.host");
+	const containers = await engine.listContainers("arpanet.host");
 	return new Set(
 		containers.flatMap(({ NetworkSettings }) =>
 			Object.keys(NetworkSettings?.Networks ?? {}),
@@ -136,7 +136,7 @@ async function withdraw(
 		({ value }) => value.container && value.host === host.name,
 	);
 	if (awaited) return; // its container is being made
-	await engine().removeNetwork(docker.Id);
+	await engine.removeNetwork(docker.Id);
 	await leave(entry, services);
 	log.info({ network: name }, "no container here is in it; taken down here");
 }
