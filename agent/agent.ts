@@ -15,7 +15,7 @@ import { NETWORKS } from "../pipeline/state/networks.ts";
 import { Alarm } from "./alarm.ts";
 import { announce } from "./announce.ts";
 import { guard } from "./guard.ts";
-import { type LeaderParts, leads } from "./leader/leader.ts";
+import { type LeaderParts, leaderDuties } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
 import { overlay, type Underlay } from "./overlay.ts";
 import { pause } from "./repeat.ts";
@@ -122,7 +122,7 @@ export class Agent {
 		const { leader } = this.#parts;
 		const { store, host, log } = this.#services;
 		const leadership = new Leadership(store, leader.store, host.name, log);
-		return leadership.run(signal, leads(leader));
+		return leadership.run(signal, leaderDuties(leader));
 	}
 
 	#ring(): void {

@@ -23,11 +23,11 @@ import {
 } from "../pipeline/state/slots.ts";
 import type { Placed } from "../pipeline/state/use.ts";
 import { affinity } from "./placement/affinity.ts";
+import { available } from "./placement/available.ts";
+import { bound } from "./placement/bound.ts";
 import { constraint } from "./placement/constraint.ts";
 import { exclusive } from "./placement/exclusive.ts";
 import { moveToLabels } from "./placement/expressions.ts";
-import { fit } from "./placement/fit.ts";
-import { own } from "./placement/own.ts";
 import {
 	jury,
 	type PartMaker,
@@ -42,11 +42,11 @@ import { namedVolumes } from "./volumes.ts";
 
 /** In the order in which a host is asked: the first reason is the one that the user reads. */
 const PARTS: PartMaker[] = [
-	fit,
+	available,
 	constraint,
 	affinity,
 	together,
-	own,
+	bound,
 	exclusive,
 	ports,
 	resources,
@@ -166,7 +166,7 @@ export default definePlugin<PlacementConfig>({
 			context: CreateContext,
 		): Promise<{ host: Candidate; slot: Slot } | undefined> {
 			const { recordName, onlyHost, previous } = context;
-			const judge = await everyone(context, all);
+			const judge = await judgeOf(context, all);
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
@@ -232,7 +232,7 @@ function holdSlot({ hold }: Pick<CreateContext, "hold">, slot: Slot): void {
 	if (copy) hold(copy, { container, slot: slot.key } satisfies Copy);
 }
 
-async function everyone(
+async function judgeOf(
 	context: CreateContext,
 	all: readonly Hooks[],
 ): Promise<Judge> {

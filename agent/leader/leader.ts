@@ -32,7 +32,7 @@ export interface LeaderParts {
  * hosts that cannot speak for themselves. What an agent can see on its own engine it puts right itself
  * (pipeline/lifecycle/reconcile.ts). Each duty can be done twice, and half of it too.
  */
-export function leads({
+export function leaderDuties({
 	services,
 	chain,
 	containers,

@@ -12,7 +12,7 @@ import type { PartMaker } from "./part.ts";
  * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the
  * host (`constraint:node==h2`) means the folder there.
  */
-export const own: PartMaker = ({ shared }, services) => ({
+export const bound: PartMaker = ({ shared }, services) => ({
 	async place(context) {
 		if (services.cluster.alone) return undefined;
 		const here = context.lostHost ?? services.host.name;
