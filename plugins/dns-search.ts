@@ -111,11 +111,8 @@ export default definePlugin<Config>({
 			},
 
 			async adopt(context) {
-				const { Networks } = context.container.NetworkSettings;
-				for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
-					const network = await networks.byName(name);
-					const address = IPAMConfig?.IPv4Address;
-					if (!network || !address) continue;
+				const joined = await networks.joinedBy(context.container);
+				for (const { network, address } of joined) {
 					const there = await store.get(guestKey(network.value.scope, address));
 					const hold = (key: string, value: unknown) =>
 						context.hold(key, value, there);

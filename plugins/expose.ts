@@ -43,11 +43,7 @@ export default definePlugin({
 			const keys = new Set<string>();
 			if (facts.network && facts.address)
 				keys.add(exposedKey(facts.network, facts.address));
-			const { Networks } = container.NetworkSettings;
-			for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
-				const network = await networks.byName(name);
-				const address = IPAMConfig?.IPv4Address;
-				if (!network || !address) continue;
+			for (const { network, address } of await networks.joinedBy(container)) {
 				keys.add(exposedKey(network.value.scope, address));
 			}
 			for (const key of keys) context.hold(key, exposed, await store.get(key));

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
-import type { NetworkCreate } from "../docker.ts";
+import type { ContainerInspect, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
@@ -102,6 +102,23 @@ export class Networks {
 			if (entry.value.name === name) return entry;
 		}
 		return (await this.list()).find((entry) => entry.value.name === name);
+	}
+
+	/** The networks that a container was given an address in, with it: it has that while it is stopped, too. */
+	async joinedBy({
+		NetworkSettings,
+	}: ContainerInspect): Promise<
+		{ network: Entry<NetworkRecord>; address: string }[]
+	> {
+		const joined = [];
+		for (const [name, { IPAMConfig }] of Object.entries(
+			NetworkSettings.Networks,
+		)) {
+			const network = await this.byName(name);
+			const address = IPAMConfig?.IPv4Address;
+			if (network && address) joined.push({ network, address });
+		}
+		return joined;
 	}
 
 	/** All networks, from Consul. */
