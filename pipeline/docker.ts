@@ -168,6 +168,7 @@ export const isContainerCreate = ajv.compile<ContainerCreate>({
 	type: "object",
 	properties: {
 		Env: texts,
+		Hostname: text,
 		Image: any,
 		Labels: labels,
 		HostConfig: {

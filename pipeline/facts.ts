@@ -20,11 +20,16 @@ const USER_LABELS = new Set([
 	"reschedule",
 ]);
 
+/** A label as YAML means it: docker-compose 1.29 makes `True` of an unquoted `true`. */
+export function lowerCase(label: string | undefined): string | undefined {
+	return label?.toLowerCase();
+}
+
 /** Whether the user says that a container or network is none of arpanet's. */
 export function isDisabled(
 	labels: Record<string, string> | null | undefined,
 ): boolean {
-	return labels?.[`${LABEL_PREFIX}enabled`] === "false";
+	return lowerCase(labels?.[`${LABEL_PREFIX}enabled`]) === "false";
 }
 
 /**

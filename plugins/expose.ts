@@ -1,5 +1,5 @@
 import { HttpError } from "../pipeline/errors.ts";
-import { isDnsLabel } from "../pipeline/facts.ts";
+import { isDnsLabel, lowerCase } from "../pipeline/facts.ts";
 import {
 	type AdoptContext,
 	type ConnectContext,
@@ -56,7 +56,7 @@ function exposedBy(
 	labels: Record<string, string> | null | undefined,
 	{ facts }: CreateContext | ConnectContext | AdoptContext,
 ): Exposed | undefined {
-	const label = labels?.[LABEL];
+	const label = lowerCase(labels?.[LABEL]); // ids have small letters
 	const { deployment, service } = facts;
 	if (!label || label === "false" || !deployment || !service) return undefined;
 	if (label === "true") return { service, to: "all" };

@@ -1,5 +1,5 @@
-import type { EndpointSettings } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
+import { readLabels } from "../pipeline/facts.ts";
 import {
 	type ConnectContext,
 	type CreateContext,
@@ -15,6 +15,7 @@ import {
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
 import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import { withoutId } from "../pipeline/state/slots.ts";
 
 /** Copies that get or lose a name in one commit: Consul takes 64 operations. */
 const MAX_TOGETHER = 32;
@@ -43,16 +44,19 @@ export default definePlugin({
 				...Object.values(endpoints).flatMap(takeLinks),
 			];
 			const asked = await linked(links, facts.deployment, recordName, services);
+			const hostnames = [];
 			for (const { network, address } of networks) {
 				const endpoint =
 					endpoints[network.value.name] ??
 					endpoints[body.HostConfig?.NetworkMode ?? ""];
-				asked.push(...owned(endpoint, address, context));
+				asked.push(...owned(endpoint?.Aliases, address, context));
+				hostnames.push(...owned([body.Hostname], address, context));
 			}
 			// to save reads, only a service's first copy on a host checks that its name is free
 			const isFirst = isFirstCopy(facts, services);
-			if (asked.length === 0 && !isFirst) return;
+			if (asked.length + hostnames.length === 0 && !isFirst) return;
 			const known = await aliases(facts.deployment, services.store);
+			asked.push(...unclaimed(hostnames, known));
 			if (isFirst) mustBeFree(facts, known);
 			await mustBeNoService(asked, known, facts, services);
 			await give(asked, known, context, services);
@@ -67,9 +71,12 @@ export default definePlugin({
 
 			const links = takeLinks(endpoint);
 			const asked = await linked(links, facts.deployment, recordName, services);
-			asked.push(...owned(endpoint, address, context));
-			if (asked.length === 0) return;
+			asked.push(...owned(endpoint.Aliases, address, context));
+			const { Hostname } = context.container.Config;
+			const hostnames = owned([Hostname], address, context);
+			if (asked.length + hostnames.length === 0) return;
 			const known = await aliases(facts.deployment, services.store);
+			asked.push(...unclaimed(hostnames, known));
 			await mustBeNoService(asked, known, facts, services);
 			await give(asked, known, context, services);
 		},
@@ -193,17 +200,23 @@ async function mustBeNoService(
 	);
 }
 
-/** The network aliases of a copy in one of its networks. */
+/** What a copy is called in one of its networks beside the names that every copy has. */
 function owned(
-	endpoint: EndpointSettings | null | undefined,
+	names: readonly unknown[] | null | undefined,
 	address: string,
 	{ facts: { service }, recordName }: CreateContext | ConnectContext,
 ): Asked[] {
 	if (!service) return []; // a one-off is in no DNS
-	return (endpoint?.Aliases ?? [])
+	return (names ?? [])
+		.filter((name) => typeof name === "string")
 		.filter((alias) => isAlias(alias) && !isUsual(alias, service, recordName))
 		.filter((alias) => !SHORT_ID.test(alias)) // Compose 1 sends it when it connects
 		.map((alias) => ({ alias, service, address, container: recordName }));
+}
+
+/** Hostnames, which Docker has answered for since 20.10; one that is a link's alias stays that. */
+function unclaimed(hostnames: Asked[], known: NamedAlias[]): Asked[] {
+	return hostnames.filter((each) => !clashing(each, known));
 }
 
 /** An alias as it stands in `facts.aliases`: `cache:redis`, or `pantry:db:10.32.1.7` for the copy at that address alone. */
@@ -265,21 +278,19 @@ async function serviceOf(
 	deployment: string,
 	{ containers, cluster }: Services,
 ): Promise<string> {
-	for (const separator of ["_", "-"]) {
-		const prefix = `${deployment}${separator}`;
-		const number = /[_-]\d+$/.exec(target);
-		if (target.startsWith(prefix) && number) {
-			return target.slice(prefix.length, number.index);
+	const record = await containers.get(target); // first: a container_name may look like a copy's
+	let found: Facts | undefined = record?.value.facts;
+	if (!found) {
+		for (const separator of ["_", "-"]) {
+			const prefix = `${deployment}${separator}`;
+			const number = /[_-]\d+$/.exec(target);
+			if (target.startsWith(prefix) && number) {
+				return target.slice(prefix.length, number.index);
+			}
 		}
+		const container = (await cluster.find(target))?.container;
+		found = readLabels(container?.Config.Labels ?? null);
 	}
-	const record = await containers.get(target);
-	const labels = record
-		? undefined
-		: (await cluster.find(target))?.container.Config.Labels;
-	const found = record?.value.facts ?? {
-		deployment: labels?.["arpanet.deployment"],
-		service: labels?.["arpanet.service"],
-	};
 	if (found.deployment === deployment && found.service) return found.service;
 	throw new HttpError(
 		400, // the docker CLI takes a 404 for a missing image, and pulls
@@ -296,7 +307,7 @@ function clashing(
 		(each) =>
 			each.alias === alias &&
 			each.service !== service &&
-			each.container !== container && // the one that this one replaces
+			withoutId(each.container) !== withoutId(container) && // the one that this one replaces
 			!(each.address && address),
 	);
 }

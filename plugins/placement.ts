@@ -26,9 +26,11 @@ import { affinity } from "./placement/affinity.ts";
 import { available } from "./placement/available.ts";
 import { bound } from "./placement/bound.ts";
 import { constraint } from "./placement/constraint.ts";
+import { nameById } from "./placement/digest.ts";
 import { exclusive } from "./placement/exclusive.ts";
 import { moveToLabels } from "./placement/expressions.ts";
 import {
+	COPY,
 	jury,
 	type PartMaker,
 	type PlacementConfig,
@@ -111,6 +113,7 @@ export default definePlugin<PlacementConfig>({
 				taken.set(facts, slot);
 				facts.host = host.name;
 				facts.slot = slot.number;
+				await nameById(body, host.name, services);
 				context.explain("placement", reasons(context, host.name));
 
 				if (host.modifyIndex !== undefined) {
@@ -174,7 +177,11 @@ export default definePlugin<PlacementConfig>({
 			// from here to the slot in one breath: the next create counts this one
 			const replaced = slots.of(recordName);
 			const candidates = hosts.map((each) => candidate(each, replaced));
-			const host = choose(candidates, judge, context);
+			// others may share its namespaces, and its ports are known by its host
+			const before = replaced.find(
+				({ key }) => !previous?.holds.includes(key),
+			)?.host;
+			const host = choose(candidates, judge, context, before);
 			if (!host) return undefined;
 			const placed = placedOf(context, recordName);
 			const held = heldSlot(previous?.holds, host.name, replaced);
@@ -250,11 +257,15 @@ function earlierHost({
 	return lostHost ? undefined : previous?.facts.host;
 }
 
-/** The best host that nobody refuses. */
+/**
+ * The best host that nobody refuses.
+ * @param before where the container is that this one replaces: it stays there, unless copies avoid each other
+ */
 function choose(
 	hosts: Candidate[],
 	judge: Judge,
 	context: CreateContext,
+	before: string | undefined,
 ): Candidate | undefined {
 	const { verdicts } = context;
 	const earlier = earlierHost(context);
@@ -266,7 +277,8 @@ function choose(
 			verdicts.push({ host: host.name, refused });
 			continue;
 		}
-		const score = judge.score?.(host) ?? 0;
+		const stays = host.name === before ? COPY / 2 : 0;
+		const score = (judge.score?.(host) ?? 0) - stays;
 		verdicts.push({ host: host.name, score });
 		if (earlier && host.name !== earlier) continue;
 		if (!best || score < lowest) best = host;

@@ -103,7 +103,10 @@ export default definePlugin({
 				const record = (await volumes.refresh()).get(Name);
 				const lost = record && !(await isReachable(record.value.host));
 				if (lost || (await holdersOf(Name, services)).length > 0) return;
-				const value: VolumeRecord = { host: host.name, unclaimed: true };
+				const value: VolumeRecord = {
+					host: host.name,
+					...(isFolder(DriverOpts) ? {} : { unclaimed: true as const }),
+				};
 				await settle(volumes.write(Name, value, record));
 			},
 
@@ -180,6 +183,9 @@ export default definePlugin({
 				Labels: Labels ?? {},
 			};
 			if (!isLocal(first.volume)) return { name, record: undefined, spec };
+			if (isFolder(Options)) {
+				return { name, record, homes: [first.host] };
+			}
 			if (record) {
 				// whether one elsewhere is filled, that host's sweep finds out
 				const filled =
@@ -256,6 +262,11 @@ function isLocal({ Driver, Scope, Options }: VolumeInspect): boolean {
 		Scope !== "global" &&
 		!NETWORKED.test(Options?.type ?? "")
 	);
+}
+
+/** Whether a local volume is a folder or a device of the host where it was made (`type: none`, `o: bind`): elsewhere it is another, or none. */
+function isFolder(options: Record<string, string> | null | undefined): boolean {
+	return String(options?.device ?? "").startsWith("/");
 }
 
 /** How many files and folders are in a folder of this host; undefined if that cannot be told. */

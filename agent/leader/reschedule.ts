@@ -206,7 +206,7 @@ export class Reschedule {
 			? (await this.#services.networks.get(facts.network))?.value.name
 			: undefined;
 		const { [ownNetwork ?? ""]: again, ...connect } = connected;
-		const create = structuredClone(body.value.create);
+		const create = withoutInherited(body.value.create);
 		if (again && ownNetwork) {
 			create.NetworkingConfig ??= {};
 			create.NetworkingConfig.EndpointsConfig = {
@@ -388,4 +388,32 @@ function servicesOf(
 		.filter(({ Address }) => Address === address)
 		.map(({ Meta }) => Meta?.container);
 	return registered.filter(({ Meta }) => ids.includes(Meta?.container));
+}
+
+/** Docker's id of a container or of a volume without a name. */
+const ID = "[0-9a-f]{64}";
+
+/**
+ * What a container is made from elsewhere. To the one that replaces another Compose hands on its volumes without a name, by
+ * their ids and with an affinity; elsewhere they begin empty, as they did for the first.
+ */
+export function withoutInherited(body: ContainerCreate): ContainerCreate {
+	const create = structuredClone(body);
+	create.Env = create.Env?.filter(
+		(pair) => !new RegExp(`^affinity:container==${ID}$`).test(pair),
+	);
+	const { Binds, Mounts } = create.HostConfig ?? {};
+	const isInherited = new RegExp(`^${ID}:([^:]+)`);
+	if (create.HostConfig && Array.isArray(Binds)) {
+		const paths = Binds.flatMap((bind) => isInherited.exec(bind)?.[1] ?? []);
+		create.HostConfig.Binds = Binds.filter((bind) => !isInherited.test(bind));
+		create.Volumes = {
+			...(create.Volumes as object),
+			...Object.fromEntries(paths.map((path) => [path, {}])),
+		};
+	}
+	for (const mount of Array.isArray(Mounts) ? Mounts : []) {
+		if (new RegExp(`^${ID}$`).test(mount?.Source)) delete mount.Source;
+	}
+	return create;
 }

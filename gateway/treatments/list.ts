@@ -5,7 +5,7 @@ import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { inNanoseconds, type Listed } from "../view/host-view.ts";
-import { lostRows } from "../view/lost.ts";
+import { lostRows, withoutService } from "../view/lost.ts";
 import { isAsked, type ListQuery, readQuery } from "../view/query.ts";
 import { rowsOf } from "../view/rows.ts";
 import { statusAt } from "../view/status.ts";
@@ -92,7 +92,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 					asked.size ? {} : { topic: TOPIC }, // sizes take their time
 				));
 			if (!isForEngine(asked)) memory.set(name, rows);
-			return rows.map((row) => ofHost(row, address));
+			return rows.map((row) => ofHost(withoutService(row), address));
 		} catch (error) {
 			const refused = error instanceof HttpError && error.status < 500;
 			if (name === cluster.self || refused) throw error;

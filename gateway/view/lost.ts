@@ -4,6 +4,7 @@ import type {
 	ContainerRecord,
 	Containers,
 } from "../../pipeline/state/containers.ts";
+import { isSuperseded } from "../../pipeline/state/moves.ts";
 import type { Listed } from "./host-view.ts";
 import { rowsOf } from "./rows.ts";
 
@@ -44,6 +45,21 @@ export async function lostRows(
 		.filter(({ name }) => !names.has(name) && !name.startsWith("."))
 		.map(({ name, value }) => fromRecord(host, name, value));
 	return [...seen, ...recorded];
+}
+
+/**
+ * A row of the list. A copy that was started elsewhere is none of its service any more: Compose would count it, take a
+ * living one away for it, and start it.
+ */
+export function withoutService(row: Listed): Listed {
+	if (!row.names.some(isSuperseded)) return row;
+	const labels = Object.fromEntries(
+		Object.entries(row.labels).filter(([key]) => !key.startsWith(COMPOSE)),
+	);
+	const shown = { ...JSON.parse(`${row.head}${row.tail}`), Labels: labels };
+	const [parts] = rowsOf(`[${JSON.stringify(shown)}]`);
+	const [head, tail] = [parts?.head ?? "", parts?.tail ?? ""];
+	return { ...row, labels, head: Buffer.from(head), tail: Buffer.from(tail) };
 }
 
 /** Consul does not know a container's id: one that is always the same stands for it. */

@@ -116,7 +116,10 @@ export class Creation {
 	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async run(): Promise<ContainerCreate | undefined> {
-		if (isDisabled(this.#body.Labels)) return this.#untouched();
+		if (isDisabled(this.#body.Labels)) {
+			await this.#mustStayOut();
+			return this.#untouched();
+		}
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const attempt = this.#attempt();
 			try {
@@ -304,6 +307,27 @@ export class Creation {
 		const found = await this.#services.cluster.find(name, PATIENCE_MS);
 		const { Id, Name } = found?.container ?? {};
 		if (Id && Name === `/${name}`) throw inUse(name, Id);
+	}
+
+	/**
+	 * Docker alone would give it an address there that is leased to another, on this host or elsewhere.
+	 * @throws HttpError 400
+	 */
+	async #mustStayOut(): Promise<void> {
+		const { HostConfig, NetworkingConfig } = this.#body;
+		const names = [
+			HostConfig?.NetworkMode ?? "",
+			...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
+		].filter(
+			(name) => !/^(|default|bridge|host|none|container:.*)$/.test(name),
+		);
+		for (const name of names) {
+			if (!(await this.#services.networks.find(name))) continue;
+			throw new HttpError(
+				400,
+				`label arpanet.enabled=false: network ${name} is arpanet's, where who has no lease could get another's address; use network_mode bridge or host, or give the network that label, too`,
+			);
+		}
 	}
 
 	/** With one host, its engine alone knows. */

@@ -19,7 +19,7 @@ export const bound: PartMaker = ({ shared }, services) => ({
 		const bound = namesHost(context.body)
 			? undefined
 			: boundPaths(context.body).find((path) => !isShared(path, shared));
-		const network = await foreignNetwork(context, services);
+		const network = await foreignNetwork(context, here, services);
 		const fixed = await fixedIPv6(context, services);
 		if (!bound && !network && !fixed) return undefined;
 
@@ -28,13 +28,14 @@ export const bound: PartMaker = ({ shared }, services) => ({
 				if (fixed && name !== fixed.home) {
 					return `${fixed.address} is of an IPv6 range that network ${fixed.network} has on ${fixed.home} alone`;
 				}
-				if (name === here || (!bound && !network)) return undefined;
+				if (network && name !== network.host) {
+					return `network ${network.name} is ${network.host}'s own`;
+				}
+				if (name === here || !bound) return undefined;
 				if (bound && context.lostHost) {
 					return `bind mount ${bound} is a path of ${here}`;
 				}
-				return bound
-					? `bind mount ${bound} is a path of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`
-					: `network ${network} is ${here}'s own`;
+				return `bind mount ${bound} is a path of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`;
 			},
 		};
 	},
@@ -63,8 +64,9 @@ function namesHost(body: ContainerCreate): boolean {
 
 async function foreignNetwork(
 	{ body }: CreateContext,
-	{ networks }: Services,
-): Promise<string | undefined> {
+	here: string,
+	{ networks, cluster }: Services,
+): Promise<{ name: string; host: string } | undefined> {
 	const names = new Set([
 		body.HostConfig?.NetworkMode ?? "",
 		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
@@ -72,7 +74,10 @@ async function foreignNetwork(
 	for (const name of names) {
 		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
 		if (await networks.find(name)) continue;
-		return name;
+		const told = await cluster.answers(`/networks/${encodeURIComponent(name)}`);
+		const has = told.filter(({ answer }) => answer !== undefined);
+		const holder = has.find(({ host }) => host === here) ?? has[0];
+		return { name, host: holder?.host ?? here }; // if it is nowhere, its engine says so
 	}
 	return undefined;
 }

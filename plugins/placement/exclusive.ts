@@ -1,3 +1,4 @@
+import { lowerCase } from "../../pipeline/facts.ts";
 import { EXCLUSIVE } from "../../pipeline/state/containers.ts";
 import { holders, type PartMaker, type Wanting } from "./part.ts";
 
@@ -27,7 +28,9 @@ export const exclusive: PartMaker = (_, { cluster, store }) => ({
 
 function isExclusive({ body, facts }: Wanting): boolean {
 	return Boolean(
-		facts.deployment && facts.service && body.Labels?.[LABEL] === "true",
+		facts.deployment &&
+			facts.service &&
+			lowerCase(body.Labels?.[LABEL]) === "true",
 	);
 }
 

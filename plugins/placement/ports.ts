@@ -13,9 +13,16 @@ export const ports: PartMaker = (_, { cluster, store }) => ({
 		if (asked.length === 0 || cluster.alone) return undefined;
 
 		const known = await holders(context, PORTS, store);
+		const hosts = new Map(
+			(await cluster.all()).map(({ name, address }) => [address, name]),
+		);
 		return {
 			filter({ name, use }) {
 				for (const port of asked) {
+					const address = port.slice(0, Math.max(0, port.lastIndexOf(":")));
+					const owner = hosts.get(address);
+					if (owner && owner !== name)
+						return `${address} is ${owner}'s address`;
 					const number = withoutAddress(port);
 					for (const { ports = [], container } of use.askFor(number)) {
 						if (ports.some((other) => clash(port, other))) {

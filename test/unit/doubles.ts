@@ -100,6 +100,11 @@ export class EngineDouble {
 						Id: `sha256:${tag}`,
 						RepoTags: [tag],
 					}));
+				const [, image] = /^\/images\/(.+)\/json$/.exec(path) ?? [];
+				if (image) {
+					const has = this.images.includes(image);
+					return has ? { Id: `sha256:${image}` } : undefined;
+				}
 				if (path.startsWith("/containers/json"))
 					return double.listContainers("");
 				if (path === "/volumes") return { Volumes: [...this.volumes.values()] };

@@ -1,5 +1,5 @@
 import test, { type ExecutionContext } from "ava";
-import { Reschedule } from "../../agent/leader/reschedule.ts";
+import { Reschedule, withoutInherited } from "../../agent/leader/reschedule.ts";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
@@ -166,3 +166,28 @@ for (const [moment, status] of [
 		t.is(await store.get(moveKey(NAME)), undefined);
 	});
 }
+
+test("volumes without a name that Compose hands on begin empty elsewhere, as the first ones did", (t) => {
+	const id = "0".repeat(64);
+	const create = {
+		Env: [`affinity:container==${id}`, "A=b"],
+		HostConfig: {
+			Binds: [`${id}:/data:rw`, "abc_db:/db"],
+			Mounts: [
+				{ Type: "volume", Source: id, Target: "/more" },
+				{ Type: "volume", Source: "abc_own", Target: "/own" },
+			],
+		},
+	};
+	t.deepEqual(withoutInherited(create), {
+		Env: ["A=b"],
+		HostConfig: {
+			Binds: ["abc_db:/db"],
+			Mounts: [
+				{ Type: "volume", Target: "/more" },
+				{ Type: "volume", Source: "abc_own", Target: "/own" },
+			],
+		},
+		Volumes: { "/data": {} },
+	});
+});
