@@ -105,7 +105,7 @@ test("a plugin that never answers is a 504 that names it", async (t) => {
 	t.is(error.status, 504);
 	t.is(
 		error.message,
-		"plugin never: create took longer than 30 ms; see its log, or raise pluginTimeout in powerstrip.yml",
+		"plugin never: create took longer than 30 ms; see the log, or raise pluginTimeout in powerstrip.yml",
 	);
 });
 
@@ -119,7 +119,7 @@ test("a plugin that never answers holds up no release", async (t) => {
 	t.deepEqual(calls, ["first"]);
 	t.is(
 		error?.message,
-		"plugin never: removed took longer than 30 ms; see its log, or raise pluginTimeout in powerstrip.yml",
+		"plugin never: removed took longer than 30 ms; see the log, or raise pluginTimeout in powerstrip.yml",
 	);
 });
 
