@@ -71,12 +71,12 @@ export async function openEnginePort(
 		from.pipe(to);
 		to.pipe(from);
 		from.on("error", () => to.destroy());
-		to.on("error", () => from.destroy());
+		to.on("error", () => from.destroySoon());
 		from.on("close", () => {
 			open.delete(joined);
 			to.destroy();
 		});
-		to.on("close", () => from.destroy());
+		to.on("close", () => from.destroySoon()); // what came before is still to be read there
 	}
 
 	const address = `${listen} (host.engine)`;

@@ -29,6 +29,9 @@ import type { CatalogService } from "../pipeline/state/store.ts";
 /** How often another may be faster before that is an error. */
 const MAX_TRIES = 20;
 
+/** What is written in one commit beside two more: Consul takes 64 operations. Even, so that a service and its check stay together. */
+const MAX_TOGETHER = 60;
+
 /** Time that Docker may need beyond the container's own grace before its process is dead. */
 const MARGIN_MS = 15_000;
 
@@ -52,26 +55,40 @@ export default definePlugin({
 		const hooks = {
 			async started({ container, facts, settled }) {
 				if (!facts.service) return; // a one-off is no copy of a service
-				const [leaving, wanted, registered] = await Promise.all([
+				const found = services.store.nodeServices(
+					nodeFor(facts, services),
+					[ofContainer(container.Id), ...ofNumber(facts)].join(" or "),
+				);
+				const [leaving, wanted, all] = await Promise.all([
 					!settled && isLeaving(container, services),
-					registration(container, facts, services),
-					services.store.nodeServices(nodeFor(facts, services), container.Id),
+					registration(container, facts, found, services),
+					found,
 				]);
 				if (leaving) return;
+				const registered = all.filter((each) => isOf(container, each));
 				// Hook and event both tell of a start: the second finds nothing to write.
 				const left = leftNetworks(wanted, registered);
-				if (
-					!container.State.Health &&
-					left.length === 0 &&
-					isRegistered(wanted, registered)
-				)
+				const hasCheck =
+					container.State.Health && servicesIn(wanted).length > 0;
+				if (!hasCheck && left.length === 0 && isRegistered(wanted, registered))
 					return;
 				const node = nodeFor(facts, services);
-				await services.store.commit([
-					isCurrent(facts.host ?? services.host.name, container.Id),
-					...wanted,
+				const current = isCurrent(
+					facts.host ?? services.host.name,
+					container.Id,
+				);
+				const [ofHost, ...others] = wanted;
+				const operations = [
+					...others,
 					...left.map((each) => deleteService(node, each)),
-				]);
+				];
+				while (operations.length > 0) {
+					await services.store.commit([
+						current,
+						...(ofHost ? [ofHost] : []),
+						...operations.splice(0, MAX_TOGETHER),
+					]);
+				}
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;
@@ -205,7 +222,7 @@ async function leave(
 	const node = nodeFor(facts, services);
 	const [mark, registered] = await Promise.all([
 		services.store.get(LEAVING + id),
-		services.store.nodeServices(node, id),
+		services.store.nodeServices(node, ofContainer(id)),
 	]);
 	if (!mark && registered.length === 0) return;
 	await deregister(id, facts, services, { verb: "delete", key: LEAVING + id });
@@ -224,13 +241,15 @@ async function deregister(
 ): Promise<void> {
 	const node = nodeFor(facts, services);
 	for (let tries = 0; ; tries++) {
-		const registered = await services.store.nodeServices(node, id);
+		const registered = await services.store.nodeServices(node, ofContainer(id));
 		try {
 			await services.store.commit([
 				mark,
-				...registered.map((each) => deleteService(node, each)),
+				...registered
+					.slice(0, MAX_TOGETHER)
+					.map((each) => deleteService(node, each)),
 			]);
-			return;
+			if (registered.length <= MAX_TOGETHER) return;
 		} catch (error) {
 			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
 		}
@@ -285,14 +304,22 @@ function isRegistered(
 	);
 }
 
+/** @param found what is registered of the container, or under its number */
 async function registration(
 	container: ContainerInspect,
 	facts: Facts,
+	found: Promise<CatalogService[]>,
 	services: Services,
 ): Promise<Operation[]> {
 	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
-	const named = await aliases(facts.deployment ?? "", services.store);
+	const [named, all] = await Promise.all([
+		aliases(facts.deployment ?? "", services.store),
+		found,
+	]);
+	// one that was renamed runs beside the copy that was made in its place
+	const isAnothers = all.some((each) => !isOf(container, each));
+	const number = isAnothers ? undefined : facts.index;
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];
 	for (const { scope, address, subnet, shared } of await places(
@@ -300,8 +327,7 @@ async function registration(
 		facts,
 		services,
 	)) {
-		const index =
-			facts.index ?? toNumber(address) - toNumber(new Netmask(subnet).base);
+		const inSubnet = toNumber(address) - toNumber(new Netmask(subnet).base);
 		const meta = {
 			container: container.Id,
 			deployment: facts.deployment ?? "",
@@ -311,7 +337,11 @@ async function registration(
 		const forms = [
 			{
 				// in a shared network services of two deployments may have one name
-				ID: `${index}.${facts.service}.${shared ? `${facts.deployment}.` : ""}${scope}`,
+				ID: copyId(
+					number ?? `ip${inSubnet}`,
+					facts,
+					shared ? `${facts.deployment}.${scope}` : scope,
+				),
 				Service: `${facts.service}.${scope}`,
 				Tags: [],
 				...common,
@@ -349,6 +379,31 @@ async function registration(
 		}
 	}
 	return operations;
+}
+
+/** The ServiceID of a copy in a network: `1.pricing.abc`. */
+function copyId(
+	index: number | string | undefined,
+	{ service }: Facts,
+	scope: string | undefined,
+): string {
+	return `${index}.${service}.${scope}`;
+}
+
+/** Consul's filters for what is registered of a container, and under a copy's number. */
+function ofContainer(id: string): string {
+	return `Meta.container == "${id}"`;
+}
+
+function ofNumber(facts: Facts): string[] {
+	const id = copyId(facts.index, facts, facts.network);
+	return facts.index !== undefined && /^[\w.-]+$/.test(id)
+		? [`ID == "${id}"`]
+		: [];
+}
+
+function isOf({ Id }: ContainerInspect, { Meta }: CatalogService): boolean {
+	return Meta?.container === Id;
 }
 
 /** The DNS form's ServiceID: one of a kind for each container and network. */

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { setTimeout } from "node:timers/promises";
@@ -75,6 +76,7 @@ export default definePlugin<Config>({
 	setup(config, services) {
 		const { networks, cluster, host } = services;
 		const leases = new Leases(services.store);
+		const avoid = () => routes(config.pool);
 		const restore = new Restore(services, config);
 
 		return {
@@ -164,7 +166,7 @@ export default definePlugin<Config>({
 					{
 						...config,
 						size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
-						avoid: ownSubnets,
+						avoid,
 						...(cluster.alone ? {} : { found: mustNotBeMade }),
 					},
 				);
@@ -201,7 +203,12 @@ export default definePlugin<Config>({
 					"arpanet.network",
 				)) {
 					if (known.some(({ value }) => value.name === Name)) continue;
-					await restore.named(Name);
+					try {
+						await restore.named(Name);
+					} catch (err) {
+						if (err instanceof HttpError && err.status >= 500) throw err;
+						services.log.warn({ network: Name, err }, "cannot be put back yet"); // the others can
+					}
 				}
 			},
 		};
@@ -222,7 +229,7 @@ export default definePlugin<Config>({
 				{
 					...config,
 					size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
-					avoid: ownSubnets,
+					avoid,
 				},
 			);
 		}
@@ -317,11 +324,36 @@ function heldBefore({ lostHost }: CreateContext): string {
 		: "an earlier create of that name had leased it";
 }
 
-/** Subnets that this machine itself has an address in; Docker's bridges for our own networks among them. */
-function ownSubnets(): string[] {
-	return Object.values(networkInterfaces())
+/**
+ * Subnets that this machine itself has an address in, and those that its routes lead to: behind a VPN, or Docker's bridges, of
+ * which Node tells only while a container is in them. A route to more than the whole pool says nothing of it.
+ */
+function routes(pool: string): string[] {
+	const own = Object.values(networkInterfaces())
 		.flat()
 		.filter((each) => each?.family === "IPv4" && !each.internal)
 		.map((each) => each?.cidr)
 		.filter((cidr) => cidr !== null && cidr !== undefined);
+	const routed = kernelRoutes().filter(
+		(cidr) => !new Netmask(cidr).contains(pool),
+	);
+	return [...own, ...routed];
+}
+
+/** The kernel's main table, as `10.32.0.0/255.255.255.0`. */
+function kernelRoutes(): string[] {
+	let table: string;
+	try {
+		table = readFileSync("/proc/net/route", "utf8");
+	} catch {
+		return []; // not Linux
+	}
+	const dotted = (hex: string) =>
+		[...Buffer.from(hex, "hex")].reverse().join(".");
+	return table
+		.split("\n")
+		.slice(1)
+		.map((line) => line.trim().split(/\s+/))
+		.filter(([, , , , , , , mask]) => mask && !/^0+$/.test(mask)) // not the default
+		.map(([, to = "", , , , , , mask = ""]) => `${dotted(to)}/${dotted(mask)}`);
 }

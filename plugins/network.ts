@@ -218,7 +218,7 @@ async function createInDocker(
 	const gateway = await services.networks.ensureGateway(
 		{ value, ...entry },
 		at,
-		() => leases.pick(value),
+		() => leases.pickForBridge(value),
 	);
 	const body: NetworkCreate = {
 		Name: value.name,

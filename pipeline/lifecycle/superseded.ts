@@ -8,6 +8,7 @@ import {
 } from "../state/moves.ts";
 import { ignoreConflict } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
+import type { Entry } from "../state/store.ts";
 
 /**
  * The copies that this host still has of containers that were started elsewhere while it was lost: each is stopped, kept
@@ -24,30 +25,41 @@ export class SupersededCopies {
 
 	/** Stops those that Consul tells of; to be awaited before anything of this host is registered. */
 	async settle(): Promise<void> {
+		const { store, host } = this.#services;
+		const all = await supersededOn(store, host.name);
+		// one that Docker cannot stop keeps the others from nothing
+		const ends = await Promise.allSettled(
+			all.map((each) => this.#settle(each)),
+		);
+		const failed = ends.find(({ status }) => status === "rejected");
+		if (failed) throw (failed as PromiseRejectedResult).reason;
+	}
+
+	async #settle({
+		id,
+		key,
+		value,
+		index,
+	}: Entry<Superseded> & { id: string }): Promise<void> {
 		const { store, host, engine, log } = this.#services;
-		for (const { id, key, value, index } of await supersededOn(
-			store,
-			host.name,
-		)) {
-			const container = await engine.inspectContainer(id);
-			if (container) await this.#putAside(container, value);
-			const name = supersededName(value.container, id);
-			const why = container
-				? `it was started on ${value.to} while this host was lost; restart is off, and it is called ${name}`
-				: `it was started on ${value.to}, and the one here is gone`;
-			await ignoreConflict(
-				store.commit([
-					{ verb: "delete", key, index },
-					this.#repairs.note({
-						what: "superseded copy stopped",
-						to: host.name,
-						why,
-						container: value.container,
-					}),
-				]),
-			);
-			log.warn({ container: value.container, why }, "superseded copy stopped");
-		}
+		const container = await engine.inspectContainer(id);
+		if (container) await this.#putAside(container, value);
+		const name = supersededName(value.container, id);
+		const why = container
+			? `it was started on ${value.to} while this host was lost; restart is off, and it is called ${name}`
+			: `it was started on ${value.to}, and the one here is gone`;
+		await ignoreConflict(
+			store.commit([
+				{ verb: "delete", key, index },
+				this.#repairs.note({
+					what: "superseded copy stopped",
+					to: host.name,
+					why,
+					container: value.container,
+				}),
+			]),
+		);
+		log.warn({ container: value.container, why }, "superseded copy stopped");
 	}
 
 	/** Stops one that somebody has started again, past the gateway or by its id. */

@@ -111,6 +111,22 @@ export class Leases {
 		);
 	}
 
+	/**
+	 * As `pick`, for the bridge of a further host: where the user fixes addresses himself, from the upper end, since his begin at
+	 * the lower one.
+	 */
+	async pickForBridge(network: NetworkRecord): Promise<string> {
+		if (!network.asked) return this.pick(network);
+		const range = await this.#load(network);
+		for (let each = range.last; each >= range.first; each--) {
+			if (range.taken.has(each)) continue;
+			range.taken.add(each);
+			range.picked.add(each);
+			return toAddress(each);
+		}
+		return this.pick(network); // says that there is none
+	}
+
 	/** All leases of a network, from Consul. */
 	async list(scope: string): Promise<{ address: string; lease: Lease }[]> {
 		const entries = await this.#store.list<Lease>(`${LEASES}${scope}/`);

@@ -56,6 +56,8 @@ export interface NetworkRecord {
 	vni: number;
 	/** Made because a container needed it, not by the client: goes with its last container. */
 	implicit: boolean;
+	/** How often a host took its bridge down while it stayed: who relies on what was there begins again. */
+	withdrawn?: number;
 	/** Set while it is being given back: no lease may be added. */
 	retiring?: true;
 }
@@ -76,6 +78,8 @@ export interface WantedNetwork extends Omit<NetworkRecord, "subnet" | "vni"> {
 	subnet?: string;
 	/** Address of the bridge on the host where it is made, if the user asked for one; the first of the subnet without. */
 	gateway?: string;
+	/** Docker has it still; whether the user asked for its subnet is not known any more. */
+	restored?: true;
 }
 
 /** The networks of all deployments and the subnets they were granted. */
@@ -188,6 +192,21 @@ export class Networks {
 			{ verb: "delete", key: leaseKey(scope, gateway.value) },
 			this.ids.forget(scope, host),
 		]);
+	}
+
+	/**
+	 * A host has taken its bridge down: creates that have seen it there lose their commit, and look again.
+	 * @returns the network as it is now; undefined if it is gone or being given back
+	 */
+	async withdrawn(scope: string): Promise<Entry<NetworkRecord> | undefined> {
+		for (;;) {
+			this.forget(scope);
+			const entry = await this.#read(scope);
+			if (!entry || entry.value.retiring) return undefined;
+			const withdrawn = (entry.value.withdrawn ?? 0) + 1;
+			const now = await this.#update(entry, { ...entry.value, withdrawn });
+			if (now) return now;
+		}
 	}
 
 	/** Forgets a network, because what is known of it was seen to be wrong. */
@@ -374,9 +393,9 @@ export class Networks {
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
 			: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
-		const { gateway = new Netmask(subnet).first, ...rest } = wanted;
+		const { gateway = new Netmask(subnet).first, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
-		const asked = wanted.subnet ? { asked: true as const } : {};
+		const asked = wanted.subnet && !restored ? { asked: true as const } : {};
 		const record: NetworkRecord = { ...rest, ...asked, subnet, vni };
 		await this.#store.commit([
 			serial

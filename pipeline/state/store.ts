@@ -133,14 +133,14 @@ export class Store {
 		}
 	}
 
-	/** The services under a catalog node, of one container (by their meta `container`) if one is named; none for an unknown node. */
-	async nodeServices(
-		node: string,
-		container?: string,
-	): Promise<CatalogService[]> {
-		const filter = container && { filter: `Meta.container == "${container}"` };
+	/**
+	 * The services under a catalog node; none for an unknown node.
+	 * @param filter in Consul's language: `Meta.container == "…"`
+	 */
+	async nodeServices(node: string, filter?: string): Promise<CatalogService[]> {
+		const options = { node, ...(filter ? { filter } : {}) };
 		const found = (await this.ask(() =>
-			this.consul.catalog.node.services({ node, ...filter } as never),
+			this.consul.catalog.node.services(options as never),
 		)) as { Services?: Record<string, CatalogService> } | null;
 		return Object.values(found?.Services ?? {});
 	}

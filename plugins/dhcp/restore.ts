@@ -71,6 +71,7 @@ export class Restore {
 			host: host.name,
 			...askedOf(docker),
 			...wanted,
+			restored: true,
 		});
 	}
 

@@ -45,7 +45,7 @@ export async function tidy(
 	}
 	const ripe = unused.ripe(idle.map(({ entry }) => entry));
 	for (const { entry, docker } of idle) {
-		if (ripe.includes(entry)) await withdraw(entry, docker, services);
+		if (ripe.includes(entry)) await withdraw(entry, docker, ensure, services);
 	}
 	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
 	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {
@@ -127,18 +127,28 @@ async function exposedTo(
 async function withdraw(
 	entry: Entry<NetworkRecord>,
 	docker: NetworkInspect,
+	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
 	services: Services,
 ): Promise<void> {
 	const { scope, name } = entry.value;
-	const { engine, store, host, log } = services;
-	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
-	const awaited = leases.some(
-		({ value }) => value.container && value.host === host.name,
-	);
-	if (awaited) return; // its container is being made
+	const { engine, networks, host, log } = services;
+	if (await isAwaited(scope, services)) return; // its container is being made
 	await engine.removeNetwork(docker.Id);
 	await leave(entry, services);
 	log.info({ network: name }, "no container here is in it; taken down here");
+	const now = await networks.withdrawn(scope);
+	// one was committed meanwhile that had seen it here
+	if (now && (await isAwaited(scope, services))) await ensure(now, host.name);
+}
+
+async function isAwaited(
+	scope: string,
+	{ store, host }: Services,
+): Promise<boolean> {
+	const leases = await store.list<Lease>(`${LEASES}${scope}/`);
+	return leases.some(
+		({ value }) => value.container && value.host === host.name,
+	);
 }
 
 /** A bridge whose address is not on record, because Consul has lost it, gets it again. */
@@ -155,7 +165,7 @@ async function gatewayOnRecord(
 	if (await networks.correctGateway(entry, host.name, address)) return;
 	// another has that one: the host is in the network all the same
 	const lease = await networks.ensureGateway(entry, host.name, () =>
-		new Leases(store).pick(entry.value),
+		new Leases(store).pickForBridge(entry.value),
 	);
 	log.error(
 		{ network: scope, gateway: address, lease },

@@ -11,7 +11,7 @@ import { packets } from "./checker/packets.ts";
 import { Traffic } from "./checker/traffic.ts";
 import { fuzz } from "./fuzz.ts";
 import { round } from "./rounds.ts";
-import { SERVICES, Stage, WITNESS } from "./stage.ts";
+import { LINK, SERVICES, Stage, WITNESS } from "./stage.ts";
 
 let stage: Stage;
 
@@ -280,7 +280,7 @@ async function said(picture: Picture): Promise<string> {
 	const found = judge(picture);
 	if (found.length > 0) return found.join("\n");
 	const more = await Promise.all([
-		lookups(stage.hosts, picture),
+		lookups(stage.hosts, picture, LINK),
 		packets(stage.hosts, picture),
 	]);
 	return more.flat().join("\n");

@@ -3,11 +3,13 @@ import { docker } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
 import { refusals } from "./checker/gateways.ts";
 import type { Violation } from "./checker/judge.ts";
-import type { Random } from "./random.ts";
+import { Random } from "./random.ts";
 import { consulDisk, type Member, type Stage } from "./stage.ts";
 
 /** Something that goes wrong, and how it ends. */
 interface Fault {
+	/** Where it strikes, if that is no choice. */
+	at?(stage: Stage): Host;
 	/** @returns what heals it */
 	strike(
 		stage: Stage,
@@ -20,7 +22,7 @@ interface Fault {
 	silences?: true;
 	/** Clients' containers end by it. */
 	stops?: true;
-	/** What must hold while it lasts, beside traffic. */
+	/** What must hold while it lasts and nothing else is wrong, beside traffic. */
 	meanwhile?(stage: Stage): Promise<Violation[]>;
 }
 
@@ -33,14 +35,16 @@ const DELETED =
 export const FAULTS: Record<string, Fault> = {
 	"arpanet killed": killed(anyOf),
 	"arpanet paused": paused(anyOf),
-	"adapter killed": killed((stage) => stage.adapter),
-	"adapter paused": paused((stage) => stage.adapter),
+	"adapter killed": { ...killed((stage) => stage.adapter), at: adapterHost },
+	"adapter paused": { ...paused((stage) => stage.adapter), at: adapterHost },
 	"time of day jumped": {
 		async strike(stage, host, random) {
 			anyOf(stage, host, random).arpanet.process.kill("SIGUSR2"); // clock.ts
 			return nothing;
 		},
 	},
+	"engine hangs": hangs(({ pidOfEngine }) => pidOfEngine),
+	"Consul hangs": hangs(({ pidOfConsul }) => pidOfConsul),
 	"host cut off": {
 		cuts: true,
 		silences: true,
@@ -144,12 +148,29 @@ function anyOf(stage: Stage, host: Host, random: Random): Member {
 	return random.pick(stage.processesOf(host));
 }
 
+function adapterHost(stage: Stage): Host {
+	return stage.adapter.host;
+}
+
 function killed(choose: Choice): Fault {
 	return {
 		async strike(stage, host, random) {
 			const member = choose(stage, host, random);
 			await member.arpanet.stop("SIGKILL");
 			return () => stage.restart(member);
+		},
+	};
+}
+
+/** A daemon of a host that takes connections and answers nothing. */
+function hangs(pidOf: (host: Host) => number | undefined): Fault {
+	return {
+		async strike(_, host) {
+			const pid = pidOf(host);
+			if (pid) process.kill(pid, "SIGSTOP");
+			return async () => {
+				if (pid && pid === pidOf(host)) process.kill(pid, "SIGCONT");
+			};
 		},
 	};
 }
@@ -164,27 +185,55 @@ function paused(choose: Choice): Fault {
 	};
 }
 
-/** One fault on one host, for a while. @returns its name, and what did not hold while it lasted */
+/** What clients and the judge must bear when faults of these names strike. */
+export function bears(
+	names: readonly string[],
+	what: "cuts" | "silences" | "stops",
+): boolean {
+	return names.some((name) => FAULTS[name]?.[what]);
+}
+
+/**
+ * Faults on a host each, for a while, all at once.
+ * @returns what they were, and what did not hold while they lasted
+ */
 export async function strike(
 	stage: Stage,
 	random: Random,
-	name: string,
-): Promise<{ fault: string; violations: Violation[] }> {
-	const host = random.pick(stage.hosts);
-	const { cuts, meanwhile, strike } = FAULTS[name] as Fault;
-	const lasts = 1000 * random.between(1, 10);
+	names: readonly string[],
+): Promise<{ faults: string[]; violations: Violation[] }> {
+	const spared = new Set(stage.hosts);
+	for (const name of names) spared.delete(FAULTS[name]?.at?.(stage) as Host);
+	const strikes = names.map((name) => {
+		const fault = FAULTS[name] as Fault;
+		const host = fault.at?.(stage) ?? random.pick([...spared]);
+		spared.delete(host);
+		const lasts = 1000 * random.between(1, 10);
+		return { fault, host, lasts, random: new Random(random.between(0, 1e9)) };
+	});
+	const faults = strikes.map(({ host }, i) => `${names[i]} (${host.name})`);
+	const cuts = strikes.some(({ fault }) => fault.cuts);
 	const traffic = cuts ? undefined : await stage.traffic();
 	const violations: Violation[] = [];
 	try {
-		const heal = await strike(stage, host, random);
-		try {
-			const [found] = await Promise.all([meanwhile?.(stage), sleep(lasts)]);
-			violations.push(...(found ?? []));
-		} finally {
-			await heal();
-		}
+		await Promise.all(
+			strikes.map(async ({ fault, host, lasts, random }) => {
+				const heal = await fault.strike(stage, host, random);
+				try {
+					const watched = names.length === 1 && fault.meanwhile?.(stage);
+					const [found] = await Promise.all([watched, sleep(lasts)]);
+					violations.push(...(found || []));
+				} finally {
+					await heal();
+				}
+			}),
+		);
 	} finally {
 		violations.push(...((await traffic?.end()) ?? []));
 	}
-	return { fault: `${name} (${host.name})`, violations };
+	const during = faults.join(" and ");
+	return {
+		faults,
+		violations: violations.map((each) => `${each} (during: ${during})`),
+	};
 }

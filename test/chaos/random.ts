@@ -23,4 +23,13 @@ export class Random {
 	pick<T>(all: readonly T[]): T {
 		return all[this.between(0, all.length - 1)] as T;
 	}
+
+	/** Some of all, none twice. */
+	some<T>(all: readonly T[], count: number): T[] {
+		const rest = [...all];
+		return Array.from(
+			{ length: Math.min(count, rest.length) },
+			() => rest.splice(this.between(0, rest.length - 1), 1)[0] as T,
+		);
+	}
 }

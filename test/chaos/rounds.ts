@@ -17,11 +17,14 @@ export interface Round {
 	violations: Violation[];
 }
 
-/** One round: clients at work, a fault or two, then all must be right again within the time that the design gives. */
+/**
+ * One round: clients at work, faults one after the other or all at once, then all must be right again within the time that
+ * the design gives.
+ */
 export async function round(
 	stage: Stage,
 	seed: number,
-	faults = 2,
+	count = 2,
 ): Promise<Round> {
 	const clients = new Random(seed);
 	const nemesis = new Random(seed + 1_000_003);
@@ -29,15 +32,14 @@ export async function round(
 	const working = work(stage, clients, done.signal);
 	const struck: string[] = [];
 	const seen: Violation[] = [];
-	const names: string[] = [];
+	const names = nemesis.some(Object.keys(FAULTS), count);
+	const together = nemesis.between(1, 3) === 1;
 	try {
 		await sleep(1_000);
-		for (let i = 0; i < faults; i++) {
-			const name = nemesis.pick(Object.keys(FAULTS));
-			const { fault, violations } = await strike(stage, nemesis, name);
-			struck.push(fault);
-			seen.push(...violations.map((each) => `${each} (during: ${fault})`));
-			names.push(name);
+		for (const each of together ? [names] : names.map((name) => [name])) {
+			const { faults, violations } = await strike(stage, nemesis, each);
+			struck.push(faults.join(" with "));
+			seen.push(...violations);
 		}
 	} finally {
 		done.abort();

@@ -16,6 +16,14 @@ import type { Random } from "./random.ts";
 export const DEPLOYMENTS = ["abc", "xyz"];
 /** A service of the first deployment with a copy on each host that clients leave alone. */
 export const WITNESS = "witness";
+/** A name that containers of a deployment give a service by a link of theirs. */
+export const LINK = {
+	deployment: "abc",
+	alias: "seen",
+	service: WITNESS,
+	/** To one of its copies, as docker-compose links. */
+	link: `abc_${WITNESS}_1:seen`,
+};
 export const SERVICES = [
 	...DEPLOYMENTS.map((deployment) => `web.${deployment}`),
 	`${WITNESS}.${DEPLOYMENTS[0]}`,
@@ -135,7 +143,7 @@ export class Stage {
 		if (found.length > 0) return found;
 		const more = await Promise.all([
 			gateways(this.hosts, picture),
-			lookups(this.hosts, picture),
+			lookups(this.hosts, picture, LINK),
 			packets(this.hosts, picture),
 		]);
 		return more.flat();

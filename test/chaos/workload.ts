@@ -3,7 +3,7 @@ import { type Answer, api, LATE } from "../e2e/adapters.ts";
 import type { Violation } from "./checker/judge.ts";
 import { Ledger, type State } from "./ledger.ts";
 import type { Random } from "./random.ts";
-import { DEPLOYMENTS, type Stage } from "./stage.ts";
+import { DEPLOYMENTS, LINK, type Stage } from "./stage.ts";
 
 const COPIES = 5;
 /** Longer than any fault lasts: who has no answer by then gets none. */
@@ -12,7 +12,11 @@ const PATIENCE_MS = 60_000;
 type Ask = (method: string, path: string, body?: unknown) => Promise<Answer>;
 type Act = (ask: Ask, deployment: string, name: string) => Promise<Answer>;
 
+/** Of its copies those with an even number are in DNS once they are healthy. */
+const HEALTHCHECK = { Test: ["CMD", "true"], Interval: 2e9 };
+
 const up: Act = async (ask, deployment, name) => {
+	const isEven = /[02468]$/.test(name);
 	const body = {
 		Image: "busybox",
 		Cmd: ["sleep", "9999"],
@@ -20,7 +24,11 @@ const up: Act = async (ask, deployment, name) => {
 			"arpanet.deployment": deployment,
 			"arpanet.service": "web",
 		},
-		HostConfig: { Init: true },
+		...(isEven ? { Healthcheck: HEALTHCHECK } : {}),
+		HostConfig: {
+			Init: true,
+			Links: deployment === LINK.deployment ? [LINK.link] : [],
+		},
 	};
 	const create = `/containers/create?name=${name}`;
 	const made = await ask("POST", create, body);
@@ -34,6 +42,27 @@ function act(what: string): Act {
 	return (ask, _, name) => ask("POST", `/containers/${name}/${what}`);
 }
 
+/** As docker-compose does it when the file has changed: the old one steps aside, and goes when the new one runs. */
+const recreate: Act = async (ask, deployment, name) => {
+	const aside = `old_${name}`;
+	const answers = [
+		await rm(ask, deployment, aside), // of another who died half-way
+		await ask("POST", `/containers/${name}/stop?t=1`),
+		await ask("POST", `/containers/${name}/rename?name=${aside}`),
+		await up(ask, deployment, name),
+		await rm(ask, deployment, aside),
+	];
+	const [, , , started] = answers as [Answer, Answer, Answer, Answer];
+	return answers.find(({ status }) => status >= 500) ?? started;
+};
+
+const pause: Act = async (ask, _, name) => {
+	const paused = await ask("POST", `/containers/${name}/pause`);
+	if (paused.status >= 300) return paused;
+	await sleep(500);
+	return ask("POST", `/containers/${name}/unpause`);
+};
+
 /** What clients do, through any gateway, and how a container is then; what fails they leave. */
 const ACTS: [act: Act, after: State][] = [
 	[up, "running"],
@@ -43,6 +72,8 @@ const ACTS: [act: Act, after: State][] = [
 	[act("start"), "running"],
 	[act("kill"), "stopped"],
 	[rm, "gone"],
+	[recreate, "running"],
+	[pause, "running"],
 ];
 
 /** What came of what clients asked. */

@@ -215,9 +215,9 @@ export class Host {
 
 	/** Starts Consul and waits until it knows a leader, at most 40 s; what it stored before is there again. */
 	async startConsul(): Promise<void> {
-		if (this.pidOfConsul) return;
 		const file = join(this.dataDir, "consul.json");
 		await writeFile(file, JSON.stringify(this.#consulConfig()));
+		if (this.pidOfConsul) return;
 		const agent = this.#daemon(
 			findBinary("consul"),
 			["agent", "-config-file", file],

@@ -1,25 +1,32 @@
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import type { Operation } from "../../pipeline/state/operations.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
 const PLUGINS = "deployment-id placement dhcp links network consul-register";
 
-test("a name that a copy has lost in DNS, or has kept too long, is put right by the next sweep, and nothing else is written", async (t) => {
+async function stage(t: ExecutionContext) {
 	const consul = await startConsul();
 	const host = new Allocator(consul.address, { plugins: PLUGINS.split(" ") });
 	t.teardown(async () => {
 		host.close();
 		await consul.stop();
 	});
-	const { docker, store } = host;
-	const run = async (name: string, body = {}) => {
+	const { docker } = host;
+	const run = async (name: string, body = {}, state = {}) => {
 		const made = await host.create("abc", name, body);
 		const id = docker.create(name, made.body);
 		const container = docker.containers.get(id);
-		if (container) container.State.Running = true;
+		if (container) Object.assign(container.State, { Running: true, ...state });
 		await host.containers.observe(id);
+		return { id, container };
 	};
+	return { host, run };
+}
+
+test("a name that a copy has lost in DNS, or has kept too long, is put right by the next sweep, and nothing else is written", async (t) => {
+	const { host, run } = await stage(t);
+	const { docker, store } = host;
 	await run("abc_redis_1");
 	await run("abc_web_1", { HostConfig: { Links: ["abc_redis_1:cache"] } });
 	await run("abc_odd", { Labels: { "arpanet.service": "no.name" } });
@@ -59,4 +66,45 @@ test("a name that a copy has lost in DNS, or has kept too long, is put right by 
 	const before = await store.nodeServices("arpanet-h1");
 	await sweep();
 	t.deepEqual(await store.nodeServices("arpanet-h1"), before);
+});
+
+test("a container in very many networks is in DNS in all of them, until it stops", async (t) => {
+	const { host, run } = await stage(t);
+	const names = Array.from({ length: 20 }, (_, i) => `abc_n${i}`);
+	for (const Name of names) {
+		const labels = { "arpanet.deployment": "abc" };
+		const made = await host.networks.create({ Name, Labels: labels }, {});
+		host.docker.networks.set(Name, { ...made, Name, Id: Name });
+	}
+	const EndpointsConfig = Object.fromEntries(names.map((name) => [name, {}]));
+	const body = {
+		HostConfig: { NetworkMode: "abc_n0" },
+		NetworkingConfig: { EndpointsConfig },
+	};
+	const state = { Health: { Status: "healthy" } };
+	const { id, container } = await run("abc_web_1", body, state);
+	const listed = () => host.store.nodeServices("arpanet-h1");
+	t.is((await listed()).length, 2 * names.length);
+	if (container) container.State.Running = false;
+	await host.containers.observe(id);
+	t.deepEqual(await listed(), []);
+});
+
+test("a container that was renamed and runs stands beside the copy that was made in its place", async (t) => {
+	const { host, run } = await stage(t);
+	const { id, container } = await run("abc_web_1");
+	if (container) container.Name = "/old_abc_web_1";
+	await host.containers.renamed(id);
+	await run("abc_web_1");
+	const ids = async () => {
+		const all = await host.store.nodeServices("arpanet-h1");
+		const copies = all.filter(({ Service }) => Service === "web.abc");
+		return copies.map(({ ID }) => ID).sort();
+	};
+	const [first, second] = await ids();
+	t.is(first, "1.web.abc");
+	t.regex(second ?? "", /^ip\d+\.web\.abc$/);
+	if (container) container.State.Running = false;
+	await host.containers.observe(id);
+	t.deepEqual(await ids(), [second]);
 });

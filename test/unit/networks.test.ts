@@ -1,4 +1,5 @@
 import test from "ava";
+import { Leases } from "../../pipeline/state/leases.ts";
 import type { Networks } from "../../pipeline/state/networks.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
@@ -245,4 +246,22 @@ test("a container of an image that was committed from another takes nothing from
 	docker.containers.delete(id);
 	await containers.removed("copy", record?.value.facts ?? {}, id);
 	t.deepEqual(await services.containers.get("whole_web_1"), record);
+});
+
+test("in a subnet that the user has chosen further hosts' bridges leave him the lower end", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const body = {
+		...composeNetwork("fixed"),
+		IPAM: { Config: [{ Subnet: "172.29.5.0/24" }] },
+	};
+	const { networks, services } = newAllocator({ plugins });
+	await networks.create(body, {});
+	const network = await services.networks.byName("fixed_default");
+	const leases = new Leases(services.store);
+	const bridge = await services.networks.ensureGateway(
+		network as NonNullable<typeof network>,
+		"h2",
+		() => leases.pickForBridge((network as NonNullable<typeof network>).value),
+	);
+	t.is(bridge, "172.29.5.254");
 });
