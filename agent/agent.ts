@@ -34,7 +34,7 @@ const ADOPT_MS = 500;
 const GATHER_MS = 100;
 
 /** Changes after which a container may not answer any more. */
-const STATE = /^(die|pause|unpause|oom|health_status)/;
+const STATE = /^(die|pause|unpause|oom|health_status|update)/;
 
 /** What the overlay and the firewall follow. */
 const WATCHED = [NETWORKS, GATEWAYS, EXPOSED, GUESTS];

@@ -192,7 +192,11 @@ export class Engine {
 			timeout: COPY_QUIET_MS,
 		});
 		if (saved.status >= 300) {
-			throw new HttpError(saved.status, await textOf(saved.body));
+			const { status, body } = saved;
+			throw new HttpError(
+				status,
+				messageIn({ status, text: await textOf(body) }),
+			);
 		}
 		try {
 			const { status, text } = await this.#client.ask({
@@ -202,7 +206,9 @@ export class Engine {
 				body: saved.body,
 				timeout: COPY_QUIET_MS,
 			});
-			if (status >= 300) throw new HttpError(status, text);
+			if (status >= 300) {
+				throw new HttpError(status, messageIn({ status, text }));
+			}
 			const error = errorIn(text);
 			if (error) throw new HttpError(500, error);
 		} finally {

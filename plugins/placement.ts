@@ -1,6 +1,8 @@
+import { setTimeout } from "node:timers/promises";
 import { HttpError } from "../pipeline/errors.ts";
 import {
 	type Candidate,
+	type ContainerContext,
 	type CreateContext,
 	definePlugin,
 	type Facts,
@@ -11,11 +13,12 @@ import {
 } from "../pipeline/plugin.ts";
 import type { Holding } from "../pipeline/state/containers.ts";
 import { isHostRecord } from "../pipeline/state/hosts.ts";
-import { keyIn } from "../pipeline/state/operations.ts";
+import { ignoreConflict, keyIn } from "../pipeline/state/operations.ts";
 import {
 	type Copy,
 	copyKey,
 	isCopy,
+	isCount,
 	isSlot,
 	type Slot,
 	slotKey,
@@ -55,6 +58,8 @@ const PARTS: PartMaker[] = [
 	strategy,
 ];
 
+/** Creates that are counted on one host and meet wait for each other so long, for each time that they met. */
+const PAUSE_MS = 10;
 /** How often a create gives way to others on a number. */
 const MAX_MEETINGS = 20;
 
@@ -106,6 +111,10 @@ export default definePlugin<PlacementConfig>({
 
 				await learn(context, services);
 				await slots.ready();
+				const counted =
+					!cluster.alone && isCounted(placedOf(context, recordName))
+						? await slots.counted()
+						: undefined;
 				const settled =
 					(await settle(context)) ?? (await settleAfresh(context));
 				if (!settled) throw underWay(context) ?? impossible(context);
@@ -120,6 +129,7 @@ export default definePlugin<PlacementConfig>({
 					context.commit(cluster.hosts.check(host.name, host.modifyIndex));
 				}
 				holdSlot(context, slot);
+				if (counted) context.commit(slots.count(host.name, counted));
 				for (const key of keysOf(context, host.name)) {
 					context.hold(key, { container: recordName } satisfies Holding);
 				}
@@ -157,12 +167,33 @@ export default definePlugin<PlacementConfig>({
 				}
 			},
 
+			/** `docker update` may have changed what it reserves. */
+			started: recount,
+			stopped: recount,
+
 			async place(context) {
 				return jury(
 					await Promise.all(parts.map((part) => part.place(context))),
 				);
 			},
 		};
+
+		async function recount({ container, facts }: ContainerContext) {
+			const slot = slots.named(container.Name.slice(1));
+			if (!slot || slot.host !== facts.host) return;
+			const { HostConfig } = container;
+			const now = reserved({ HostConfig });
+			const { cpus = 0, memory = 0 } = slot.placed;
+			if (now.cpus === cpus && now.memory === memory) return;
+			const entry = await store.get<Placed>(slot.key);
+			if (entry?.value.container !== slot.placed.container) return;
+			const { key, index, value } = entry;
+			await ignoreConflict(
+				store.commit([
+					{ verb: "update", key, value: { ...value, ...now }, index },
+				]),
+			);
+		}
 
 		/** Takes a place on the best host; undefined if there is none. */
 		async function settle(
@@ -227,7 +258,9 @@ async function learn(
 	const last = keyIn(context.conflicts.at(-1));
 	if (!last) return;
 	if (isSlot(last) || isCopy(last)) await slots.learn(last);
-	else if (isHostRecord(last)) {
+	else if (isCount(last)) {
+		await setTimeout(Math.random() * PAUSE_MS * context.conflicts.length);
+	} else if (isHostRecord(last)) {
 		await cluster.hosts.refresh();
 	}
 }
@@ -359,6 +392,11 @@ function heldSlot(
 ): Slot | undefined {
 	const key = holds?.find((each) => isSlot(each) && slotOf(each).host === host);
 	return known.find((slot) => slot.key === key);
+}
+
+/** Whether a host can have too much of what it asks for. */
+function isCounted({ cpus, memory, ports }: Placed): boolean {
+	return Boolean(cpus || memory || ports);
 }
 
 function withCopy(placed: Placed, { copy }: Placed): Placed {

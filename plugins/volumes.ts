@@ -143,6 +143,7 @@ export default definePlugin({
 				}
 				for (const name of own.keys()) {
 					if (ANONYMOUS.test(name) || records.has(name)) continue;
+					if (await isSpare(name)) continue;
 					const value: VolumeRecord = { host: host.name };
 					await settle(volumes.write(name, value, undefined));
 				}
@@ -225,6 +226,17 @@ export default definePlugin({
 			}
 		}
 
+		/** Whether a volume here, of which nothing is on record, is used by nobody, and another host has one of that name. */
+		async function isSpare(name: string): Promise<boolean> {
+			const others = holdersOf(name, services, (each) => each !== host.name);
+			if ((await others.catch(() => [])).length === 0) return false;
+			const filters = JSON.stringify({ volume: [name] });
+			const users = await services.engine.get<unknown[]>(
+				`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,
+			);
+			return users?.length === 0;
+		}
+
 		/** Writes unless another has just done so. */
 		function settle(operation: Operation): Promise<void> {
 			return ignoreConflict(store.commit([operation]));
@@ -248,8 +260,9 @@ export function namedVolumes({ HostConfig }: ContainerCreate): string[] {
 	}
 	for (const mount of Array.isArray(Mounts) ? Mounts : []) {
 		const { Type, Source, VolumeOptions } = Object(mount);
-		const driver = VolumeOptions?.DriverConfig?.Name || "local";
-		if (Type !== "volume" || !Source || driver !== "local") continue;
+		const { Name, Options } = Object(VolumeOptions?.DriverConfig);
+		if (Type !== "volume" || !Source || (Name || "local") !== "local") continue;
+		if (NETWORKED.test(String(Options?.type ?? ""))) continue;
 		names.add(String(Source));
 	}
 	return [...names];

@@ -13,6 +13,7 @@ import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
 import { NETWORKS, type NetworkRecord } from "../../pipeline/state/networks.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
+import { COUNTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { VOLUMES } from "../../pipeline/state/volumes.ts";
 
@@ -119,6 +120,7 @@ export class RemovedHosts {
 				{ verb: "absent", key: hostKeys(name).beat },
 				{ verb: "delete", key, index },
 				{ verb: "delete", key: hostKeys(name).alive },
+				{ verb: "delete", key: COUNTS + name },
 				deleteNode(name),
 				...deletions,
 				this.#repairs.note(repair),

@@ -339,6 +339,10 @@ export class Reschedule {
 			create.Labels?.["arpanet.slot"];
 		if (there && isIt) return there.Id;
 		await this.#bringImage(String(create.Image), to);
+		const record = await this.#services.containers.get(name); // that took its time
+		if (record?.value.facts.host !== to) {
+			throw new HttpError(409, `${name} was removed meanwhile`); // the next look ends the move
+		}
 		const { Id } = await engine.post<{ Id: string }>(
 			`/containers/create?name=${encodeURIComponent(name)}`,
 			create,

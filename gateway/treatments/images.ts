@@ -258,9 +258,16 @@ export function images(
 		[
 			/^POST$/,
 			/^\/images\/(.+)\/push$/,
-			({ ref, query }) => {
+			async ({ ref, query }) => {
 				const tag = new URLSearchParams(query).get("tag"); // clients give it here
-				return holder(tag ? `${ref}:${tag}` : ref);
+				if (tag) return holder(`${ref}:${tag}`);
+				// all tags: they are where images are made, and `latest` need not be among them
+				const made = await maker(engines);
+				const filter = withFilters("", { reference: [ref] });
+				const rows = await cluster.ask(made, (engine) =>
+					engine.get<Image[]>(`/images/json${filter}`),
+				);
+				return rows?.length ? engines.pool(made) : holder(ref);
 			},
 		],
 		[/^/, /^\/images\/(.+)\/(?:json|history|get)$/, ({ ref }) => holder(ref)],

@@ -1,6 +1,7 @@
 import type { Cluster, HostAnswer } from "../cluster.ts";
+import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
-import type { ImageRecord } from "../state/images.ts";
+import { IMAGES, type ImageRecord, imageKey } from "../state/images.ts";
 import type { Entry } from "../state/store.ts";
 import { type ImageInspect, type Images, namedAt } from "./images.ts";
 
@@ -108,7 +109,11 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		const copy = async () => {
 			const to = await cluster.engine(host);
 			const asking = { patience: PATIENCE_MS }; // one that dies says nothing more
-			await cluster.ask(source, (from) => to.copyImage(image, from), asking);
+			await cluster.ask(
+				source,
+				async (from) => to.copyImage(await exactly(image, from), from),
+				asking,
+			);
 		};
 		const own = copy();
 		copying.set(key, own);
@@ -118,6 +123,18 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			copying.delete(key);
 		}
 	};
+}
+
+/**
+ * One name of one image: of a name without a tag engines save all tags, and those would go over newer ones where they
+ * are loaded.
+ */
+async function exactly(image: string, from: Engine): Promise<string> {
+	const tagged = imageKey(image)?.slice(IMAGES.length);
+	const found = await from.get<{ RepoTags?: string[] | null }>(
+		`/images/${image}/json`,
+	);
+	return tagged && found?.RepoTags?.includes(tagged) ? tagged : image;
 }
 
 /** Whether any host has an image. */

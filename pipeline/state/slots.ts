@@ -1,11 +1,15 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import type { Facts } from "../plugin.ts";
+import { type Operation, replacing } from "./operations.ts";
 import { parse, type Store } from "./store.ts";
 import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
 export const SLOTS = "arpanet/slots/";
 export const COPIES = "arpanet/copies/";
+/** Written by each create that reserves something of a host: of two that have counted the same the second counts anew. */
+export const COUNTS = "arpanet/counts/";
 /** A choice whose create is not on record after so long has failed. */
 const KEEP_MS = 10_000;
 /** Between two reads of all slots, and for each slot: so a change costs a twentieth of a processor at most. */
@@ -57,6 +61,11 @@ export function copyKey({ host, placed }: Slot): string | undefined {
 /** Whether a key is that of a copy. */
 export function isCopy(key: string): boolean {
 	return key.startsWith(COPIES);
+}
+
+/** Whether a key is that of a host's count. */
+export function isCount(key: string): boolean {
+	return key.startsWith(COUNTS);
 }
 
 /** Key of the slot that a container's facts tell of; undefined for one that is not placed. */
@@ -151,6 +160,22 @@ export class Slots {
 			entries.map((each) => ({ ...each, value: () => each.value })),
 			asked,
 		);
+	}
+
+	/** Reads all slots now. @returns what `count` goes by: each that is written later was counted after this */
+	async counted(): Promise<ReadonlyMap<string, { index: number }>> {
+		const counts = await this.#store.list(COUNTS); // before the slots
+		await this.refresh();
+		return new Map(counts.map((each) => [each.key, each]));
+	}
+
+	/** The operation that fails if something of a host was reserved since it was counted. */
+	count(
+		host: string,
+		counted: ReadonlyMap<string, { index: number }>,
+	): Operation {
+		const key = COUNTS + host;
+		return replacing(key, counted.get(key), { id: randomUUID() }); // Consul passes over what changes nothing
 	}
 
 	/** Reads now who has what a commit could not have: a slot, or a copy's number. */

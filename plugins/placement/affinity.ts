@@ -96,12 +96,20 @@ function valuesOf(
 	recordName: string,
 ): string[] {
 	if (!inventory) return [];
-	if (key === "image") return inventory.images;
+	if (key === "image") return inventory.images.flatMap(withShort);
 	const others = inventory.containers.filter(
 		({ names }) =>
 			operator === "==" ||
 			names.every((name) => withoutId(name) !== withoutId(recordName)),
 	);
-	if (key === "container") return others.flatMap(({ names }) => names);
+	if (key === "container") {
+		return others.flatMap(({ names }) => names.flatMap(withShort));
+	}
 	return others.map(({ labels }) => labels[key] ?? "");
+}
+
+/** An id, and the twelve characters of it that clients show; any other name as it is. */
+function withShort(name: string): string[] {
+	const [, id] = /^(?:sha256:)?([0-9a-f]{64})$/.exec(name) ?? [];
+	return id ? [name, id, id.slice(0, 12)] : [name];
 }

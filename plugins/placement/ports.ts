@@ -4,7 +4,7 @@ import { withoutAddress } from "../../pipeline/state/use.ts";
 import { holders, type PartMaker } from "./part.ts";
 
 /** A create is one transaction of at most 64 operations: of a long row of ports the first stand for all. */
-const MAX_KEYS = 30;
+const MAX_KEYS = 29;
 
 /** A fixed port of the host is one container's at a time, stopped ones too. A single host is left to its engine. */
 export const ports: PartMaker = (_, { cluster, store }) => ({

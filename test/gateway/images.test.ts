@@ -1,5 +1,7 @@
 import test from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
+import { imageCarrier } from "../../pipeline/lifecycle/image-carrier.ts";
+import { Images } from "../../pipeline/lifecycle/images.ts";
 import { type FakeEngine, startHosts } from "./hosts.ts";
 
 const OLD = `sha256:${"a".repeat(64)}`;
@@ -29,7 +31,12 @@ function image(Id: string, ...tags: string[]): Image {
 function withImages(images: Image[], refusal?: HttpError): FakeEngine {
 	const isDangling = ({ RepoTags }: Image) => RepoTags[0] === NO_NAME;
 	const named = (ref: string) =>
-		images.find(({ Id, RepoTags }) => Id === ref || RepoTags.includes(ref));
+		images.find(
+			({ Id, RepoTags }) =>
+				Id === ref ||
+				RepoTags.includes(ref) ||
+				RepoTags.includes(`${ref}:latest`),
+		);
 	return (method, { pathname, searchParams }) => {
 		if (pathname === "/containers/json") return [];
 		if (pathname === "/images/json") {
@@ -179,6 +186,32 @@ test("an image is pushed from where it has the tag that is asked for", async (t)
 		two: withImages([image(OLD, "reg:5000/app:v1")]),
 	});
 	t.is(await route("POST", "/images/reg:5000/app/push?tag=v1"), "two");
+});
+
+test("all tags of an image are pushed from where images are made, be none of them the latest", async (t) => {
+	const { route } = await startHosts(t, {
+		two: withImages([]),
+		one: withImages([image(OLD, "app:v1")]),
+	});
+	t.is(await route("POST", "/images/app/push"), "one");
+});
+
+test("of an image that is named without a tag only the latest is copied", async (t) => {
+	const carried: FakeEngine = (method, url) => {
+		if (url.pathname.endsWith("/get")) return "tar";
+		return withImages([image(OLD, "app:latest", "app:v1")])(method, url);
+	};
+	const loading: FakeEngine = (method, url) =>
+		url.pathname === "/images/load" ? "" : withImages([])(method, url);
+	const { services, asked } = await startHosts(t, {
+		one: carried,
+		two: loading,
+	});
+	await imageCarrier(services.cluster, new Images(services))("app", "two");
+	t.deepEqual(
+		asked.one?.filter((each) => each.endsWith("/get")),
+		["GET /images/app%3Alatest/get"],
+	);
 });
 
 test("what was made since an image, or before it, is listed from hosts that lack that one, too", async (t) => {

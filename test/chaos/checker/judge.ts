@@ -207,7 +207,7 @@ const OWNERS: Record<string, [what: string, owner: Owner]> = {
 
 /** Kinds that belong to no container and no network. */
 const LASTING = ["hosts", "beats", "leader", "format", "repairs"];
-LASTING.push("subnets-serial", "images", "volumes");
+LASTING.push("subnets-serial", "images", "volumes", "counts");
 
 /** 2: nothing outlives the container, the network or the request that it is of. */
 function orphans({ containers, networks, keys }: Picture): Violation[] {
