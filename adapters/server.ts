@@ -216,7 +216,10 @@ async function answerErrors(
 	try {
 		await next();
 	} catch (err) {
-		if (!(err instanceof HttpError)) log.error({ err }, "hook failed");
+		if (!(err instanceof HttpError)) {
+			const request = ctx.get("x-arpanet-request");
+			log.error({ err, path: ctx.path, request }, "hook failed");
+		}
 		ctx.status = err instanceof HttpError ? err.status : 500;
 		ctx.body = {
 			message:

@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import type { EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
@@ -16,9 +15,10 @@ import { NETWORKS } from "../pipeline/state/networks.ts";
 import { Alarm } from "./alarm.ts";
 import { announce } from "./announce.ts";
 import { guard } from "./guard.ts";
-import { type LeaderParts, leads } from "./leader/leader.ts";
+import { type LeaderParts, leaderDuties } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
 import { overlay, type Underlay } from "./overlay.ts";
+import { pause } from "./repeat.ts";
 import { tell } from "./tell.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
@@ -30,7 +30,7 @@ const TICK_MS = 200;
 /** How long a new container is left alone before its record is looked at. */
 const ADOPT_MS = 500;
 
-/** What is told of a container that begins to run is looked at together, so long after the first: a hook has seen to it, mostly. */
+/** Events of a container that starts are gathered for this long and handled once; mostly a hook has done it all. */
 const GATHER_MS = 100;
 
 /** Changes after which a container may not answer any more. */
@@ -40,7 +40,7 @@ const STATE = /^(die|pause|unpause|oom|health_status|update)/;
 const WATCHED = [NETWORKS, GATEWAYS, EXPOSED, GUESTS];
 
 /** What an agent works with. */
-export interface AgentParts {
+interface AgentParts {
 	services: Services;
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
@@ -122,7 +122,7 @@ export class Agent {
 		const { leader } = this.#parts;
 		const { store, host, log } = this.#services;
 		const leadership = new Leadership(store, leader.store, host.name, log);
-		return leadership.run(signal, leads(leader));
+		return leadership.run(signal, leaderDuties(leader));
 	}
 
 	#ring(): void {
@@ -135,11 +135,11 @@ export class Agent {
 		let complained = false;
 		while (!signal.aborted) {
 			try {
-				const events = this.#services.engine().events(signal, () => {
+				const events = this.#services.engine.events(signal, () => {
 					complained = false;
 					this.#mustLook = true; // what happened before nobody told us
 					for (const alarm of Object.values(this.#told)) alarm.ring();
-					log.info({ engine: this.#services.engine().url }, "watching events");
+					log.info({ engine: this.#services.engine.url }, "watching events");
 				});
 				for await (const event of events) this.#handle(event);
 			} catch (error) {
@@ -180,7 +180,7 @@ export class Agent {
 	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
 	async #look(all: boolean): Promise<void> {
 		await this.#superseded.settle(); // before any of them is registered
-		const listed = await this.#services.engine().listContainers("arpanet.host");
+		const listed = await this.#services.engine.listContainers("arpanet.host");
 		const containers = listed.filter(({ Names }) => !Names.some(isSuperseded));
 		if (all) {
 			await Promise.all(
@@ -255,7 +255,7 @@ export class Agent {
 		});
 	}
 
-	/** Puts right what the record of a new container lacks, such as a name: nobody waits for that, and its client does for the processor. */
+	/** Completes a new container's record, such as its name; later, since nobody waits for it and its client wants the CPU. */
 	async #adopt(id: string): Promise<void> {
 		await pause(ADOPT_MS, this.#abort.signal);
 		if (this.#abort.signal.aborted) return; // the next agent looks at all
@@ -274,7 +274,7 @@ export class Agent {
 				this.#mustLook = true;
 				this.#services.log.warn(
 					{ key, err: messageOf(error) },
-					"will look again",
+					"a container or network was not handled; looking at all again",
 				);
 			}
 		};
@@ -285,8 +285,4 @@ export class Agent {
 		});
 		return done;
 	}
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-	await setTimeout(ms, undefined, { signal }).catch(() => {});
 }

@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import type { Services } from "../pipeline/plugin.ts";
 import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
@@ -12,6 +11,7 @@ import { Conflict, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load-meter.ts";
 import { rejoin } from "./rejoin.ts";
+import { pause, repeat } from "./repeat.ts";
 
 /**
  * Seconds after which a host that says nothing gets no new containers; Consul takes up to twice as long to see it.
@@ -33,20 +33,14 @@ export async function announce(
 	signal: AbortSignal,
 ): Promise<void> {
 	const announcer = new Announcer(services);
-	let complained = false;
-	while (!signal.aborted) {
-		try {
-			await announcer.beat();
-			complained = false;
-		} catch (error) {
-			if (!complained)
-				services.log.warn({ err: error }, "this host is not announced");
-			complained = true;
-			await rejoin(services.store);
-		}
-		const rest = complained ? RETRY_MS : BEAT_MS;
-		await setTimeout(rest, undefined, { signal }).catch(() => {});
-	}
+	await repeat(() => announcer.beat(), {
+		signal,
+		rest: async (failed) => {
+			if (failed) await rejoin(services.store);
+			await pause(failed ? RETRY_MS : BEAT_MS, signal);
+		},
+		complain: (err) => services.log.warn({ err }, "this host is not announced"),
+	});
 	await announcer.leave();
 }
 
@@ -215,7 +209,7 @@ class Announcer {
 	/** What Swarm let constraints ask of an engine; undefined while it does not answer. */
 	async #engineLabels(): Promise<Record<string, string> | undefined> {
 		try {
-			const info = await this.#services.engine().info();
+			const info = await this.#services.engine.info();
 			const own = (info.Labels ?? []).map((label) => {
 				const mark = label.indexOf("=");
 				return [label.slice(0, mark), label.slice(mark + 1)];

@@ -16,7 +16,7 @@ const NOTICE = 300;
 const LOOK = 20;
 
 /** A host's engine, open to the other hosts. */
-export interface EnginePort {
+interface EnginePort {
 	/** Where it listens: what was given for port 0. */
 	port: number;
 	/** Goes on until what was asked is answered, then accepts nothing more and hangs up. */

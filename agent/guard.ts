@@ -11,6 +11,7 @@ import { ends } from "./guard/ends.ts";
 import { forwarding } from "./guard/forwarding.ts";
 import { names } from "./guard/names.ts";
 import type { Seen } from "./guard/seen.ts";
+import { repeat } from "./repeat.ts";
 
 /** How often the rules are written although nothing changed: someone may have flushed them. */
 const REFRESH_MS = 30_000;
@@ -29,20 +30,18 @@ export async function guard(
 	signal: AbortSignal,
 ): Promise<void> {
 	let written: string | undefined;
-	let complained = "";
-	while (!signal.aborted) {
-		try {
-			written = await look(services, written);
-			complained = "";
-		} catch (error) {
-			const message = messageOf(error);
-			if (message !== complained) {
-				services.log.warn({ err: message }, "deployments are not guarded");
-			}
-			complained = message;
-		}
-		await alarm.rest(complained ? RETRY_MS : REFRESH_MS, signal);
-	}
+	const work = async () => {
+		written = await look(services, written);
+	};
+	await repeat(work, {
+		signal,
+		rest: (failed) => alarm.rest(failed ? RETRY_MS : REFRESH_MS, signal),
+		complain: (error) =>
+			services.log.warn(
+				{ err: messageOf(error) },
+				"deployments are not guarded",
+			),
+	});
 	if (written) await look(services, written).catch(() => {});
 }
 
@@ -63,7 +62,7 @@ async function look(
 
 async function see(services: Services): Promise<Seen> {
 	const { engine, networks, cluster, store, host } = services;
-	const docker = (await engine().get<NetworkInspect[]>("/networks")) ?? [];
+	const docker = (await engine.get<NetworkInspect[]>("/networks")) ?? [];
 	const ranges = new Map(
 		docker.flatMap(({ Labels, IPAM }) => {
 			const scope = Labels?.["arpanet.network"];
@@ -79,7 +78,7 @@ async function see(services: Services): Promise<Seen> {
 		here: all.flatMap((network) => {
 			const found = ranges.get(network.scope);
 			const own = found?.find(({ Subnet }) => Subnet === network.subnet);
-			return found ? [{ ...network, bridge: own?.Gateway ?? "" }] : [];
+			return found ? [{ ...network, gateway: own?.Gateway ?? "" }] : [];
 		}),
 		lost: [...ranges]
 			.filter(([scope]) => !all.some((network) => network.scope === scope))

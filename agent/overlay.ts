@@ -2,11 +2,12 @@ import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
-import { bridgeIn, GATEWAYS } from "../pipeline/state/leases.ts";
+import { GATEWAYS, gatewayIn } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { MTU } from "../pipeline/state/networks.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./commands.ts";
+import { repeat } from "./repeat.ts";
 
 /** How soon is repaired what someone has deleted; a change in Consul or of the engine's networks is seen at once. */
 const LOOK_MS = 3_000;
@@ -21,7 +22,7 @@ export interface Underlay {
 	address: string;
 	/**
 	 * Makes it what it is to be with these other hosts.
-	 * @param keptOut by network, hosts from which nothing is to come; where networks cannot be told apart, nothing at all does
+	 * @param keptOut by network, hosts barred from it; an underlay that cannot tell networks apart bars them altogether
 	 * @returns what keeps some of them out @throws Error with the remedy
 	 */
 	look(others: KnownHost[], keptOut: HostsKeptOut): Promise<string | undefined>;
@@ -55,22 +56,21 @@ export async function overlay(
 	alarm: Alarm,
 	signal: AbortSignal,
 ): Promise<void> {
-	let complained = "";
 	let woven = true; // by an earlier run, for all that is known
-	while (!signal.aborted) {
-		try {
-			if (woven || !services.cluster.alone) {
-				woven = await look(services, underlay);
-			}
-			complained = "";
-		} catch (error) {
-			const message = messageOf(error);
-			if (message !== complained)
-				services.log.warn({ err: message }, "overlay");
-			complained = message;
+	const work = async () => {
+		if (woven || !services.cluster.alone) {
+			woven = await look(services, underlay);
 		}
-		await alarm.rest(LOOK_MS, signal);
-	}
+	};
+	await repeat(work, {
+		signal,
+		rest: () => alarm.rest(LOOK_MS, signal),
+		complain: (error) =>
+			services.log.warn(
+				{ err: messageOf(error) },
+				"some networks are not woven; trying again",
+			),
+	});
 }
 
 interface Wanted {
@@ -121,11 +121,11 @@ async function wantedHere(
 ): Promise<Wanted[]> {
 	const hostsOf = new Map<string, string[]>();
 	for (const key of await store.keys(GATEWAYS)) {
-		const at = bridgeIn(key);
+		const at = gatewayIn(key);
 		hostsOf.set(at.scope, [...(hostsOf.get(at.scope) ?? []), at.host]);
 	}
 	const wanted: Wanted[] = [];
-	for (const network of await engine().listNetworks("arpanet.network")) {
+	for (const network of await engine.listNetworks("arpanet.network")) {
 		const scope = network.Labels?.["arpanet.network"] ?? "";
 		const hosts = hostsOf.get(scope) ?? [];
 		networks.forget(scope); // one made anew under the same name has another VNI

@@ -1,9 +1,9 @@
-import { setTimeout } from "node:timers/promises";
 import { messageOf } from "../pipeline/errors.ts";
 import { Images } from "../pipeline/lifecycle/images.ts";
 import { Names } from "../pipeline/lifecycle/names.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Alarm } from "./alarm.ts";
+import { pause, repeat } from "./repeat.ts";
 
 /** How often is told what no event tells of: a name that BuildKit moves, what happened while nobody watched. */
 const LOOK_MS = 10_000;
@@ -11,7 +11,7 @@ const LOOK_MS = 10_000;
 const PAUSE_MS = 100;
 
 /** What is told of this host: each is rung when the engine has said that it changed. */
-export interface Told {
+interface Told {
 	/** The names of containers that are not on record. */
 	names: Alarm;
 	/** What the names of images mean here. */
@@ -31,30 +31,25 @@ export async function tell(
 	const names = new Names(services);
 	const images = new Images(services);
 	await Promise.all([
-		repeat(alarms.names, async () =>
-			names.look(await engine().listContainers()),
-		),
-		repeat(alarms.images, () => images.tell(cluster.self)),
+		toldOf(alarms.names, async () => names.look(await engine.listContainers())),
+		toldOf(alarms.images, () => images.tell(cluster.self)),
 	]);
 
-	async function repeat(
-		alarm: Alarm,
-		look: () => Promise<void>,
-	): Promise<void> {
-		let complained = "";
-		while (!signal.aborted) {
-			try {
-				if (!cluster.alone) await look();
-				complained = "";
-			} catch (error) {
-				const err = messageOf(error);
-				if (err !== complained) {
-					services.log.warn({ err }, "others are not told what is here");
-				}
-				complained = err;
-			}
-			await setTimeout(PAUSE_MS, undefined, { signal }).catch(() => {});
-			await alarm.rest(LOOK_MS, signal);
-		}
+	function toldOf(alarm: Alarm, look: () => Promise<void>): Promise<void> {
+		const work = async () => {
+			if (!cluster.alone) await look();
+		};
+		return repeat(work, {
+			signal,
+			rest: async () => {
+				await pause(PAUSE_MS, signal);
+				await alarm.rest(LOOK_MS, signal);
+			},
+			complain: (error) =>
+				services.log.warn(
+					{ err: messageOf(error) },
+					"others are not told what is here",
+				),
+		});
 	}
 }

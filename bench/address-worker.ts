@@ -64,9 +64,7 @@ async function allocate({
 			implicit: true,
 			host: host ?? "",
 		},
-		8_000,
-		{ pool: "10.32.0.0/12", reserved: [] },
-		() => [],
+		{ pool: "10.32.0.0/12", reserved: [], size: 8_000 },
 	);
 	const before = services.store.requests;
 	await atOnce(count, width, async () => {
@@ -97,7 +95,7 @@ async function lease(
 			return;
 		} catch (error) {
 			if (!(error instanceof Conflict)) throw error;
-			leases.lost(scope, address);
+			leases.taken(scope, address);
 		}
 	}
 }

@@ -25,14 +25,22 @@ import { readTls } from "../pipeline/tls.ts";
 import { builtins } from "../plugins/index.ts";
 
 /** What lies outside of arpanet: `arpanet try` brings its own. */
-export interface Outside {
+interface Outside {
 	store: Store;
 	engine: Engine;
+}
+
+/** What `arpanet try` has otherwise. */
+interface Trial {
+	outside?: Outside;
+	/** May wrap the plugins before they are put into the chain. */
+	observe?: (plugins: Loaded[]) => Loaded[];
 }
 
 /** What works on containers and networks, over one store. */
 interface Parts {
 	services: Services;
+	plugins: Loaded[];
 	chain: Chain;
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
@@ -52,14 +60,12 @@ export interface Booted extends Parts {
 
 /**
  * Puts the parts together as the configuration says; connects to nothing yet.
- * @param observe may wrap the plugins before they are put into the chain
  * @throws ConfigError for a plugin that is not there or not configured well
  */
 export async function boot(
 	config: Config,
 	log: Logger,
-	outside: Outside = real(config, log),
-	observe: (plugins: Loaded[]) => Loaded[] = (plugins) => plugins,
+	{ outside = real(config, log), observe = (plugins) => plugins }: Trial = {},
 ): Promise<Booted> {
 	const { store, engine } = outside;
 	const host = hostOf(config);
@@ -73,7 +79,7 @@ export async function boot(
 			slots: new Slots(store),
 			volumes: new Volumes(store),
 			cluster,
-			engine: () => engine,
+			engine,
 			host,
 			log,
 		};
@@ -81,12 +87,12 @@ export async function boot(
 		const chain = new Chain(plugins, config.arpanet.pluginTimeout, log);
 		const networks = new NetworkLifecycle(chain, services);
 		const containers = new ContainerLifecycle(chain, services, networks);
-		return { services, chain, containers, networks };
+		return { services, plugins, chain, containers, networks };
 	};
 	const parts = over(store);
 	const { services, chain, containers, networks } = parts;
 	const stores: Store[] = [store];
-	const format = new Format(stores);
+	const format = new Format(store);
 	return {
 		...parts,
 		format,
@@ -97,7 +103,7 @@ export async function boot(
 		),
 		fenced: () => {
 			const fenced = new FencedStore(config.arpanet.consul, log);
-			fenced.refusal = store.refusal;
+			format.covers(fenced);
 			stores.push(fenced);
 			return { ...over(fenced), store: fenced };
 		},

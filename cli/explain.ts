@@ -6,7 +6,7 @@ import {
 	isReasons,
 	type Reasons,
 } from "../pipeline/state/containers.ts";
-import { Repairs } from "../pipeline/state/repairs.ts";
+import { listRepairs } from "../pipeline/state/repairs.ts";
 import { Store } from "../pipeline/state/store.ts";
 import { table } from "./table.ts";
 
@@ -20,7 +20,7 @@ export async function explain(config: Config, name: string): Promise<string> {
 	try {
 		const [entry, all] = await Promise.all([
 			new Containers(store).get(name),
-			new Repairs(store, "").list(),
+			listRepairs(store),
 		]);
 		const repairs = all
 			.map(({ value }) => value)

@@ -1,6 +1,6 @@
 import type { Config } from "../pipeline/config.ts";
 import { readLeader } from "../pipeline/state/leader.ts";
-import { Repairs } from "../pipeline/state/repairs.ts";
+import { listRepairs } from "../pipeline/state/repairs.ts";
 import { Store } from "../pipeline/state/store.ts";
 import { table } from "./table.ts";
 
@@ -13,7 +13,7 @@ export async function showLeader(config: Config): Promise<string> {
 	try {
 		const [leader, repairs] = await Promise.all([
 			readLeader(store),
-			new Repairs(store, "").list(),
+			listRepairs(store),
 		]);
 		const lines = [
 			leader

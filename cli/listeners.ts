@@ -10,7 +10,7 @@ export interface Listener {
 }
 
 /** Where to look: a TCP or UDP port, or the path of a unix socket. */
-export type Place = { port: number } | { path: string };
+type Place = { port: number } | { path: string };
 
 /** How `/proc/net/tcp` writes the state of a listening socket, and `/proc/net/udp` that of any. */
 const LISTENING = new Set(["0A", "07"]);

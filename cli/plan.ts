@@ -12,7 +12,7 @@ import {
 import { table } from "./table.ts";
 
 /** Where one container would go. */
-export interface Plan {
+interface Plan {
 	container: string;
 	/** Undefined if no host can run it. */
 	host?: string;
@@ -36,15 +36,9 @@ export async function plan(
 	{ json, ...options }: FileOptions & { json?: boolean },
 ): Promise<{ text: string; failed: boolean }> {
 	const planned = await readComposeFile(file, options);
-	let plugins: Loaded[] = [];
-	const { services, close } = await boot(
+	const { services, plugins, close } = await boot(
 		config,
 		pino({ level: "silent" }),
-		undefined,
-		(loaded) => {
-			plugins = loaded;
-			return loaded;
-		},
 	);
 	try {
 		const { slots, cluster } = services;
@@ -93,11 +87,20 @@ async function planOne(
 	}
 	stripLabels(body);
 	const context: CreateContext = {
-		...{ name, body, record: name },
-		...{ facts: {}, verdicts: [], networks: [], headers: {}, lost: [] },
+		name,
+		body,
+		recordName: name,
+		facts: {},
+		verdicts: [],
+		networks: [],
+		headers: {},
+		conflicts: [],
 		explain: () => {},
-		...{ onlyHost: undefined, previous: undefined, replaced: undefined },
-		...{ commit: () => {}, hold: () => {} },
+		onlyHost: undefined,
+		previous: undefined,
+		replaced: undefined,
+		commit: () => {},
+		hold: () => {},
 	};
 	let error: string | undefined;
 	const last = plugins.findIndex((plugin) => plugin.name === "placement");

@@ -5,7 +5,7 @@ import {
 	type Deployment,
 	listEverywhere,
 	readCluster,
-} from "./cluster.ts";
+} from "./deployments.ts";
 import { table } from "./table.ts";
 
 /**

@@ -3,12 +3,13 @@ import { adapterApp, listen } from "../adapters/server.ts";
 import { Agent } from "../agent/agent.ts";
 import { openEnginePort } from "../agent/engine-port.ts";
 import { plainUnderlay, type Underlay } from "../agent/overlay.ts";
-import { WireGuard, wireguardKeys } from "../agent/wireguard.ts";
+import { type Keys, WireGuard, wireguardKeys } from "../agent/wireguard.ts";
 import { createGateway } from "../gateway/gateway.ts";
 import { HttpAdapter } from "../gateway/http-adapter.ts";
 import type { Config } from "../pipeline/config.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Adapter } from "../pipeline/protocol.ts";
+import type { HostRecord } from "../pipeline/state/hosts.ts";
 import { mustBeSafe } from "../pipeline/tls.ts";
 import { type Booted, linkMtu } from "./boot.ts";
 
@@ -91,10 +92,14 @@ export async function runAgent(
 	const port =
 		host.engine &&
 		(await openEnginePort(host.engine, engine, log, services.cluster.tls));
+	const keys = config.arpanet.encrypt
+		? wireguardKeys(config.arpanet.stateDir)
+		: undefined;
+	if (keys) services.host.wireguard = keys.public; // before start() announces it
 	const agent = new Agent({
 		...booted,
 		leader: booted.fenced(),
-		underlay: underlayOf(config, booted),
+		underlay: underlayOf(services.host, keys),
 	});
 	agent.start();
 	return {
@@ -105,11 +110,8 @@ export async function runAgent(
 	};
 }
 
-/** The hosts' own network, or WireGuard over it; then this host is announced with its public key. */
-function underlayOf({ arpanet }: Config, { services }: Booted): Underlay {
-	const { host } = services;
-	if (!arpanet.encrypt) return plainUnderlay(host.address);
-	const keys = wireguardKeys(arpanet.stateDir);
-	host.wireguard = keys.public;
+/** The hosts' own network, or WireGuard over it. */
+function underlayOf(host: HostRecord, keys: Keys | undefined): Underlay {
+	if (!keys) return plainUnderlay(host.address);
 	return new WireGuard(keys, host, linkMtu(host.address));
 }

@@ -47,8 +47,10 @@ export async function tryOut(
 	const { containers, networks, close } = await boot(
 		config,
 		pino({ level: "silent" }), // what a plugin throws is shown below
-		outside,
-		(plugins) => plugins.map((plugin) => watched(plugin, deeds)),
+		{
+			outside,
+			observe: (plugins) => plugins.map((plugin) => watched(plugin, deeds)),
+		},
 	);
 	try {
 		for (const network of composeNetworks(body)) {

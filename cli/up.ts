@@ -7,6 +7,11 @@ import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
 
 export type RoleName = "gateway" | "adapter" | "agent";
 
+interface Running extends Role {
+	/** For the log. */
+	name: string;
+}
+
 /** Time for everything together to end by itself: the gateway answers what it was asked. */
 const STOP_MS = 25_000;
 
@@ -23,7 +28,7 @@ export async function runRoles(
 ): Promise<void> {
 	const stop = onSignal(log);
 	const booted = await boot(config, log);
-	const running: Role[] = [{ stop: booted.close }];
+	const running: Running[] = [{ name: "connections", stop: booted.close }];
 	let consul: OwnConsul | undefined;
 	try {
 		if (embedded) {
@@ -37,14 +42,13 @@ export async function runRoles(
 		if (roles.includes("adapter")) booted.services.slots.follow();
 		for (const role of roles) {
 			stop.throwIfAborted();
-			if (role === "adapter") {
-				running.push(await runAdapter(config, log, booted));
-			} else if (role === "agent") {
-				running.push(await runAgent(config, log, booted));
-			} else {
+			const run = async () => {
+				if (role === "adapter") return runAdapter(config, log, booted);
+				if (role === "agent") return runAgent(config, log, booted);
 				const isLocal = roles.includes("adapter");
-				running.push(await runGateway(config, log, booted, isLocal));
-			}
+				return runGateway(config, log, booted, isLocal);
+			};
+			running.push({ name: role, ...(await run()) });
 		}
 		if (!stop.aborted) {
 			await new Promise((resolve) => stop.addEventListener("abort", resolve));
@@ -69,16 +73,16 @@ function onSignal(log: Logger): AbortSignal {
 }
 
 /** Stops in reverse and past errors; who does not end in time is left behind. */
-async function stopAll(running: Role[], log: Logger): Promise<void> {
+async function stopAll(running: Running[], log: Logger): Promise<void> {
 	const done = new AbortController();
 	const late = setTimeout(STOP_MS, "late", { signal: done.signal });
 	late.catch(() => {}); // all have stopped
-	for (const role of running.toReversed()) {
+	for (const { name, stop } of running.toReversed()) {
 		try {
-			const what = await Promise.race([role.stop(), late]);
-			if (what) log.warn("something does not stop in time; leaving it");
+			const what = await Promise.race([stop(), late]);
+			if (what) log.warn({ role: name }, "does not stop in time; leaving it");
 		} catch (err) {
-			log.error({ err }, "did not stop well");
+			log.error({ role: name, err }, "did not stop well");
 		}
 	}
 	done.abort();

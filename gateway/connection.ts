@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { HttpError } from "../pipeline/errors.ts";
 import { BodyReader } from "./body-reader.ts";
-import type { Chains } from "./endpoints.ts";
+import type { HookNames } from "./endpoints.ts";
 import { readAndWritten } from "./garbage.ts";
 import { HookedExchange } from "./hooked.ts";
 import type { HookRunner } from "./hooks.ts";
@@ -17,13 +17,13 @@ import {
 } from "./http1.ts";
 import { Pass } from "./pass.ts";
 import type { Router } from "./router.ts";
-import type { Merged } from "./treatments/treatment.ts";
+import type { OwnAnswer } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
 /** What every connection of one gateway shares. */
 export interface GatewayContext {
 	/** The hooks of a request; null when it has none. */
-	chains(method: string, path: string): Chains | null;
+	hooksOf(method: string, path: string): HookNames | null;
 	router: Router;
 	hooks: HookRunner;
 	/** Bytes. */
@@ -59,7 +59,7 @@ export interface Incoming {
  */
 const IDLE = 500;
 
-const NO_HOOKS: Chains = { pre: [], post: [] };
+const NO_HOOKS: HookNames = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
 const LINGER = 30_000;
@@ -134,9 +134,9 @@ export class ClientConnection {
 		const { router } = this.context;
 		const passed = router.passing(head.method, head.path);
 		if (passed) this.afterwards(passed);
-		const chains = this.context.chains(head.method, head.path);
-		if (chains) {
-			HookedExchange.start(this, incoming, chains);
+		const hookNames = this.context.hooksOf(head.method, head.path);
+		if (hookNames) {
+			HookedExchange.start(this, incoming, hookNames);
 			return;
 		}
 		const route = router.route(head.method, head.target, null, this);
@@ -196,33 +196,31 @@ export class ClientConnection {
 	}
 
 	/** Gives an answer of the gateway's own, and goes on with the connection. */
-	answerMerged(merged: Merged, incoming: Incoming): void {
+	answerOwn(own: OwnAnswer, incoming: Incoming): void {
 		if (this.closed || this.socket.writableEnded) return;
-		if ("stream" in merged) {
-			void this.#stream(merged, incoming);
+		if ("stream" in own) {
+			void this.#stream(own, incoming);
 			return;
 		}
 		const { head } = incoming;
 		const keepAlive = incoming.body.done && head.keepAlive;
-		if ("bytes" in merged) {
-			const { status, bytes, headers } = merged;
+		if ("bytes" in own) {
+			const { status, bytes, headers } = own;
 			this.socket.cork(); // head and body in one piece
 			this.socket.write(jsonHead(status, bytes.length, keepAlive, headers));
 			this.socket.write(bytes);
 			this.socket.uncork();
 		} else {
-			const { body } = merged;
+			const { body } = own;
 			const text = body === undefined ? "" : `${JSON.stringify(body)}\n`;
-			this.socket.write(
-				jsonAnswer(merged.status, text, keepAlive, head.method),
-			);
+			this.socket.write(jsonAnswer(own.status, text, keepAlive, head.method));
 		}
 		this.next(keepAlive, incoming.early);
 	}
 
 	/** Sends lines as they come, until there are no more or the client goes. */
 	async #stream(
-		merged: Extract<Merged, { stream: unknown }>,
+		own: Extract<OwnAnswer, { stream: unknown }>,
 		{ head }: Incoming,
 	): Promise<void> {
 		const gone = new AbortController();
@@ -233,10 +231,10 @@ export class ClientConnection {
 		const chunked = !/^[^\r]* HTTP\/1\.0(\r|$)/.test(head.text);
 		const framing = chunked ? "Transfer-Encoding: chunked\r\n" : "";
 		this.socket.write(
-			`HTTP/1.1 ${merged.status} OK\r\nContent-Type: application/json\r\n${framing}Connection: close\r\n\r\n`,
+			`HTTP/1.1 ${own.status} OK\r\nContent-Type: application/json\r\n${framing}Connection: close\r\n\r\n`,
 		);
 		try {
-			for await (const line of merged.stream(gone.signal)) {
+			for await (const line of own.stream(gone.signal)) {
 				if (gone.signal.aborted) break;
 				if (!this.socket.write(chunked ? chunk(line) : line)) {
 					await once(this.socket, "drain", { signal: gone.signal });
@@ -244,7 +242,10 @@ export class ClientConnection {
 			}
 			if (chunked && !gone.signal.aborted) this.socket.write(LAST_CHUNK);
 		} catch (error) {
-			if (!gone.signal.aborted) this.context.log.warn({ err: error }, "stream");
+			if (!gone.signal.aborted) {
+				const request = head.target;
+				this.context.log.warn({ err: error, request }, "a stream broke off");
+			}
 		}
 		gone.abort();
 		this.finish();

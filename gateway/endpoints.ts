@@ -2,7 +2,7 @@ import type { Endpoint } from "../pipeline/config.ts";
 import { decode } from "../pipeline/verbs.ts";
 
 /** The hooks of one request: names of adapters, in the order in which to call them. */
-export interface Chains {
+export interface HookNames {
 	pre: string[];
 	post: string[];
 }
@@ -13,7 +13,7 @@ export interface Chains {
  */
 export function endpointMatcher(
 	endpoints: Endpoint[],
-): (method: string, path: string) => Chains | null {
+): (method: string, path: string) => HookNames | null {
 	const table = endpoints.map(({ pattern, pre, post }) => {
 		const [, method = "", path = ""] =
 			/^\s*(\S+)\s+(.*?)\s*$/.exec(pattern) ?? [];
@@ -24,7 +24,7 @@ export function endpointMatcher(
 		};
 	});
 	return (method, path) => {
-		let found: Chains | null = null;
+		let found: HookNames | null = null;
 		const asked = `${method} ${path}`;
 		const decoded = path.includes("%") ? `${method} ${decode(path)}` : asked;
 		for (const { pattern, pre, post } of table) {

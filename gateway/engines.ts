@@ -1,4 +1,4 @@
-import type { Answer, Cluster } from "../pipeline/cluster.ts";
+import type { Cluster, HostAnswer } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
@@ -36,9 +36,9 @@ export class Engines {
 		this.local = local;
 	}
 
-	/** Whether this host's engine answers for all: there is no other, or nothing was heard of them yet. */
-	get alone(): boolean {
-		return this.cluster.alone || this.cluster.hosts.isUnheard;
+	/** Whether this host's engine answers by itself: no other host is known, be it that Consul has not been read yet. */
+	get localOnly(): boolean {
+		return this.cluster.alone || this.cluster.hosts.isUnread;
 	}
 
 	/** The connections to a host's engine. @throws HttpError 502 for a host that is not known */
@@ -56,7 +56,7 @@ export class Engines {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path with its query */
-	ask(path: string): Promise<Answer[]> {
+	ask(path: string): Promise<HostAnswer[]> {
 		return this.cluster.answers(path);
 	}
 

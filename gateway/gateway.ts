@@ -62,12 +62,12 @@ const LOOK = 20;
 /** TCP keep-alive, so that a client whose machine died does not stay for ever. */
 const KEEP_ALIVE = 60_000;
 
-/** Docker's API in front of one engine, with powerstrip's hooks. */
+/** Docker's API in front of all hosts' engines, with powerstrip's hooks. */
 export function createGateway(options: GatewayOptions): Gateway {
 	const { log } = options;
 	const router = new Router(options.services, options.engine);
 	const context: GatewayContext = {
-		chains: endpointMatcher(options.endpoints),
+		hooksOf: endpointMatcher(options.endpoints),
 		router,
 		hooks: new HookRunner(options.adapters, options.hookTimeout, log),
 		maxBody: options.maxBody,

@@ -2,22 +2,22 @@ import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { STATUS_CODES } from "node:http";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
-import type {
-	ClientRequest,
-	HookHeaders,
-	ServerResponse,
+import {
+	type ClientRequest,
+	type HookHeaders,
+	NOT_ASKED,
+	type ServerResponse,
+	UNANSWERED,
 } from "../pipeline/protocol.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
-import type { Chains } from "./endpoints.ts";
+import type { HookNames } from "./endpoints.ts";
 import { Gather } from "./gather.ts";
 import { field, type RequestHead, rewriteHead } from "./http1.ts";
 import { type Answer, Pass } from "./pass.ts";
-import type { Merged } from "./treatments/treatment.ts";
+import type { OwnAnswer } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
 
-/** What hooks are told where the engine was not asked, and the client reads 502 or has left. */
-const NOT_ASKED = 500;
 const HUNG_UP = new HttpError(502, "the client hung up");
 
 /**
@@ -27,22 +27,25 @@ const HUNG_UP = new HttpError(502, "the client hung up");
  */
 export class HookedExchange implements Exchange {
 	readonly #connection: ClientConnection;
-	readonly #chains: Chains;
+	readonly #hookNames: HookNames;
 	readonly #headers: HookHeaders;
-	readonly #route: Promise<EnginePool | Merged> | undefined;
+	readonly #route: Promise<EnginePool | OwnAnswer> | undefined;
 	#incoming: Incoming;
 
 	/** @param route where to, if that is being found out already */
 	static start(
 		connection: ClientConnection,
 		incoming: Incoming,
-		chains: Chains,
-		route?: Promise<EnginePool | Merged>,
+		hookNames: HookNames,
+		route?: Promise<EnginePool | OwnAnswer>,
 	): void {
-		const exchange = new HookedExchange(connection, incoming, chains, route);
+		const exchange = new HookedExchange(connection, incoming, hookNames, route);
 		connection.exchange = exchange;
 		exchange.#run().catch((error) => {
-			connection.context.log.error({ err: error }, "a hooked request failed");
+			connection.context.log.error(
+				{ err: error, request: incoming.head.target },
+				"a hooked request failed",
+			);
 			connection.refuse(500, messageOf(error));
 		});
 	}
@@ -50,13 +53,13 @@ export class HookedExchange implements Exchange {
 	private constructor(
 		connection: ClientConnection,
 		incoming: Incoming,
-		chains: Chains,
-		route?: Promise<EnginePool | Merged>,
+		hookNames: HookNames,
+		route?: Promise<EnginePool | OwnAnswer>,
 	) {
 		this.#route = route;
 		this.#connection = connection;
 		this.#incoming = incoming;
-		this.#chains = chains;
+		this.#hookNames = hookNames;
 		const deployment = field(incoming.head, "x-arpanet-deployment");
 		this.#headers = {
 			"x-arpanet-request": randomUUID(),
@@ -67,9 +70,9 @@ export class HookedExchange implements Exchange {
 	async #run(): Promise<void> {
 		const { context } = this.#connection;
 		const { head } = this.#incoming;
-		const { post } = this.#chains;
+		const { post } = this.#hookNames;
 		const tar = mediaType(head) === "application/tar";
-		const pre = tar ? [] : this.#chains.pre; // powerstrip hands tars to no pre-hook
+		const pre = tar ? [] : this.#hookNames.pre; // powerstrip hands tars to no pre-hook
 		const readable =
 			pre.length + post.length > 0 &&
 			mediaType(head) === "application/json" &&
@@ -111,7 +114,7 @@ export class HookedExchange implements Exchange {
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
 
-		let route: EnginePool | Merged;
+		let route: EnginePool | OwnAnswer;
 		try {
 			const { Method, Request, Body } = asking.request;
 			route = await (this.#route ??
@@ -132,7 +135,7 @@ export class HookedExchange implements Exchange {
 			const told = "stream" in route ? route : await this.#told(asked, route);
 			if (told instanceof HttpError)
 				this.#connection.answerError(told, this.#incoming);
-			else this.#connection.answerMerged(told, this.#incoming);
+			else this.#connection.answerOwn(told, this.#incoming);
 			return;
 		}
 		if (post.length === 0) {
@@ -156,24 +159,24 @@ export class HookedExchange implements Exchange {
 	/** An answer that the gateway gives itself, as the post-hooks make it; to the byte its own where they change nothing. */
 	async #told(
 		asked: ClientRequest,
-		merged: Exclude<Merged, { stream: unknown }>,
-	): Promise<Merged | HttpError> {
-		const { post } = this.#chains;
-		if (post.length === 0) return merged;
+		own: Exclude<OwnAnswer, { stream: unknown }>,
+	): Promise<OwnAnswer | HttpError> {
+		const { post } = this.#hookNames;
+		if (post.length === 0) return own;
 		this.#hold();
 		const { hooks } = this.#connection.context;
 		const before: ServerResponse = {
 			ContentType: "application/json",
-			Body: textOf(merged),
-			Code: merged.status,
+			Body: textOf(own),
+			Code: own.status,
 		};
 		const told = await hooks.post(post, asked, before, this.#headers);
 		if (told.refusal) return told.refusal;
 		const { Body, Code } = told.response;
 		if ((Body ?? "") === (before.Body ?? "") && Code === before.Code) {
-			return merged;
+			return own;
 		}
-		const headers = "bytes" in merged ? merged.headers : [];
+		const headers = "bytes" in own ? own.headers : [];
 		return { status: Code, bytes: Buffer.from(Body ?? ""), headers };
 	}
 
@@ -188,13 +191,13 @@ export class HookedExchange implements Exchange {
 	): Promise<void> {
 		this.#hold();
 		const { hooks, log } = this.#connection.context;
-		log.warn({ request: asked.Request }, error.message);
+		log.warn({ request: asked.Request, err: error.message }, "request failed");
 		const response: ServerResponse = {
 			ContentType: "application/json",
 			Body: `${JSON.stringify({ message: error.message })}\n`,
-			Code: !sent && error.status === 502 ? NOT_ASKED : error.status,
+			Code: !sent && error.status === UNANSWERED ? NOT_ASKED : error.status,
 		};
-		const { post } = this.#chains;
+		const { post } = this.#hookNames;
 		await hooks.post(post, asked, response, this.#headers);
 		this.#connection.answerError(error, this.#incoming);
 	}
@@ -215,12 +218,12 @@ export class HookedExchange implements Exchange {
 					"post-hooks cannot read this answer",
 				);
 			}
-			await hooks.post(this.#chains.post, asked, response, this.#headers);
+			await hooks.post(this.#hookNames.post, asked, response, this.#headers);
 			return;
 		}
 		this.#incoming.early = answer.early;
 		this.#hold();
-		const { post } = this.#chains;
+		const { post } = this.#hookNames;
 		const told = await hooks.post(post, asked, response, this.#headers);
 		if (told.refusal) {
 			connection.answerError(told.refusal, this.#incoming);
@@ -323,9 +326,9 @@ function rewritten(
 	return [rewriteHead(answer.head, line, body.length, fields), body];
 }
 
-function textOf(merged: Exclude<Merged, { stream: unknown }>): string | null {
-	if ("bytes" in merged) return merged.bytes.toString();
-	return merged.body === undefined ? null : `${JSON.stringify(merged.body)}\n`;
+function textOf(own: Exclude<OwnAnswer, { stream: unknown }>): string | null {
+	if ("bytes" in own) return own.bytes.toString();
+	return own.body === undefined ? null : `${JSON.stringify(own.body)}\n`;
 }
 
 /** Null where the body is no text that JSON can carry. */
@@ -339,5 +342,5 @@ function mediaType(head: RequestHead): string | undefined {
 }
 
 function tooLarge(limit: number): string {
-	return `the request's body is over ${limit} bytes, the most that adapters are given; send less, or raise arpanet's limit for bodies in powerstrip.yml`;
+	return `the request's body is over ${limit} bytes, the most that adapters are given; send less, or raise arpanet.gateway.maxBody in powerstrip.yml`;
 }

@@ -14,7 +14,7 @@ import {
  */
 export class AdapterFailure extends HttpError {}
 
-export interface PreResult {
+interface PreResult {
 	/** The request after the hooks that answered. */
 	request: ClientRequest;
 	/** What the client shall be answered instead of asking Docker. */
@@ -23,11 +23,14 @@ export interface PreResult {
 	acted: boolean;
 }
 
-export interface PostResult {
+interface PostResult {
 	response: ServerResponse;
 	/** What an adapter said the client shall be answered instead. */
 	refusal?: HttpError;
 }
+
+/** What to do about an adapter that does not keep to the protocol. */
+const REMEDY = "correct the adapter, or take it out of powerstrip.yml";
 
 /** Runs chains of hooks. Every hook has a time limit; every failure names its adapter. */
 export class HookRunner {
@@ -109,8 +112,13 @@ export class HookRunner {
 				const failure = error as HttpError;
 				if (!(failure instanceof AdapterFailure)) refusal ??= failure;
 				this.#log.error(
-					{ adapter: name, request: request.Request, code: answered.Code },
-					`post-hook failed: ${failure.message}`,
+					{
+						adapter: name,
+						request: request.Request,
+						code: answered.Code,
+						err: failure.message,
+					},
+					"post-hook failed",
 				);
 			}
 		}
@@ -172,17 +180,20 @@ function modified(
 	if (version !== PROTOCOL_VERSION) {
 		throw new AdapterFailure(
 			502,
-			`adapter ${name} answered with PowerstripProtocolVersion ${JSON.stringify(version)}; only ${PROTOCOL_VERSION} is understood`,
+			`adapter ${name} answered with PowerstripProtocolVersion ${JSON.stringify(version)}; only ${PROTOCOL_VERSION} is understood; ${REMEDY}`,
 		);
 	}
 	const value = message?.[key] as Record<string, unknown> | null;
 	if (typeof value !== "object" || value === null) {
-		throw new AdapterFailure(502, `adapter ${name} answered without ${key}`);
+		throw new AdapterFailure(
+			502,
+			`adapter ${name} answered without ${key}; ${REMEDY}`,
+		);
 	}
 	if (typeof value.Body !== "string" && value.Body !== null) {
 		throw new AdapterFailure(
 			502,
-			`adapter ${name} answered with a ${key}.Body that is neither a string nor null`,
+			`adapter ${name} answered with a ${key}.Body that is neither a string nor null; ${REMEDY}`,
 		);
 	}
 	return value;
@@ -201,13 +212,13 @@ function modifiedRequest(
 	if (Method !== before.Method || moved) {
 		throw new AdapterFailure(
 			500,
-			`adapter ${name} changed ${before.Method} ${before.Request} into ${Method} ${Request}: a hook may change the query, never the endpoint`,
+			`adapter ${name} changed ${before.Method} ${before.Request} into ${Method} ${Request}: a hook may change the query, never the endpoint; ${REMEDY}`,
 		);
 	}
 	if (/[^\x21-\x7e\x80-\xff]/.test(Request as string)) {
 		throw new AdapterFailure(
 			502,
-			`adapter ${name} answered with a query that is not URL-encoded`,
+			`adapter ${name} answered with a query that is not URL-encoded; ${REMEDY}`,
 		);
 	}
 	return {
@@ -230,7 +241,7 @@ function modifiedResponse(
 	if (!type || !code || /[^\t\x20-\x7e]/.test(ContentType ?? "")) {
 		throw new AdapterFailure(
 			502,
-			`adapter ${name} answered with ContentType ${JSON.stringify(ContentType)} and Code ${JSON.stringify(Code)}`,
+			`adapter ${name} answered with ContentType ${JSON.stringify(ContentType)} and Code ${JSON.stringify(Code)}; ${REMEDY}`,
 		);
 	}
 	return { ContentType, Body: value.Body as string | null, Code: Number(Code) };

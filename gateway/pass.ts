@@ -1,3 +1,4 @@
+import { unanswered } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
@@ -32,7 +33,7 @@ export interface Answer {
 }
 
 /** Who wants the answer before the client gets it. */
-export interface Collector {
+interface Collector {
 	/** Most bytes to hold. */
 	limit: number;
 	answered(answer: Answer): void;
@@ -307,10 +308,7 @@ export class Pass implements Exchange, UpstreamSink {
 	}
 
 	#silent(why: string): HttpError {
-		return new HttpError(
-			502,
-			`engine ${this.#pool.name} does not answer: ${why}; is dockerd running there?`,
-		);
+		return unanswered(this.#pool.name, why);
 	}
 
 	#fail(error: HttpError): void {

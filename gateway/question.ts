@@ -1,5 +1,6 @@
 import type { EngineAnswer } from "../pipeline/engine.ts";
-import { HttpError } from "../pipeline/errors.ts";
+import { unanswered } from "../pipeline/engine.ts";
+import type { HttpError } from "../pipeline/errors.ts";
 import { BodyReader } from "./body-reader.ts";
 import {
 	headEnd,
@@ -148,12 +149,7 @@ class Question implements UpstreamSink {
 	#fail(why: string): void {
 		clearTimeout(this.#limit);
 		this.#drop();
-		this.#failed(
-			new HttpError(
-				502,
-				`engine ${this.#pool.name} does not answer: ${why}; is dockerd running there?`,
-			),
-		);
+		this.#failed(unanswered(this.#pool.name, why));
 	}
 
 	#drop(): void {

@@ -8,7 +8,7 @@ import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
 import { INSPECT, networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
-import type { Merged, Row } from "./treatments/treatment.ts";
+import type { OwnAnswer, Route } from "./treatments/treatment.ts";
 import { volumes } from "./treatments/volumes.ts";
 import { EnginePool } from "./upstream.ts";
 import { Views } from "./view/views.ts";
@@ -26,7 +26,7 @@ export class Router {
 	readonly local: EnginePool;
 	readonly #engines: Engines | undefined;
 	readonly #views: Views | undefined;
-	readonly #table: Row[] = [];
+	readonly #table: Route[] = [];
 
 	/**
 	 * @param services all hosts and what Consul knows; this host's engine alone without it
@@ -62,7 +62,7 @@ export class Router {
 		target: string,
 		body: string | null,
 		exchange: { afterwards(callback: () => void): void },
-	): EnginePool | Promise<EnginePool | Merged> {
+	): EnginePool | Promise<EnginePool | OwnAnswer> {
 		if (!this.#engines) return this.local;
 		const mark = target.indexOf("?");
 		const path = mark < 0 ? target : target.slice(0, mark);
@@ -74,8 +74,8 @@ export class Router {
 			LIST.test(decoded) || (method === "GET" && INSPECT.test(plain));
 		// a create goes where its hooks have placed it, also if Consul was away when this began
 		const placed = method === "POST" && CREATE.test(decoded);
-		const { alone, cluster } = this.#engines;
-		if ((placed ? cluster.alone : alone) && !ours) return this.local;
+		const { localOnly, cluster } = this.#engines;
+		if ((placed ? cluster.alone : localOnly) && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {
 			if (!methods.test(method)) continue;
 			const match = paths.exec(plain) ?? paths.exec(decoded);

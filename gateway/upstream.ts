@@ -5,7 +5,7 @@ import { type Fate, Inflow } from "./inflow.ts";
 
 /** Who is told what the engine's connection does. */
 export interface UpstreamSink {
-	/** @returns what became of the chunk, whose memory is the next one's as well once it is written */
+	/** @returns the chunk's fate; once it is written its memory is used again */
 	upstreamData(chunk: Buffer): Fate;
 	/** The engine has sent its last byte; it may still read. */
 	upstreamEnd(): void;
@@ -23,7 +23,7 @@ export interface Upstream {
 	reused: boolean;
 }
 
-/** More connections than this are not kept for later, and none for longer. */
+/** So many idle connections are kept at most, and for so long. */
 const MAX_IDLE = 64;
 const IDLE_MS = 20_000;
 const CONNECT_LIMIT = 10_000;

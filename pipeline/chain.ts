@@ -88,7 +88,7 @@ export class Chain {
 				reject(
 					new HttpError(
 						504,
-						`plugin ${name}: ${moment} took longer than ${this.#timeout} ms`,
+						`plugin ${name}: ${moment} took longer than ${this.#timeout} ms; see the log, or raise pluginTimeout in powerstrip.yml`,
 					),
 				);
 			}, this.#timeout);

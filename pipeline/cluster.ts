@@ -6,13 +6,13 @@ import type { Hosts, KnownHost } from "./state/hosts.ts";
 import type { Tls } from "./tls.ts";
 
 /** A container and the host it is on. */
-export interface Located {
+interface Located {
 	container: ContainerInspect;
 	host: string;
 }
 
 /** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface Answer {
+export interface HostAnswer {
 	host: string;
 	answer: unknown;
 	error?: unknown;
@@ -32,6 +32,9 @@ const HANGS_MS = 1_500;
 const BUSY_MS = 10_000;
 /** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
 const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
+
+/** Keeps Promise.any waiting for the others. */
+const NOT_IT = new Error("not exactly it");
 
 /** How another host's engine is asked. */
 interface Asking {
@@ -70,9 +73,9 @@ export class Cluster {
 		this.#local = local;
 	}
 
-	/** Whether there is no other host, as far as is known; not while that is nothing, and others may be. */
+	/** Whether this is the only host; false until Consul was read, if `host.engine` says that there are others. */
 	get alone(): boolean {
-		return this.hosts.count <= 1 && !this.hosts.isUnheard;
+		return this.hosts.count <= 1 && !this.hosts.isUnread;
 	}
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */
@@ -144,12 +147,12 @@ export class Cluster {
 	}
 
 	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
-	async answers(path: string): Promise<Answer[]> {
+	async answers(path: string): Promise<HostAnswer[]> {
 		return this.answersOf(await this.#names(), path);
 	}
 
 	/** Asks some hosts. */
-	answersOf(hosts: readonly string[], path: string): Promise<Answer[]> {
+	answersOf(hosts: readonly string[], path: string): Promise<HostAnswer[]> {
 		return askEach(hosts, (host) =>
 			this.ask(host, (engine) => engine.get(path), {
 				topic: topicOf(path),
@@ -158,7 +161,7 @@ export class Cluster {
 	}
 
 	/** As `answers`; before they say that there is none, those that seem silent are waited for. */
-	async surelyAnswers(path: string): Promise<Answer[]> {
+	async surelyAnswers(path: string): Promise<HostAnswer[]> {
 		const told = await this.answers(path);
 		const none = told.every(({ answer }) => answer === undefined);
 		const isSilent = none && told.some(({ error }) => isUnheard(error));
@@ -169,7 +172,10 @@ export class Cluster {
 	 * All, for what is worth waiting for: a host that seems silent may only have much to do.
 	 * @param limit milliseconds for which it may stay so
 	 */
-	async patientAnswers(path: string, limit = PATIENCE_MS): Promise<Answer[]> {
+	async patientAnswers(
+		path: string,
+		limit = PATIENCE_MS,
+	): Promise<HostAnswer[]> {
 		return askEach(await this.#names(), async (host) => {
 			const engine = await this.engine(host);
 			return engine.get(path, limit);
@@ -178,11 +184,6 @@ export class Cluster {
 
 	async #names(): Promise<string[]> {
 		return (await this.reachable()).map(({ name }) => name);
-	}
-
-	/** Whether a host's engine has not answered when last asked for a sign of life. */
-	isSilent(host: string): boolean {
-		return this.#silent.has(host);
 	}
 
 	/** @throws HttpError once the host does not answer a ping and is not being started again, or hangs on the topic */
@@ -251,14 +252,17 @@ export class Cluster {
 	/**
 	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
 	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
-	 * @param unheard gets the names of hosts that did not answer: if none is found, it may be there
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */
-	async find(
+	async find(ref: string, patience = 0): Promise<Located | undefined> {
+		return (await this.search(ref, patience)).found;
+	}
+
+	/** As `find`. @returns also the names of hosts that did not answer: if none is found, it may be there */
+	async search(
 		ref: string,
 		patience = 0,
-		unheard: string[] = [],
-	): Promise<Located | undefined> {
+	): Promise<{ found: Located | undefined; unheard: string[] }> {
 		let ambiguous: unknown;
 		const orSeveral = (error: unknown) => {
 			if (!isAmbiguous(error)) throw error;
@@ -267,33 +271,33 @@ export class Cluster {
 		};
 		const here = await this.#local.inspectContainer(ref).catch(orSeveral);
 		const own = here && { container: here, host: this.self };
-		if (own && isExactly(here, ref)) return own;
+		const unheard: string[] = [];
+		if (own && isExactly(here, ref)) return { found: own, unheard };
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
 		const asked = others.map(async ({ name: host }) => {
-			const asked = patience
+			const answer = patience
 				? (await this.engine(host)).inspectContainer(ref, patience)
 				: this.ask(host, (engine) => engine.inspectContainer(ref));
-			const container = await asked.catch(orSeveral).catch((error) => {
+			const container = await answer.catch(orSeveral).catch((error) => {
 				unheard.push(host);
 				throw error;
 			});
-			if (!container) throw undefined;
+			if (!container) throw NOT_IT;
 			found.push({ container, host });
-			if (!isExactly(container, ref)) throw undefined;
+			if (!isExactly(container, ref)) throw NOT_IT;
 			return { container, host };
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
-		if (exact) return exact;
+		if (exact) return { found: exact, unheard };
 		if (ambiguous) throw ambiguous;
 		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
-		return found[0];
+		return { found: found[0], unheard };
 	}
 
 	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */
 	async surelyFind(ref: string): Promise<Located | undefined> {
-		const unheard: string[] = [];
-		const found = await this.find(ref, 0, unheard);
+		const { found, unheard } = await this.search(ref);
 		return found || unheard.length === 0 ? found : this.find(ref, FIND_MS);
 	}
 
@@ -309,9 +313,9 @@ export class Cluster {
 function askEach(
 	hosts: readonly string[],
 	question: (host: string) => Promise<unknown>,
-): Promise<Answer[]> {
+): Promise<HostAnswer[]> {
 	return Promise.all(
-		hosts.map(async (host): Promise<Answer> => {
+		hosts.map(async (host): Promise<HostAnswer> => {
 			try {
 				return { host, answer: await question(host) };
 			} catch (error) {

@@ -43,7 +43,7 @@ export interface ArpanetConfig {
 		engine?: string;
 		labels?: Record<string, string>;
 	};
-	/** Folder for what `arpanet up` notes of its own Consul; gone after a reboot is fine. */
+	/** Folder for what `arpanet up` notes of its own Consul, and for the key of `encrypt`; gone after a reboot is fine. */
 	stateDir: string;
 	/** Whoever comes from another host shows a certificate of this authority, and so do we. */
 	tls?: TlsConfig;

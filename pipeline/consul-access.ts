@@ -14,7 +14,7 @@ export interface ConsulConfig {
 }
 
 /** What to show Consul. It holds secrets: not for logs, nor for messages. */
-export interface ConsulAccess {
+interface ConsulAccess {
 	/** The ACL token; undefined for the anonymous one. */
 	token: string | undefined;
 	tls: Partial<Tls>;

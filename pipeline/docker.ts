@@ -139,7 +139,7 @@ export interface EngineEvent {
 	timeNano: number;
 }
 
-/** Read, with care for what it is. */
+/** Of any type: whoever reads it checks it. */
 const any = {};
 const string = { type: "string" };
 /** Docker takes null for what is not there, and docker-py sends it. */
@@ -161,8 +161,8 @@ const endpoint = {
 const ajv = new Ajv({ allowUnionTypes: true });
 
 /**
- * Whether what arpanet reads of a body is of the kind that Docker asks for. If it is not, Docker is
- * the one to say so, in its own words. What is listed here is all that hooks find whatever its spelling.
+ * Whether the fields that arpanet reads have Docker's types; if not, Docker says so itself. Only keys listed here are
+ * found in any spelling (spelling.ts).
  */
 export const isContainerCreate = ajv.compile<ContainerCreate>({
 	type: "object",
@@ -179,9 +179,17 @@ export const isContainerCreate = ajv.compile<ContainerCreate>({
 				Dns: texts,
 				DnsSearch: texts,
 				DnsOptions: texts,
-				...{ Binds: any, Mounts: any, VolumesFrom: any, PortBindings: any },
-				...{ PidMode: any, IpcMode: any, Memory: any, MemoryReservation: any },
-				...{ NanoCpus: any, CpuQuota: any, CpuPeriod: any },
+				Binds: any,
+				Mounts: any,
+				VolumesFrom: any,
+				PortBindings: any,
+				PidMode: any,
+				IpcMode: any,
+				Memory: any,
+				MemoryReservation: any,
+				NanoCpus: any,
+				CpuQuota: any,
+				CpuPeriod: any,
 			},
 		},
 		NetworkingConfig: {
@@ -242,6 +250,21 @@ export const isNetworkConnect = ajv.compile<NetworkConnect>({
 /** The host's device that is the bridge of a network with the driver `bridge`. */
 export function bridgeOf({ Id, Options }: NetworkInspect): string {
 	return Options?.["com.docker.network.bridge.name"] ?? `br-${Id.slice(0, 12)}`;
+}
+
+/** Whether a network is one of Docker's own, of which every host has one. */
+export function isPredefined(name: string): boolean {
+	return /^(bridge|host|none)$/.test(name);
+}
+
+/** Whether a network mode is none of a user's networks: there we give no addresses. */
+export function isDockersOwn(mode: string): boolean {
+	return isPredefined(mode) || mode.startsWith("container:");
+}
+
+/** Whether a network mode is that of who did not ask for one. */
+export function isUnasked(mode: string): boolean {
+	return mode === "" || mode === "default";
 }
 
 /** A container's name among those that links give it. */

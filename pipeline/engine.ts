@@ -71,7 +71,7 @@ export interface EngineAnswer {
 	text: string;
 }
 
-/** The few calls that plugins and the agent make to a Docker Engine themselves. */
+/** The calls that arpanet makes to a Docker Engine itself; what a client asks goes through the gateway's own connections. */
 export class Engine {
 	readonly url: string;
 	readonly #client: HttpClient;
@@ -318,13 +318,22 @@ export class Engine {
 				await setTimeout(RETRY_MS); // nothing was sent
 				return this.#ask(method, path, body, timeout);
 			}
-			throw new HttpError(
-				502,
-				`engine ${this.url} does not answer: ${messageOf(error)}; start it, or set "engine" in powerstrip.yml`,
-				{ cause: error },
-			);
+			throw unanswered(this.url, messageOf(error), error);
 		}
 	}
+}
+
+/** What a client reads of an engine that does not answer, be it this host's or another's. */
+export function unanswered(
+	url: string,
+	why: string,
+	cause?: unknown,
+): HttpError {
+	return new HttpError(
+		502,
+		`engine ${url} does not answer: ${why}; start dockerd there, or see arpanet check`,
+		{ cause },
+	);
 }
 
 /** What an engine's answer says is wrong. */

@@ -20,12 +20,10 @@ import {
 	type PreHook,
 	type PreHookAnswer,
 	type ServerResponse,
+	UNANSWERED,
 } from "./protocol.ts";
 import { isTrue, repeatedKey, type Shape, spell } from "./spelling.ts";
 import { type Command, commandOf } from "./verbs.ts";
-
-/** The gateway's own status where the engine was asked and did not answer. */
-const UNANSWERED = 502;
 
 /** Signals after which nothing of the process is left; of any other the engine's `die` event tells. */
 const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
@@ -34,7 +32,7 @@ const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
 /** What a pipeline tells of what happens. */
-export interface Lifecycles {
+interface Lifecycles {
 	containers: ContainerLifecycle;
 	networks: NetworkLifecycle;
 	volumes: VolumeLifecycle;

@@ -34,7 +34,7 @@ export interface Facts {
 	deployment?: string;
 	/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
 	service?: string;
-	/** Number of the copy, from 1. */
+	/** The client's number of the copy, from 1; `copy` in Consul counts the copies on one host, `slot` all containers of one. */
 	index?: number;
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;
@@ -64,7 +64,7 @@ export interface Services {
 	/** All hosts and their engines. */
 	cluster: Cluster;
 	/** The engine of this host. */
-	engine(): Engine;
+	engine: Engine;
 	/** This host, as powerstrip.yml or the machine names it. */
 	host: HostRecord;
 	log: Logger;
@@ -76,10 +76,10 @@ interface Committing {
 	commit(operation: Operation): void;
 	/**
 	 * Creates a key that belongs to the container from now on and is deleted with it; what an earlier create of the same
-	 * name left under it is written over. In `adopt` the commit fails if the key is there; see
-	 * `holdAgain`.
+	 * name left under it is written over. In `adopt` the commit fails if the key is there.
+	 * @param known in `adopt`: what was read under the key, if anything; it must be this container's, and is replaced
 	 */
-	hold(key: string, value: unknown): void;
+	hold(key: string, value: unknown, known?: { index: number }): void;
 }
 
 /** A network of the deployment that the container joins, and its address there. */
@@ -107,15 +107,15 @@ export interface CreateContext extends Committing {
 	/** Host named in the adapter's URL: under a stock powerstrip the only one that can be chosen. */
 	onlyHost: string | undefined;
 	/** Name under which the container goes on record. */
-	record: string;
+	recordName: string;
 	/** What an earlier create of the same name, of which no container came, left on record. */
 	previous: ContainerRecord | undefined;
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
 	replaced: ContainerRecord | undefined;
 	/** The lost host whose copy this one stands in for: it has `previous`, all of which this one may hold. */
 	lostHost?: string;
-	/** Operations with which this create has lost against others so far: do not try them again. */
-	lost: readonly Operation[];
+	/** Operations of earlier tries that failed because another was faster: do not try them again. */
+	conflicts: readonly Operation[];
 }
 
 export interface CreatedContext {
@@ -140,7 +140,7 @@ export interface StopContext extends ContainerContext {
 
 export interface AdoptContext extends ContainerContext, Committing {
 	/** Name under which the container goes on record. */
-	record: string;
+	recordName: string;
 }
 
 export interface RemovedContext {
@@ -154,7 +154,7 @@ export interface RemovedContext {
 export interface NetworkCreateContext {
 	body: NetworkCreate;
 	/** Deployment and Compose's name of the network, and whether others may join it; deployment-id sets them. */
-	facts: { deployment?: string; network?: string; shared?: true };
+	facts: { deployment?: string; composeNetwork?: string; shared?: true };
 	headers: HookHeaders;
 }
 
@@ -174,12 +174,13 @@ export interface ConnectContext extends ContainerContext, Committing {
 	network: Entry<NetworkRecord>;
 	body: NetworkConnect;
 	/** Name under which the container is on record. */
-	record: string;
+	recordName: string;
 	/** Keys that the container holds already. */
 	holds: readonly string[];
 	/** The record of the container that this one replaces, where both want the same: what it holds can be held. */
 	replaced: ContainerRecord | undefined;
-	lost: readonly Operation[];
+	/** As in `create`. */
+	conflicts: readonly Operation[];
 }
 
 type Result = void | Promise<void>;
@@ -266,20 +267,6 @@ export interface Plugin<Config = unknown> {
 	 * @param all hooks of all plugins in the list, complete once every setup has run
 	 */
 	setup(config: Config, services: Services, all: readonly Hooks[]): Hooks;
-}
-
-/**
- * Lets a container hold a key again in `adopt`, in the place of what stands there.
- * @param known what was read under the key, if anything: it must be this container's
- */
-export function holdAgain(
-	{ commit, hold }: Pick<AdoptContext, "commit" | "hold">,
-	key: string,
-	value: unknown,
-	known: Pick<Entry<unknown>, "index"> | undefined,
-): void {
-	if (known) commit({ verb: "delete", key, index: known.index });
-	hold(key, value);
 }
 
 /** Gives a plugin its types; it is the same object that comes out. */

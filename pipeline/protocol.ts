@@ -21,6 +21,13 @@ export interface ServerResponse {
 	Code: number;
 }
 
+/**
+ * Codes for post-hooks where there is no answer of Docker's. 502: it was asked and did not answer, so it may have
+ * acted, and nothing is given back. 500: it was never asked.
+ */
+export const UNANSWERED = 502;
+export const NOT_ASKED = 500;
+
 export interface PreHook {
 	PowerstripProtocolVersion: 1;
 	Type: "pre-hook";

@@ -56,7 +56,7 @@ export function repeatedKey(text: string, shape: Shape): string | undefined {
 	return undefined;
 }
 
-/** Gives Docker's keys Docker's own spelling, and makes of null in a list of texts the empty one that Go takes it for; in place. */
+/** Respells keys as Docker does, and turns null in string lists into "", as Go does; in place. */
 export function spell(value: unknown, shape: Shape | undefined): void {
 	if (!shape || typeof value !== "object" || value === null) return;
 	if (Array.isArray(value)) {

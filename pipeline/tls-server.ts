@@ -29,7 +29,10 @@ export function tlsServer(
 	const handshakes = createTlsServer(
 		{
 			...settings,
-			...{ ca, cert, key, requestCert: true },
+			ca,
+			cert,
+			key,
+			requestCert: true,
 			rejectUnauthorized: false, // refused below, in words
 		},
 		(socket) => {

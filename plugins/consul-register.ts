@@ -95,7 +95,8 @@ export default definePlugin({
 				const startedAt = container.State.StartedAt;
 				const host = facts.host ?? services.host.name;
 				const value: Leaving = {
-					...{ host, startedAt },
+					host,
+					startedAt,
 					grace: grace * 1000 + MARGIN_MS,
 				};
 				await deregister(container.Id, facts, services, {
@@ -136,7 +137,7 @@ export default definePlugin({
 				const known = new Set(containers.map(({ Id }) => Id));
 				for (const id of new Set([...registered.keys(), ...marked])) {
 					if (!id || known.has(id)) continue;
-					if (await services.engine().inspectContainer(id)) continue; // made just now
+					if (await services.engine.inspectContainer(id)) continue; // made just now
 					await leave(id, {}, services);
 				}
 				for (const summary of containers) {
@@ -150,7 +151,7 @@ export default definePlugin({
 								isHealthRight(own, summary, checks)
 							: own.length === 0;
 					if (right) continue;
-					const container = await services.engine().inspectContainer(Id);
+					const container = await services.engine.inspectContainer(Id);
 					if (!container) continue;
 					const { Running, Paused, Restarting } = container.State;
 					const runs = Running && !Paused && !Restarting;

@@ -1,10 +1,15 @@
-import type { ContainerCreate, NetworkCreate } from "../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+	type NetworkCreate,
+} from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
 import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
-import { NOT_OURS, scopeOf, UNASKED } from "./dhcp/asked.ts";
+import { scopeOf } from "../pipeline/state/networks.ts";
 
-/** fig's names: `abc_web_1`; Compose v2 joins with `-`. */
+/** fig's names: `abc_web_1`; Compose v2's `abc-web-1` is read from labels. */
 const FIG_NAME = /^([a-zA-Z0-9]+)_([a-zA-Z0-9]+)_(\d+)$/;
 /** A copy's name, and its number. */
 const COPY = /^(.+)[_-](\d+)$/;
@@ -21,8 +26,8 @@ const COPY = /^(.+)[_-](\d+)$/;
  *     plugins:
  *       - deployment-id
  *
- * Without an id the container is none of arpanet's and passes through untouched. So does a network with one host; with
- * several, a bridge that a user makes (`docker network create x`) spans them all as network of a deployment `shared-x`, which
+ * With one host a container or a network without an id passes through untouched. With several, such a container is placed,
+ * and otherwise left alone; a bridge that a user makes (`docker network create x`) spans them all as network of a deployment `shared-x`, which
  * containers of any other may join too.
  */
 export default definePlugin({
@@ -64,12 +69,12 @@ export default definePlugin({
 				if (services.cluster.alone || !isBridge(body)) return; // not ours
 
 				facts.deployment = scopeOf("shared", body.Name);
-				facts.network = "default";
+				facts.composeNetwork = "default";
 				facts.shared = true;
 				return;
 			}
 			facts.deployment = checked(id);
-			facts.network = labels["com.docker.compose.network"] ?? body.Name;
+			facts.composeNetwork = labels["com.docker.compose.network"] ?? body.Name;
 		},
 	}),
 });
@@ -82,7 +87,7 @@ async function joined(
 	const names = [
 		HostConfig?.NetworkMode ?? "",
 		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	].filter((name) => !UNASKED.has(name) && !NOT_OURS.test(name));
+	].filter((name) => !isUnasked(name) && !isDockersOwn(name));
 	for (const name of names) {
 		const network = await networks.find(name);
 		if (network) return network.value.deployment;

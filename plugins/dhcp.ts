@@ -16,12 +16,16 @@ import {
 	type Lease,
 	Leases,
 	leasedAddress,
-	leasedNetwork,
+	leasedScope,
 	leaseKey,
 	leaseOf,
 } from "../pipeline/state/leases.ts";
-import { MTU, type NetworkRecord } from "../pipeline/state/networks.ts";
-import type { Operation } from "../pipeline/state/operations.ts";
+import {
+	MTU,
+	type NetworkRecord,
+	scopeOf,
+} from "../pipeline/state/networks.ts";
+import { keyIn, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import type { Pool } from "../pipeline/state/subnets.ts";
 import {
@@ -29,7 +33,6 @@ import {
 	implicitNetwork,
 	rangeOf,
 	requested,
-	scopeOf,
 	sizeAsked,
 	weaveCidr,
 } from "./dhcp/asked.ts";
@@ -78,11 +81,11 @@ export default definePlugin<Config>({
 
 		return {
 			async create(context) {
-				const { body, facts, lost } = context;
+				const { body, facts, conflicts } = context;
 				const { deployment, host: home } = facts;
 				if (!deployment || !home) return; // not ours
 
-				learn(lost, leases, services);
+				learn(conflicts, leases, services);
 				const given: string[] = [];
 				for (const joined of await joins(body, services)) {
 					const wanted = requested(body, joined.name);
@@ -94,7 +97,7 @@ export default definePlugin<Config>({
 					context.commit(networks.check(network));
 					context.hold(
 						leaseKey(network.value.scope, address),
-						leaseOf(facts, context.record),
+						leaseOf(facts, context.recordName),
 					);
 					context.networks.push({ network, address } satisfies Attachment);
 					const why = wanted
@@ -102,7 +105,8 @@ export default definePlugin<Config>({
 						: held
 							? heldBefore(context)
 							: `free in ${network.value.subnet}`;
-					const after = lost.length > 0 ? `, try ${lost.length + 1}` : "";
+					const after =
+						conflicts.length > 0 ? `, try ${conflicts.length + 1}` : "";
 					given.push(`${address} in ${network.value.scope}: ${why}${after}`);
 				}
 				const [own] = context.networks;
@@ -113,10 +117,10 @@ export default definePlugin<Config>({
 			},
 
 			async connect(context) {
-				const { network, facts, lost, holds, body } = context;
+				const { network, facts, conflicts, holds, body } = context;
 				if (!facts.host) return; // not ours
 
-				learn(lost, leases, services);
+				learn(conflicts, leases, services);
 				body.EndpointConfig ??= {};
 				const settings: EndpointSettings = body.EndpointConfig;
 				const wanted = settings.IPAMConfig?.IPv4Address || undefined;
@@ -130,7 +134,7 @@ export default definePlugin<Config>({
 					leaseKey(network.value.scope, address),
 					leaseOf(
 						{ deployment: network.value.deployment, ...facts },
-						context.record,
+						context.recordName,
 					),
 				);
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
@@ -141,7 +145,10 @@ export default definePlugin<Config>({
 				if (body.Driver && body.Driver !== "bridge") return; // the user's own driver has its own addresses
 
 				const { asked, rest, wanted } = rangeOf(body);
-				const scope = scopeOf(facts.deployment, facts.network ?? "default");
+				const scope = scopeOf(
+					facts.deployment,
+					facts.composeNetwork ?? "default",
+				);
 				const fitted = fitMtu(body);
 				networks.forget(scope); // no commit of ours checks it: another adapter may have given it back
 				const entry = await networks.ensure(
@@ -156,13 +163,15 @@ export default definePlugin<Config>({
 						...askedOf(body),
 						...wanted,
 					},
-					sizeAsked(body.Labels?.["arpanet.size"], config.size),
-					config,
-					avoid,
-					cluster.alone ? undefined : mustNotBeMade,
+					{
+						...config,
+						size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
+						avoid,
+						...(cluster.alone ? {} : { found: mustNotBeMade }),
+					},
 				);
 				const { value } = entry;
-				const gateway = await networks.gateway(entry, value.host, () =>
+				const gateway = await networks.ensureGateway(entry, value.host, () =>
 					leases.pick(value),
 				);
 				body.IPAM = {
@@ -183,16 +192,16 @@ export default definePlugin<Config>({
 			async adopt(context) {
 				const { facts } = context;
 				if (!facts.deployment || !facts.host) return;
-				const lease = leaseOf(facts, context.record);
+				const lease = leaseOf(facts, context.recordName);
 				await restore.addresses(context, facts.deployment, lease);
 			},
 
 			/** Networks that Consul has lost and in which no container is. */
 			async sweep() {
 				const known = await networks.list();
-				for (const { Name } of await services
-					.engine()
-					.listNetworks("arpanet.network")) {
+				for (const { Name } of await services.engine.listNetworks(
+					"arpanet.network",
+				)) {
 					if (known.some(({ value }) => value.name === Name)) continue;
 					try {
 						await restore.named(Name);
@@ -217,9 +226,11 @@ export default definePlugin<Config>({
 			const fitted = fitMtu(asked);
 			return networks.ensure(
 				{ ...wanted, ...(fitted ? { fitted, ...askedOf(asked) } : {}) },
-				sizeAsked(body.Labels?.["arpanet.size"], config.size),
-				config,
-				avoid,
+				{
+					...config,
+					size: sizeAsked(body.Labels?.["arpanet.size"], config.size),
+					avoid,
+				},
 			);
 		}
 
@@ -251,12 +262,12 @@ export default definePlugin<Config>({
 		async function mustBeFree(
 			address: string,
 			{ value: network }: Network,
-			{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
+			{ conflicts, replaced }: Pick<CreateContext, "conflicts" | "replaced">,
 		): Promise<void> {
 			if (!isIPv4(address) || !new Netmask(network.subnet).contains(address)) {
 				throw new HttpError(
 					400,
-					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}`,
+					`dhcp: ${address} is not in ${network.subnet}, the subnet of ${network.name}; ask for one in it, or for none`,
 				);
 			}
 			if (network.reserved?.includes(address)) {
@@ -267,11 +278,8 @@ export default definePlugin<Config>({
 			}
 			const key = leaseKey(network.scope, address);
 			if (replaced?.holds.includes(key)) return;
-			if (
-				!lost.some((operation) => "key" in operation && operation.key === key)
-			) {
-				return; // the commit will tell
-			}
+			const isTaken = conflicts.some((operation) => keyIn(operation) === key);
+			if (!isTaken) return; // the commit will tell
 			const lease = await services.store.get<Lease>(key);
 			if (!lease) return;
 			throw new HttpError(
@@ -282,20 +290,20 @@ export default definePlugin<Config>({
 	},
 });
 
-/** A network that changed under our hands must be read again; an address that was lost the picker counts as taken already. */
+/** A network that changed under our hands must be read again; an address that another has taken the picker counts as taken already. */
 function learn(
-	lost: readonly Operation[],
+	conflicts: readonly Operation[],
 	leases: Leases,
 	{ networks }: Services,
 ): void {
-	const last = lost.at(-1);
+	const last = conflicts.at(-1);
 	if (!last || !("key" in last)) return;
 	if (last.verb === "check") {
 		const scope = last.key.slice(last.key.lastIndexOf("/") + 1);
 		networks.forget(scope);
 		leases.forget(scope);
 	} else if (last.verb === "create" && isLease(last.key)) {
-		leases.lost(leasedNetwork(last.key), leasedAddress(last.key));
+		leases.taken(leasedScope(last.key), leasedAddress(last.key));
 	}
 }
 
@@ -304,7 +312,7 @@ function heldAddress(
 	{ value }: Network,
 ): string | undefined {
 	const key = holds.find(
-		(held) => isLease(held) && leasedNetwork(held) === value.scope,
+		(held) => isLease(held) && leasedScope(held) === value.scope,
 	);
 	return key && leasedAddress(key);
 }

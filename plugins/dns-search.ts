@@ -3,7 +3,6 @@ import {
 	type Attachment,
 	type CreateContext,
 	definePlugin,
-	holdAgain,
 } from "../pipeline/plugin.ts";
 import { guestKey } from "../pipeline/state/guests.ts";
 import type { NetworkRecord, Networks } from "../pipeline/state/networks.ts";
@@ -112,14 +111,11 @@ export default definePlugin<Config>({
 			},
 
 			async adopt(context) {
-				const { Networks } = context.container.NetworkSettings;
-				for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
-					const network = await networks.byName(name);
-					const address = IPAMConfig?.IPv4Address;
-					if (!network || !address) continue;
+				const joined = await networks.joinedBy(context.container);
+				for (const { network, address } of joined) {
 					const there = await store.get(guestKey(network.value.scope, address));
 					const hold = (key: string, value: unknown) =>
-						holdAgain(context, key, value, there);
+						context.hold(key, value, there);
 					stay(network, address, { facts: context.facts, hold });
 				}
 			},
@@ -149,7 +145,7 @@ async function ends(
 ): Promise<string[]> {
 	if (!joined.every(({ network }) => network.value.body?.Internal)) return [];
 	const found = await Promise.all(
-		joined.map(({ network }) => networks.bridge(network.value.scope, host)),
+		joined.map(({ network }) => networks.gatewayOf(network.value.scope, host)),
 	);
 	return found.filter((address) => address !== undefined);
 }

@@ -5,7 +5,6 @@ import {
 	type ConnectContext,
 	type CreateContext,
 	definePlugin,
-	holdAgain,
 } from "../pipeline/plugin.ts";
 import { type Exposed, exposedKey } from "../pipeline/state/exposed.ts";
 
@@ -44,15 +43,10 @@ export default definePlugin({
 			const keys = new Set<string>();
 			if (facts.network && facts.address)
 				keys.add(exposedKey(facts.network, facts.address));
-			const { Networks } = container.NetworkSettings;
-			for (const [name, { IPAMConfig }] of Object.entries(Networks)) {
-				const network = await networks.byName(name);
-				const address = IPAMConfig?.IPv4Address;
-				if (!network || !address) continue;
+			for (const { network, address } of await networks.joinedBy(container)) {
 				keys.add(exposedKey(network.value.scope, address));
 			}
-			for (const key of keys)
-				holdAgain(context, key, exposed, await store.get(key));
+			for (const key of keys) context.hold(key, exposed, await store.get(key));
 		},
 	}),
 });

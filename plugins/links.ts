@@ -5,7 +5,6 @@ import {
 	type CreateContext,
 	definePlugin,
 	type Facts,
-	holdAgain,
 	type Services,
 } from "../pipeline/plugin.ts";
 import {
@@ -36,7 +35,7 @@ export default definePlugin({
 	after: ["deployment-id", "dhcp"],
 	setup: (_, services) => ({
 		async create(context) {
-			const { body, facts, networks, record } = context;
+			const { body, facts, networks, recordName } = context;
 			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
 			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
@@ -44,7 +43,7 @@ export default definePlugin({
 				...takeLinks(body.HostConfig),
 				...Object.values(endpoints).flatMap(takeLinks),
 			];
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts.deployment, recordName, services);
 			const hostnames = [];
 			for (const { network, address } of networks) {
 				const endpoint =
@@ -53,7 +52,7 @@ export default definePlugin({
 				asked.push(...owned(endpoint?.Aliases, address, context));
 				hostnames.push(...owned([body.Hostname], address, context));
 			}
-			// a create reads nothing, if it can be helped: the first copy on its host sees to its name
+			// to save reads, only a service's first copy on a host checks that its name is free
 			const isFirst = isFirstCopy(facts, services);
 			if (asked.length + hostnames.length === 0 && !isFirst) return;
 			const known = await aliases(facts.deployment, services.store);
@@ -65,13 +64,13 @@ export default definePlugin({
 		},
 
 		async connect(context) {
-			const { body, facts, record } = context;
+			const { body, facts, recordName } = context;
 			const endpoint = body.EndpointConfig;
 			const address = endpoint?.IPAMConfig?.IPv4Address;
 			if (!facts.deployment || !facts.address || !address) return; // not ours
 
 			const links = takeLinks(endpoint);
-			const asked = await linked(links, facts.deployment, record, services);
+			const asked = await linked(links, facts.deployment, recordName, services);
 			asked.push(...owned(endpoint.Aliases, address, context));
 			const { Hostname } = context.container.Config;
 			const hostnames = owned([Hostname], address, context);
@@ -83,17 +82,17 @@ export default definePlugin({
 		},
 
 		/** Names that mean something else by now stay with that. */
-		async adopt({ facts, record, hold, commit }) {
+		async adopt({ facts, recordName, hold, commit }) {
 			const { deployment, aliases: text } = facts;
 			if (!deployment || !text) return; // asked for none
 			const known = await aliases(deployment, services.store);
 			const asked = text
 				.split(",")
-				.map((each) => fromText(each, record))
+				.map((each) => fromText(each, recordName))
 				.filter((each) => !clashing(each, known));
 			const again = (key: string, value: unknown) => {
 				const there = known.find((each) => each.key === key);
-				holdAgain({ commit, hold }, key, value, there);
+				hold(key, value, there);
 			};
 			await give(asked, known, { facts, hold: again, commit }, services);
 		},
@@ -205,14 +204,14 @@ async function mustBeNoService(
 function owned(
 	names: readonly unknown[] | null | undefined,
 	address: string,
-	{ facts: { service }, record }: CreateContext | ConnectContext,
+	{ facts: { service }, recordName }: CreateContext | ConnectContext,
 ): Asked[] {
 	if (!service) return []; // a one-off is in no DNS
 	return (names ?? [])
 		.filter((name) => typeof name === "string")
-		.filter((alias) => isAlias(alias) && !isUsual(alias, service, record))
+		.filter((alias) => isAlias(alias) && !isUsual(alias, service, recordName))
 		.filter((alias) => !SHORT_ID.test(alias)) // Compose 1 sends it when it connects
-		.map((alias) => ({ alias, service, address, container: record }));
+		.map((alias) => ({ alias, service, address, container: recordName }));
 }
 
 /** Hostnames, which Docker has answered for since 20.10; one that is a link's alias stays that. */

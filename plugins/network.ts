@@ -215,8 +215,10 @@ async function createInDocker(
 ): Promise<void> {
 	const leases = new Leases(services.store);
 	const at = host ?? services.host.name;
-	const gateway = await services.networks.gateway({ value, ...entry }, at, () =>
-		leases.pickForBridge(value),
+	const gateway = await services.networks.ensureGateway(
+		{ value, ...entry },
+		at,
+		() => leases.pickForBridge(value),
 	);
 	const body: NetworkCreate = {
 		Name: value.name,

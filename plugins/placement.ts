@@ -7,14 +7,13 @@ import {
 	definePlugin,
 	type Facts,
 	type Hooks,
-	holdAgain,
 	type Judge,
 	type Services,
 	type Verdict,
 } from "../pipeline/plugin.ts";
 import type { Holding } from "../pipeline/state/containers.ts";
 import { isHostRecord } from "../pipeline/state/hosts.ts";
-import { ignoreConflict } from "../pipeline/state/operations.ts";
+import { ignoreConflict, keyIn } from "../pipeline/state/operations.ts";
 import {
 	type Copy,
 	copyKey,
@@ -27,12 +26,12 @@ import {
 } from "../pipeline/state/slots.ts";
 import type { Placed } from "../pipeline/state/use.ts";
 import { affinity } from "./placement/affinity.ts";
+import { available } from "./placement/available.ts";
+import { bound } from "./placement/bound.ts";
 import { constraint } from "./placement/constraint.ts";
 import { nameById } from "./placement/digest.ts";
 import { exclusive } from "./placement/exclusive.ts";
 import { moveToLabels } from "./placement/expressions.ts";
-import { fit } from "./placement/fit.ts";
-import { own } from "./placement/own.ts";
 import {
 	COPY,
 	jury,
@@ -48,11 +47,11 @@ import { namedVolumes } from "./volumes.ts";
 
 /** In the order in which a host is asked: the first reason is the one that the user reads. */
 const PARTS: PartMaker[] = [
-	fit,
+	available,
 	constraint,
 	affinity,
 	together,
-	own,
+	bound,
 	exclusive,
 	ports,
 	resources,
@@ -107,13 +106,13 @@ export default definePlugin<PlacementConfig>({
 
 		return {
 			async create(context) {
-				const { facts, body, record, onlyHost } = context;
+				const { facts, body, recordName, onlyHost } = context;
 				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
 
 				await learn(context, services);
 				await slots.ready();
 				const counted =
-					!cluster.alone && isCounted(placedOf(context, record))
+					!cluster.alone && isCounted(placedOf(context, recordName))
 						? await slots.counted()
 						: undefined;
 				const settled =
@@ -126,13 +125,13 @@ export default definePlugin<PlacementConfig>({
 				await nameById(body, host.name, services);
 				context.explain("placement", reasons(context, host.name));
 
-				if (host.index !== undefined) {
-					context.commit(cluster.hosts.check(host.name, host.index));
+				if (host.modifyIndex !== undefined) {
+					context.commit(cluster.hosts.check(host.name, host.modifyIndex));
 				}
 				holdSlot(context, slot);
 				if (counted) context.commit(slots.count(host.name, counted));
 				for (const key of keysOf(context, host.name)) {
-					context.hold(key, { container: record } satisfies Holding);
+					context.hold(key, { container: recordName } satisfies Holding);
 				}
 				moveToLabels(body);
 			},
@@ -145,25 +144,25 @@ export default definePlugin<PlacementConfig>({
 			},
 
 			async adopt(context) {
-				const { container, facts, record } = context;
+				const { container, facts, recordName } = context;
 				if (!facts.host) return;
 				const { Config, HostConfig } = container;
 				const body = { Labels: Config.Labels ?? {}, HostConfig };
 				await slots.ready();
-				const placed = placedOf({ body, facts }, record);
+				const placed = placedOf({ body, facts }, recordName);
 				const key = facts.slot && slotKey(facts.host, facts.slot);
 				if (!key || !(await putBack(key, placed))) {
 					const slot = slots.take(facts.host, placed, true);
 					holdSlot(context, slot);
 				}
 				for (const each of keysOf({ body, facts }, facts.host)) {
-					await putBack(each, { container: record });
+					await putBack(each, { container: recordName });
 				}
 
 				async function putBack(key: string, value: Holding) {
 					const known = await store.get<Holding>(key);
-					if (known && known.value.container !== record) return false;
-					holdAgain(context, key, value, known);
+					if (known && known.value.container !== recordName) return false;
+					context.hold(key, value, known);
 					return true;
 				}
 			},
@@ -200,14 +199,14 @@ export default definePlugin<PlacementConfig>({
 		async function settle(
 			context: CreateContext,
 		): Promise<{ host: Candidate; slot: Slot } | undefined> {
-			const { record, onlyHost, previous } = context;
-			const judge = await everyone(context, all);
+			const { recordName, onlyHost, previous } = context;
+			const judge = await judgeOf(context, all);
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
 
 			// from here to the slot in one breath: the next create counts this one
-			const replaced = slots.of(record);
+			const replaced = slots.of(recordName);
 			const candidates = hosts.map((each) => candidate(each, replaced));
 			// others may share its namespaces, and its ports are known by its host
 			const before = replaced.find(
@@ -215,7 +214,7 @@ export default definePlugin<PlacementConfig>({
 			)?.host;
 			const host = choose(candidates, judge, context, before);
 			if (!host) return undefined;
-			const placed = placedOf(context, record);
+			const placed = placedOf(context, recordName);
 			const held = heldSlot(previous?.holds, host.name, replaced);
 			const slot = held
 				? { ...held, placed: withCopy(placed, held.placed) }
@@ -256,12 +255,12 @@ async function learn(
 	context: CreateContext,
 	{ slots, cluster }: Services,
 ): Promise<void> {
-	const last = context.lost.at(-1);
-	if (!last || !("key" in last)) return;
-	if (isSlot(last.key) || isCopy(last.key)) await slots.learn(last.key);
-	else if (isCount(last.key)) {
-		await setTimeout(Math.random() * PAUSE_MS * context.lost.length);
-	} else if (isHostRecord(last.key)) {
+	const last = keyIn(context.conflicts.at(-1));
+	if (!last) return;
+	if (isSlot(last) || isCopy(last)) await slots.learn(last);
+	else if (isCount(last)) {
+		await setTimeout(Math.random() * PAUSE_MS * context.conflicts.length);
+	} else if (isHostRecord(last)) {
 		await cluster.hosts.refresh();
 	}
 }
@@ -273,7 +272,7 @@ function holdSlot({ hold }: Pick<CreateContext, "hold">, slot: Slot): void {
 	if (copy) hold(copy, { container, slot: slot.key } satisfies Copy);
 }
 
-async function everyone(
+async function judgeOf(
 	context: CreateContext,
 	all: readonly Hooks[],
 ): Promise<Judge> {
@@ -347,11 +346,11 @@ function impossible({ name, verdicts }: CreateContext): HttpError {
  * Whether it need not be noticed when others place a container on the same host: there is no other host, or so many do
  * it that one is in the others' way.
  */
-function goesFreely({ verdicts, lost }: CreateContext): boolean {
+function goesFreely({ verdicts, conflicts }: CreateContext): boolean {
 	const possible = verdicts.filter(({ refused }) => refused === undefined);
-	const meetings = lost.filter(
-		(each) => "key" in each && (isSlot(each.key) || isCopy(each.key)),
-	);
+	const meetings = conflicts
+		.map(keyIn)
+		.filter((key) => key && (isSlot(key) || isCopy(key)));
 	return possible.length === 1 || meetings.length > MAX_MEETINGS;
 }
 
@@ -375,7 +374,7 @@ function reasons(
 }
 
 /** `h1, h2: it is lost; h3: port 80/tcp is taken by abc_web_1` */
-export function refusals(verdicts: readonly Verdict[]): string {
+function refusals(verdicts: readonly Verdict[]): string {
 	const hosts = new Map<string, string[]>();
 	for (const { host, refused } of verdicts) {
 		if (refused === undefined) continue;

@@ -13,6 +13,7 @@ import {
 } from "../pipeline/plugin.ts";
 import {
 	ignoreConflict,
+	keyIn,
 	type Operation,
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
@@ -114,7 +115,7 @@ export default definePlugin({
 			},
 
 			async sweep() {
-				const engine = services.engine();
+				const engine = services.engine;
 				const answer = await engine.get<{ Volumes: VolumeInspect[] | null }>(
 					"/volumes",
 				);
@@ -150,9 +151,9 @@ export default definePlugin({
 		};
 
 		/** Another create has claimed or moved what this one wanted. */
-		async function learn({ lost }: CreateContext): Promise<void> {
-			const last = lost.at(-1);
-			if (last && "key" in last && isVolume(last.key)) await volumes.refresh();
+		async function learn({ conflicts }: CreateContext): Promise<void> {
+			const last = keyIn(conflicts.at(-1));
+			if (last && isVolume(last)) await volumes.refresh();
 		}
 
 		async function look(name: string): Promise<Wanted> {
@@ -160,7 +161,7 @@ export default definePlugin({
 			if (record && !record.value.unclaimed) {
 				return { name, record, homes: [record.value.host] };
 			}
-			// one that was only made is where its record says; one that no host has for itself is the same here as elsewhere
+			// an unclaimed volume is where its record says; any other is looked for here first, as all hosts have a networked one
 			const at = record?.value.host ?? host.name;
 			const near = await holdersOf(name, services, (each) => each === at);
 			const made = near.filter(({ volume }) => record || !isLocal(volume));
@@ -172,20 +173,22 @@ export default definePlugin({
 							...(await holdersOf(name, services, (each) => each !== at)),
 						];
 			const [first] = holders;
-			// of creates that are under way, and in a plan
+			// where a create that is not committed yet, or `plan`, put it
 			const asked = services.slots.hostOfVolume(name);
 			if (!first) return { name, record, ...(asked && { homes: [asked] }) };
 			const { Driver, Options, Labels } = first.volume;
 			const spec: VolumeCreate = {
-				...{ Name: name, Driver },
-				...{ DriverOpts: Options ?? {}, Labels: Labels ?? {} },
+				Name: name,
+				Driver,
+				DriverOpts: Options ?? {},
+				Labels: Labels ?? {},
 			};
 			if (!isLocal(first.volume)) return { name, record: undefined, spec };
 			if (isFolder(Options)) {
 				return { name, record, homes: [first.host] };
 			}
 			if (record) {
-				// of another host its own sweep finds out
+				// whether one elsewhere is filled, that host's sweep finds out
 				const filled =
 					first.host === host.name && (await isFilled(first.volume));
 				if (filled) return { name, record, homes: [host.name] };
@@ -215,7 +218,7 @@ export default definePlugin({
 				return;
 			}
 			try {
-				await services.engine().remove(`/volumes/${encodeURIComponent(Name)}`);
+				await services.engine.remove(`/volumes/${encodeURIComponent(Name)}`);
 			} catch (error) {
 				const inUse = error instanceof HttpError && error.status === 409;
 				if (!inUse) throw error;
@@ -228,11 +231,9 @@ export default definePlugin({
 			const others = holdersOf(name, services, (each) => each !== host.name);
 			if ((await others.catch(() => [])).length === 0) return false;
 			const filters = JSON.stringify({ volume: [name] });
-			const users = await services
-				.engine()
-				.get<unknown[]>(
-					`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,
-				);
+			const users = await services.engine.get<unknown[]>(
+				`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,
+			);
 			return users?.length === 0;
 		}
 

@@ -14,11 +14,11 @@ const BARE = 60;
 export function ends({ here, host }: Seen): Chain[] {
 	const rules = here
 		.filter(({ body }) => body?.Internal)
-		.filter(({ bridge }) => isIPv4(bridge) && isIPv4(host))
-		.flatMap(({ subnet, bridge }) =>
+		.filter(({ gateway }) => isIPv4(gateway) && isIPv4(host))
+		.flatMap(({ subnet, gateway }) =>
 			["udp", "tcp"].map(
 				(protocol) =>
-					`-s ${subnet} -d ${bridge} -p ${protocol} --dport 53 -j DNAT --to-destination ${host}:53`,
+					`-s ${subnet} -d ${gateway} -p ${protocol} --dport 53 -j DNAT --to-destination ${host}:53`,
 			),
 		);
 	const from = [{ chain: "PREROUTING", match: [] }];

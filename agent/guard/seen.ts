@@ -27,7 +27,7 @@ export interface Seen {
 /** A network that this host has. */
 export interface NetworkHere extends NetworkRecord {
 	/** The host's address in it. */
-	bridge: string;
+	gateway: string;
 }
 
 /** Subnets of the deployments that an exposure is for; undefined: for all. */

@@ -1,8 +1,8 @@
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 
 /**
- * Whether whoever could say that something is used, and put it back on record, lives to do so.
- * @param host whose it is; undefined or empty: anybody's, and all have to live
+ * Whether its host, or without one every host, lives: only that could put a key back that is still used.
+ * @param host whose it is; undefined or empty: anybody's
  */
 export function couldTell(hosts: KnownHost[], host?: string): boolean {
 	const concerned = hosts.filter(({ name }) => !host || name === host);

@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import type { Chain } from "../../pipeline/chain.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
@@ -6,6 +5,7 @@ import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
 import { Repairs } from "../../pipeline/state/repairs.ts";
+import { pause, repeat } from "../repeat.ts";
 import type { Term } from "./leadership.ts";
 import { Leftovers } from "./leftovers.ts";
 import { LostHosts } from "./lost-hosts.ts";
@@ -32,7 +32,7 @@ export interface LeaderParts {
  * hosts that cannot speak for themselves. What an agent can see on its own engine it puts right itself
  * (pipeline/lifecycle/reconcile.ts). Each duty can be done twice, and half of it too.
  */
-export function leads({
+export function leaderDuties({
 	services,
 	chain,
 	containers,
@@ -50,38 +50,35 @@ export function leads({
 		const subnets = new Subnets(services, networks, repairs);
 		const leftovers = new Leftovers(services);
 		await Promise.all([
-			repeat("lost hosts", WATCH_MS, signal, () => lost.look()),
-			repeat("containers of lost hosts", WATCH_MS, signal, () =>
+			duty("lost hosts", WATCH_MS, signal, () => lost.look()),
+			duty("containers of lost hosts", WATCH_MS, signal, () =>
 				reschedule.look(),
 			),
-			repeat("removed hosts", WATCH_MS, signal, () => removed.look()),
-			repeat("orphans", LOOK_MS, signal, () => orphans.look()),
-			repeat("networks", LOOK_MS, signal, () => subnets.look()),
-			repeat("leftovers", LOOK_MS, signal, () => leftovers.look()),
-			repeat("repairs", LOOK_MS, signal, () => repairs.prune()),
+			duty("removed hosts", WATCH_MS, signal, () => removed.look()),
+			duty("orphans", LOOK_MS, signal, () => orphans.look()),
+			duty("networks", LOOK_MS, signal, () => subnets.look()),
+			duty("leftovers", LOOK_MS, signal, () => leftovers.look()),
+			duty("repairs", LOOK_MS, signal, () => repairs.prune()),
 		]);
 	};
 
 	/** Does a duty now and then; what fails is tried again, and told once. */
-	async function repeat(
-		duty: string,
+	function duty(
+		name: string,
 		every: number,
 		signal: AbortSignal,
 		look: () => Promise<void>,
 	): Promise<void> {
-		let complained = "";
-		while (!signal.aborted) {
-			try {
-				await look();
-				complained = "";
-			} catch (error) {
-				const err = messageOf(error);
-				if (err !== complained && !(error instanceof Deposed)) {
-					services.log.warn({ duty, err }, "leader's duty failed");
-				}
-				complained = err;
-			}
-			await setTimeout(every, undefined, { signal }).catch(() => {});
-		}
+		return repeat(look, {
+			signal,
+			rest: () => pause(every, signal),
+			complain: (error) => {
+				if (error instanceof Deposed) return;
+				services.log.warn(
+					{ duty: name, err: messageOf(error) },
+					"leader's duty failed",
+				);
+			},
+		});
 	}
 }

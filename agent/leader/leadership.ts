@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import { messageOf } from "../../pipeline/errors.ts";
 import {
@@ -9,6 +8,7 @@ import {
 } from "../../pipeline/state/leader.ts";
 import { Conflict } from "../../pipeline/state/operations.ts";
 import type { Store } from "../../pipeline/state/store.ts";
+import { pause } from "../repeat.ts";
 
 /** Consul ends a session between one and two times this after its last word. */
 const TTL_MS = 10_000;
@@ -140,8 +140,4 @@ export class Leadership {
 function isGone(error: unknown): boolean {
 	const { response } = error as { response?: { statusCode?: number } };
 	return response?.statusCode === 404;
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-	await setTimeout(ms, undefined, { signal }).catch(() => {});
 }

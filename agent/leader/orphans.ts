@@ -10,7 +10,7 @@ import {
 	LEASES,
 	type Lease,
 	leasedAddress,
-	leasedNetwork,
+	leasedScope,
 } from "../../pipeline/state/leases.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
@@ -105,7 +105,7 @@ export class Orphans {
 			const found = await engine.listContainers(
 				`arpanet.address=${leasedAddress(key)}`,
 			);
-			const scope = leasedNetwork(key);
+			const scope = leasedScope(key);
 			return found.some(({ Labels }) => Labels["arpanet.network"] === scope);
 		} catch {
 			return true;

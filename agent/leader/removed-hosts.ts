@@ -5,7 +5,7 @@ import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
 import { IMAGES, TAGGING } from "../../pipeline/state/images.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
-import { bridgeIn, GATEWAYS, leaseKey } from "../../pipeline/state/leases.ts";
+import { GATEWAYS, gatewayIn, leaseKey } from "../../pipeline/state/leases.ts";
 import { LEAVING } from "../../pipeline/state/leaving.ts";
 import { supersededOn } from "../../pipeline/state/moves.ts";
 import { NAMES } from "../../pipeline/state/names.ts";
@@ -82,7 +82,7 @@ export class RemovedHosts {
 		const { store, networks, log } = this.#services;
 		const deletions: Operation[] = [];
 		for (const gateway of await store.list<string>(GATEWAYS)) {
-			const { scope, host } = bridgeIn(gateway.key);
+			const { scope, host } = gatewayIn(gateway.key);
 			if (host !== name) continue;
 			deletions.push(
 				{ verb: "delete", key: gateway.key },

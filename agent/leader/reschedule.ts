@@ -7,6 +7,7 @@ import {
 	isAnywhere,
 } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../../pipeline/lifecycle/images.ts";
+import { inParallel } from "../../pipeline/parallel.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { type Body, isBody } from "../../pipeline/state/bodies.ts";
 import {
@@ -17,7 +18,7 @@ import {
 import type { ContainerRecord } from "../../pipeline/state/containers.ts";
 import { hostKeys } from "../../pipeline/state/hosts.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
-import { isLease, leasedNetwork } from "../../pipeline/state/leases.ts";
+import { isLease, leasedScope } from "../../pipeline/state/leases.ts";
 import {
 	MOVES,
 	type Move,
@@ -35,7 +36,7 @@ const PATIENCE_MS = 10_000;
 /** How soon a container that could not be placed is tried again. */
 const RETRY_MS = 10_000;
 /** Containers that are made at once: images may have to be carried. */
-const MAX_TOGETHER = 4;
+const AT_ONCE = 4;
 
 type Lost = Entry<ContainerRecord>;
 
@@ -94,13 +95,10 @@ export class Reschedule {
 			}
 		}
 		const begun = await store.list<Move>(MOVES);
-		const finish = async () => {
-			for (let move = begun.pop(); move; move = begun.pop()) {
-				const each = move;
-				await this.#pastErrors(each.key, () => this.#finish(each));
-			}
-		};
-		await Promise.all(Array.from({ length: MAX_TOGETHER }, finish)); // one that carries an image keeps few waiting
+		// one that carries an image keeps few waiting
+		await inParallel(begun, AT_ONCE, (move) =>
+			this.#pastErrors(move.key, () => this.#finish(move)),
+		);
 	}
 
 	/** What cannot be done now must not keep the rest from it; it is tried again, and told once. */
@@ -232,7 +230,7 @@ export class Reschedule {
 					const superseded: Superseded = {
 						container: name,
 						to,
-						scopes: holds.filter(isLease).map(leasedNetwork),
+						scopes: holds.filter(isLease).map(leasedScope),
 					};
 					return [
 						{ verb: "absent", key: hostKeys(from).beat },

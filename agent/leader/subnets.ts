@@ -2,11 +2,11 @@ import { messageOf } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
-	bridgeIn,
 	GATEWAYS,
+	gatewayIn,
 	LEASES,
 	type Lease,
-	leasedNetwork,
+	leasedScope,
 	leaseKey,
 } from "../../pipeline/state/leases.ts";
 import {
@@ -72,15 +72,15 @@ export class Subnets {
 		);
 		const bridges = new Set(
 			gateways
-				.filter(({ key }) => scopes.has(bridgeIn(key).scope))
-				.map(({ key, value }) => leaseKey(bridgeIn(key).scope, value)),
+				.filter(({ key }) => scopes.has(gatewayIn(key).scope))
+				.map(({ key, value }) => leaseKey(gatewayIn(key).scope, value)),
 		);
 		await this.#giveBack(
 			this.#gateways.ripe(
 				gateways.filter(
 					({ key }) =>
-						!scopes.has(bridgeIn(key).scope) &&
-						couldTell(hosts, bridgeIn(key).host),
+						!scopes.has(gatewayIn(key).scope) &&
+						couldTell(hosts, gatewayIn(key).host),
 				),
 			),
 			"gateway given back",
@@ -139,7 +139,7 @@ export class Subnets {
 		const used = new Set(
 			leases
 				.filter(({ value }) => value.container)
-				.map(({ key }) => leasedNetwork(key)),
+				.map(({ key }) => leasedScope(key)),
 		);
 		const empty = networks.filter(({ value }) => !used.has(value.scope));
 		let retired = 0;

@@ -9,7 +9,12 @@ import type { Views } from "../view/views.ts";
 import { containerList } from "./list.ts";
 import { withNetworkIds } from "./network-ids.ts";
 import { type PortMap, portsOf } from "./ports.ts";
-import { type Asked, addedUp, type Merged, type Row } from "./treatment.ts";
+import {
+	addedUp,
+	type OwnAnswer,
+	type Route,
+	type TreatedRequest,
+} from "./treatment.ts";
 
 /** Ids whose hosts are remembered. */
 const MAX_KNOWN = 20_000;
@@ -27,7 +32,7 @@ export function containers(
 	engines: Engines,
 	views: Views,
 	bringImage: BringImage,
-): Row[] {
+): Route[] {
 	const { cluster, local, records, store } = engines;
 	const names = new Names({ cluster, containers: records, store });
 	/** Where containers and execs are, by full id: that never changes. */
@@ -53,7 +58,7 @@ export function containers(
 		body,
 		query,
 		afterwards,
-	}: Asked): Promise<EnginePool> {
+	}: TreatedRequest): Promise<EnginePool> {
 		let create: { Image?: string; Labels?: Record<string, string> };
 		try {
 			create = JSON.parse(body ?? "");
@@ -77,7 +82,7 @@ export function containers(
 		ref,
 		query,
 		afterwards,
-	}: Asked): Promise<EnginePool> {
+	}: TreatedRequest): Promise<EnginePool> {
 		const found = await cluster.surelyFind(ref);
 		const name = nameIn(query);
 		if (!found) return container(ref);
@@ -100,7 +105,7 @@ export function containers(
 		name: string,
 		host: string,
 		own: string | undefined,
-		afterwards: Asked["afterwards"],
+		afterwards: TreatedRequest["afterwards"],
 	): Promise<void> {
 		const release = await names.reserve(name, host, own);
 		// one that cannot be given back now is stale after a while
@@ -111,8 +116,7 @@ export function containers(
 	async function hostOf(ref: string): Promise<string | undefined> {
 		const known = await remembered(ref);
 		if (known) return known;
-		const unheard: string[] = [];
-		const found = await cluster.find(ref, 0, unheard);
+		const { found, unheard } = await cluster.search(ref);
 		if (found) return remember(found.container.Id, found.host);
 		const lost = (await cluster.all()).filter(
 			({ name, state }) => !state || unheard.includes(name),
@@ -149,7 +153,7 @@ export function containers(
 		ref,
 		path,
 		query,
-	}: Asked): Promise<EnginePool | Merged> {
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const name = await hostOf(ref);
 		if (!name) return local;
 		const host = await cluster.hosts.get(name);
@@ -175,7 +179,7 @@ export function containers(
 		return { status: 200, bytes, headers: answer.headers };
 	}
 
-	async function exec({ ref }: Asked): Promise<EnginePool> {
+	async function exec({ ref }: TreatedRequest): Promise<EnginePool> {
 		const known = await remembered(ref);
 		if (known) return engines.pool(known);
 		const told = await cluster.surelyAnswers(`/exec/${ref}/json`);

@@ -4,7 +4,7 @@ import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { Merging, nanoIn } from "./merging.ts";
 import { withNetworkNames } from "./query.ts";
-import type { Merged, Row } from "./treatment.ts";
+import type { OwnAnswer, Route } from "./treatment.ts";
 
 /** A host that has much to do may take so long to answer. */
 const PATIENCE_MS = 10_000;
@@ -17,7 +17,7 @@ const MAX_FOREIGN = 20_000;
 const NETWORK = /"Type":"network","Action":"\w+","Actor":\{"ID":"([0-9a-f]+)"/;
 
 /** `events`: those of all hosts, as they happen; a host that joins or comes back is followed from then on. */
-export function events(engines: Engines): Row[] {
+export function events(engines: Engines): Route[] {
 	const { cluster, networkIds } = engines;
 	/** Ids of networks that are none of ours, as far as was known: Consul is not asked for each of their events. */
 	const foreign = new Set<string>();
@@ -36,7 +36,7 @@ export function events(engines: Engines): Row[] {
 	async function follow(
 		path: string,
 		query: string,
-	): Promise<EnginePool | Merged> {
+	): Promise<EnginePool | OwnAnswer> {
 		const asked = new URLSearchParams(
 			await withNetworkNames(query, networkIds),
 		);

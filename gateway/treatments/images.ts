@@ -1,4 +1,4 @@
-import type { Answer } from "../../pipeline/cluster.ts";
+import type { HostAnswer } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {
 	type BringImage,
@@ -11,11 +11,11 @@ import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { filtersOf, withFilters } from "./query.ts";
 import {
-	type Asked,
 	addedUp,
-	type Merged,
 	mergedList,
-	type Row,
+	type OwnAnswer,
+	type Route,
+	type TreatedRequest,
 } from "./treatment.ts";
 
 /** `images/…` and what makes images: one looks the same from everywhere. */
@@ -23,7 +23,7 @@ export function images(
 	engines: Engines,
 	names: Images,
 	bringImage: BringImage,
-): Row[] {
+): Route[] {
 	const { cluster, local } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
@@ -34,11 +34,11 @@ export function images(
 	/**
 	 * The engine of a host where a request may give names to images: until it is answered, creates look there.
 	 * @param given those names, if they are known
-	 * @param brief it takes no time
+	 * @param brief a tag or commit: builds wait for it from its beginning
 	 */
 	async function naming(
 		host: string,
-		afterwards: Asked["afterwards"],
+		afterwards: TreatedRequest["afterwards"],
 		given?: string[],
 		brief = false,
 	): Promise<EnginePool> {
@@ -47,12 +47,11 @@ export function images(
 		const carry = (name: string) => bringImage(name, made);
 		try {
 			const isThere = made === host || !given?.length;
-			const done = await names.tagging(
-				host,
-				given,
-				isThere ? undefined : carry,
+			const done = await names.begin(host, {
+				names: given,
+				carry: isThere ? undefined : carry,
 				brief,
-			);
+			});
 			afterwards(() => void done().catch(() => {}));
 		} catch {
 			// without Consul nothing can be created, and the host's agent tells of it later
@@ -60,16 +59,20 @@ export function images(
 		return engines.pool(host);
 	}
 
-	/** Where images are made, as soon as all is there that others have named elsewhere: it would be on its way past what is named now. */
+	/** The build host, once images named elsewhere have arrived: later, they would take over the names given now. */
 	async function making(
-		afterwards: Asked["afterwards"],
+		afterwards: TreatedRequest["afterwards"],
 		given?: string[],
 	): Promise<EnginePool> {
 		await names.carried().catch(() => {}); // without Consul nobody knows
 		return naming(await maker(engines), afterwards, given);
 	}
 
-	async function tag({ ref, query, afterwards }: Asked): Promise<EnginePool> {
+	async function tag({
+		ref,
+		query,
+		afterwards,
+	}: TreatedRequest): Promise<EnginePool> {
 		const given = namesIn(query);
 		for (const name of given) await names.carried(name).catch(() => {});
 		const has = await holders(engines, names, ref);
@@ -87,7 +90,7 @@ export function images(
 		ref,
 		path,
 		query,
-	}: Asked): Promise<EnginePool | Merged> {
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		await names.carried(ref).catch(() => {}); // it would come there when it is gone here
 		const has = await holders(engines, names, ref);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
@@ -125,7 +128,9 @@ export function images(
 	 * `GET /images/json`. Whether an image dangles no engine can tell, for it may have a name on another host: that filter
 	 * is for what all hosts together say.
 	 */
-	async function list(request: Asked): Promise<EnginePool | Merged> {
+	async function list(
+		request: TreatedRequest,
+	): Promise<EnginePool | OwnAnswer> {
 		const { before, since, ...rest } = filtersOf(request.query);
 		if (before || since) {
 			// a host that lacks that image would refuse, and its own be missing
@@ -149,7 +154,7 @@ export function images(
 		if (dangles) asked.delete("all"); // what others are built upon does not
 		const isWanted = (image: Image) =>
 			dangles ? !image.RepoTags?.some(isName) : isNamed(image);
-		const chosen = async (answers: Answer[]) =>
+		const chosen = async (answers: HostAnswer[]) =>
 			(await merge(answers)).filter(isWanted);
 		return mergedList(engines, chosen)({ ...request, query: `?${asked}` });
 	}
@@ -164,7 +169,7 @@ export function images(
 	}
 
 	/** Each image once, newest first, with the names that mean it. */
-	async function merge(answers: Answer[]): Promise<Image[]> {
+	async function merge(answers: HostAnswer[]): Promise<Image[]> {
 		const images = new Map<string, Image>();
 		const meanings = new Map<string, Set<string>>();
 		for (const { answer } of answers) {
@@ -197,14 +202,20 @@ export function images(
 	}
 
 	/** An image is made where its container is. */
-	async function commit({ query, afterwards }: Asked): Promise<EnginePool> {
+	async function commit({
+		query,
+		afterwards,
+	}: TreatedRequest): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
 		const found = ref ? await cluster.surelyFind(ref) : undefined;
 		return found ? naming(found.host, afterwards, namesIn(query), true) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
-	async function build({ query, afterwards }: Asked): Promise<EnginePool> {
+	async function build({
+		query,
+		afterwards,
+	}: TreatedRequest): Promise<EnginePool> {
 		const asked = new URLSearchParams(query);
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];

@@ -12,7 +12,7 @@ import { statusAt } from "../view/status.ts";
 import type { Views } from "../view/views.ts";
 import { ofHost } from "./ports.ts";
 import { isMeant } from "./remembered.ts";
-import type { Asked, Merged, Treatment } from "./treatment.ts";
+import type { OwnAnswer, TreatedRequest, Treatment } from "./treatment.ts";
 
 /** What a host may hang on. */
 const TOPIC = "/containers";
@@ -28,7 +28,10 @@ export function containerList(engines: Engines, views: Views): Treatment {
 	/** Each host's containers as this gateway last saw them all. */
 	const memory = new Map<string, readonly Listed[]>();
 
-	async function ofOne({ path, query }: Asked): Promise<EnginePool | Merged> {
+	async function ofOne({
+		path,
+		query,
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readQuery(query);
 		if (!asked || isForEngine(asked)) return local;
 		const view = await views.of(cluster.self);
@@ -40,7 +43,10 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		return { status: 200, bytes, headers: view.headers };
 	}
 
-	async function ofMany({ path, query }: Asked): Promise<EnginePool | Merged> {
+	async function ofMany({
+		path,
+		query,
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readQuery(query);
 		if (!asked) return local; // says what is wrong with it
 		const hosts = await cluster.all();
@@ -134,7 +140,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		return found && inNanoseconds(found.container.Created);
 	}
 
-	return (request) => (engines.alone ? ofOne(request) : ofMany(request));
+	return (request) => (engines.localOnly ? ofOne(request) : ofMany(request));
 }
 
 function isForEngine({ size, others }: ListQuery): boolean {

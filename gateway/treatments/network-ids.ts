@@ -13,7 +13,7 @@ export function withNetworkIds(
 ): Treatment {
 	const { networkIds } = engines;
 	return async (request) => {
-		if (engines.alone) return treatment(request);
+		if (engines.localOnly) return treatment(request);
 		const query = await withNetworkNames(request.query, networkIds);
 		const answer = await treatment({ ...request, query });
 		if (answer instanceof EnginePool) return answer;

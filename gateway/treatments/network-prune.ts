@@ -1,4 +1,4 @@
-import type { NetworkInspect } from "../../pipeline/docker.ts";
+import { isPredefined, type NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Engines } from "../engines.ts";
@@ -45,7 +45,7 @@ export function pruneNetworks(engines: Engines): Treatment {
 			const all = (await engine.get<NetworkInspect[]>("/networks")) ?? [];
 			const meant = all.filter(
 				({ Name, Labels, Created }) =>
-					!/^(bridge|host|none)$/.test(Name) &&
+					!isPredefined(Name) &&
 					!Labels?.["arpanet.network"] &&
 					hasLabels(Labels ?? {}, label) &&
 					!hasLabels(Labels ?? {}, spared) &&

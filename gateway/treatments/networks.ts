@@ -1,4 +1,5 @@
-import type { Answer } from "../../pipeline/cluster.ts";
+import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { isPredefined } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { withoutOurs } from "../../pipeline/facts.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
@@ -7,7 +8,7 @@ import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { pruneNetworks } from "./network-prune.ts";
 import { filtersOf, matches, withFilters } from "./query.ts";
-import type { Asked, Merged, Row } from "./treatment.ts";
+import type { OwnAnswer, Route, TreatedRequest } from "./treatment.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -20,14 +21,11 @@ interface Network {
 	Options?: Record<string, string> | null;
 }
 
-/** Docker's own, of which every host has one. */
-const PREDEFINED = new Set(["bridge", "host", "none"]);
-
 /**
  * `networks/…`: a deployment's network looks like one, with one id, wherever it has been woven to. What it is called in the
  * engine of one host is in `NetworkIds`; its name is the same everywhere.
  */
-export function networks(engines: Engines): Row[] {
+export function networks(engines: Engines): Route[] {
 	const { cluster, networkIds } = engines;
 
 	async function create(body: string | null): Promise<EnginePool> {
@@ -36,7 +34,7 @@ export function networks(engines: Engines): Row[] {
 		return home ? engines.pool(home) : engines.local;
 	}
 
-	async function list({ path, query }: Asked): Promise<Merged> {
+	async function list({ path, query }: TreatedRequest): Promise<OwnAnswer> {
 		const { id, ...filters } = filtersOf(query);
 		const answers = await engines.ask(path + withFilters(query, filters));
 		const own = answers[0];
@@ -47,7 +45,7 @@ export function networks(engines: Engines): Row[] {
 	}
 
 	/** Each network of ours once, as its home has it; Docker's own of this host alone. */
-	async function merge(answers: Answer[]): Promise<Network[]> {
+	async function merge(answers: HostAnswer[]): Promise<Network[]> {
 		let all = await networkIds.all();
 		const isNew = ({ Id, Labels }: Network) =>
 			Labels?.["arpanet.network"] && !networkIds.known(Id);
@@ -66,7 +64,7 @@ export function networks(engines: Engines): Row[] {
 			for (const network of list) {
 				const known = networkIds.known(network.Id);
 				if (!known) {
-					const again = position > 0 && PREDEFINED.has(network.Name);
+					const again = position > 0 && isPredefined(network.Name);
 					if (!again) rows.push(network);
 					continue;
 				}
@@ -86,9 +84,9 @@ export function networks(engines: Engines): Row[] {
 		path,
 		query,
 		ref,
-	}: Asked): Promise<EnginePool | Merged> {
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const known = await networkIds.findHeard(ref);
-		if (!known && engines.alone) return engines.local;
+		if (!known && engines.localOnly) return engines.local;
 		if (!known) {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}
@@ -119,7 +117,7 @@ export function networks(engines: Engines): Row[] {
 	}
 
 	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
-	async function remove({ ref }: Asked): Promise<EnginePool> {
+	async function remove({ ref }: TreatedRequest): Promise<EnginePool> {
 		const known = await networkIds.findHeard(ref);
 		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
 		if (!known?.home) return engines.holderOf(path);
@@ -153,7 +151,7 @@ export function networks(engines: Engines): Row[] {
 		path,
 		ref,
 		body,
-	}: Asked): Promise<EnginePool | Merged> {
+	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const container = (parsed(body) as { Container?: unknown })?.Container;
 		const found =
 			typeof container === "string" && (await cluster.surelyFind(container));

@@ -32,7 +32,7 @@ const FILTERS: Record<string, (row: Remembered, values: string[]) => boolean> =
 			),
 	};
 
-/** Whether a container that does not answer is asked for by filters that are its engine's to apply; by one of which nothing is remembered it is not. */
+/** Whether a silent host's container passes the filters that its engine would apply; one that is not in FILTERS passes none. */
 export function isMeant(
 	{ head, tail }: Listed,
 	filters: Record<string, string[]>,

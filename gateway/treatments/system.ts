@@ -1,9 +1,9 @@
-import type { Answer } from "../../pipeline/cluster.ts";
+import type { HostAnswer } from "../../pipeline/cluster.ts";
 import type { Engines } from "../engines.ts";
-import { mergedList, type Row } from "./treatment.ts";
+import { mergedList, type Route } from "./treatment.ts";
 
 /** `info` and `system/df`: the cluster as one big engine. */
-export function system(engines: Engines): Row[] {
+export function system(engines: Engines): Route[] {
 	return [
 		[/^GET$/, /^\/info$/, mergedList(engines, mergeInfo)],
 		[/^GET$/, /^\/system\/df$/, mergedList(engines, mergeUsage)],
@@ -21,7 +21,7 @@ const SUMS = [
 ];
 
 /** `GET /info` of all hosts: their sums, and a line for each host. */
-function mergeInfo(answers: Answer[]): unknown {
+function mergeInfo(answers: HostAnswer[]): unknown {
 	const infos = answers.map(({ answer }) => answer as Record<string, unknown>);
 	const [own = {}] = infos;
 	const sums = Object.fromEntries(
@@ -48,7 +48,7 @@ interface Usage {
 }
 
 /** `GET /system/df` of all hosts: what they keep together, each image once with all its containers. */
-function mergeUsage(answers: Answer[]): unknown {
+function mergeUsage(answers: HostAnswer[]): unknown {
 	const sum: Record<string, unknown> = {};
 	for (const { answer } of answers) {
 		for (const [key, part] of Object.entries(answer as Usage)) {

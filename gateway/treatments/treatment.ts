@@ -1,10 +1,10 @@
-import type { Answer } from "../../pipeline/cluster.ts";
+import type { HostAnswer } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 
 /** An answer that the gateway gives itself: a JSON body or none, the bytes of one, or lines as they come. */
-export type Merged =
+export type OwnAnswer =
 	| { status: number; body: unknown }
 	| {
 			status: number;
@@ -19,12 +19,12 @@ export type Merged =
 	  };
 
 /** A request as a treatment sees it. */
-export interface Asked {
+export interface TreatedRequest {
 	/** As the client sent it, with its version. */
 	path: string;
 	/** As the client sent it, with its question mark; empty without one. */
 	query: string;
-	/** What the row's pattern has captured, decoded: a name, an id or a prefix of one. */
+	/** What the route's pattern has captured, decoded: a name, an id or a prefix of one. */
 	ref: string;
 	/** That the pre-hooks made. */
 	body: string | null;
@@ -36,10 +36,12 @@ export interface Asked {
  * Finds the engine that answers a request, or the answer itself.
  * @throws HttpError what the client shall read
  */
-export type Treatment = (request: Asked) => Promise<EnginePool | Merged>;
+export type Treatment = (
+	request: TreatedRequest,
+) => Promise<EnginePool | OwnAnswer>;
 
 /** Method and path, without its version, of the requests that are treated so. */
-export type Row = [method: RegExp, path: RegExp, treatment: Treatment];
+export type Route = [method: RegExp, path: RegExp, treatment: Treatment];
 
 /**
  * A `GET` that all hosts answer as one.
@@ -47,7 +49,7 @@ export type Row = [method: RegExp, path: RegExp, treatment: Treatment];
  */
 export function mergedList(
 	engines: Engines,
-	merge: (answers: Answer[]) => unknown,
+	merge: (answers: HostAnswer[]) => unknown,
 ): Treatment {
 	return async ({ path, query }) => {
 		const answers = await engines.ask(path + query);

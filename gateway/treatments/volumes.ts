@@ -1,10 +1,10 @@
-import type { Answer } from "../../pipeline/cluster.ts";
+import type { HostAnswer } from "../../pipeline/cluster.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
-import { addedUp, mergedList, type Row } from "./treatment.ts";
+import { addedUp, mergedList, type Route } from "./treatment.ts";
 
 /** `volumes/…`: a volume is on one host, and the list is of all. */
-export function volumes(engines: Engines): Row[] {
+export function volumes(engines: Engines): Route[] {
 	/** One that is made anew is this host's, until its first container says where it goes. */
 	async function create(body: string | null): Promise<EnginePool> {
 		const name = nameIn(body);
@@ -72,7 +72,7 @@ interface Volumes {
 }
 
 /** `GET /volumes` of all hosts: each name once, this host's first. */
-function mergeVolumes(answers: Answer[]): unknown {
+function mergeVolumes(answers: HostAnswer[]): unknown {
 	const lists = answers.map(({ answer }) => answer as Volumes);
 	const rows = new Map<string, unknown>();
 	for (const volume of lists.flatMap(({ Volumes }) => Volumes ?? [])) {

@@ -4,6 +4,7 @@ import type {
 	EngineEvent,
 } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
+import { inParallel } from "../../pipeline/parallel.ts";
 import type { EnginePool } from "../upstream.ts";
 import { Journal, type News } from "./journal.ts";
 import { type Row, rowsOf } from "./rows.ts";
@@ -238,16 +239,12 @@ export class HostView {
 	async #readDoubtful(): Promise<void> {
 		this.#reading = this.#doubtful;
 		this.#doubtful = new Set();
-		const left = [...this.#reading];
 		const found = new Map<string, ContainerInspect>();
-		const inspect = async () => {
-			for (let id = left.pop(); id !== undefined; id = left.pop()) {
-				const container = await this.#engine.inspectContainer(id);
-				if (container) found.set(id, container);
-				else this.#forget(id);
-			}
-		};
-		await Promise.all(Array.from({ length: AT_ONCE }, inspect));
+		await inParallel([...this.#reading], AT_ONCE, async (id) => {
+			const container = await this.#engine.inspectContainer(id);
+			if (container) found.set(id, container);
+			else this.#forget(id);
+		});
 		if (found.size === 0) return;
 		const filters = JSON.stringify({ id: [...found.keys()] });
 		const { rows, from, to } = await this.#list(

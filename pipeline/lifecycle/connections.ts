@@ -4,7 +4,7 @@ import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { isLease, leasedAddress, leasedNetwork } from "../state/leases.ts";
+import { isLease, leasedAddress, leasedScope } from "../state/leases.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
@@ -44,7 +44,7 @@ export class Connections {
 		const context = known && (await this.#containers.context(body.Container));
 		if (!context) return undefined;
 		const name = context.container.Name.slice(1);
-		const lost: Operation[] = [];
+		const conflicts: Operation[] = [];
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
@@ -64,10 +64,10 @@ export class Connections {
 					...context,
 					network,
 					body: changed,
-					record: containers.name(entry.key),
+					recordName: containers.name(entry.key),
 					holds: entry.value.holds,
 					replaced: replaced?.value,
-					lost,
+					conflicts,
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
@@ -90,8 +90,8 @@ export class Connections {
 				return changed;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
-				lost.push(error.operation);
-				replaced = await replacedBy(name, lost, this.#services);
+				conflicts.push(error.operation);
+				replaced = await replacedBy(name, conflicts, this.#services);
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
@@ -123,7 +123,7 @@ export class Connections {
 		if (inIt || facts.network === network.scope) return;
 		const entry = await containers.find(Name.slice(1), facts);
 		const lease = entry?.value.holds.find(
-			(key) => isLease(key) && leasedNetwork(key) === network.scope,
+			(key) => isLease(key) && leasedScope(key) === network.scope,
 		);
 		if (!entry || !lease) return;
 		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address

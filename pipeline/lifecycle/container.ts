@@ -236,7 +236,10 @@ export class ContainerLifecycle {
 		try {
 			return await this.context(ref);
 		} catch (error) {
-			this.#services.log.warn({ ref, err: messageOf(error) }, "not looked up");
+			this.#services.log.warn(
+				{ ref, err: messageOf(error) },
+				"container not looked up; its stop or removal goes on unnoted",
+			);
 			return undefined;
 		}
 	}
@@ -255,7 +258,7 @@ export class ContainerLifecycle {
 }
 
 /** Whether a container went through the chain. */
-export function isOurs(container: ContainerInspect): boolean {
+function isOurs(container: ContainerInspect): boolean {
 	return Boolean(container.Config.Labels?.["arpanet.host"]);
 }
 

@@ -16,7 +16,7 @@ import {
 	reasonsKey,
 } from "../state/containers.ts";
 import { isLease, leaseOf } from "../state/leases.ts";
-import { Conflict, type Operation } from "../state/operations.ts";
+import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import { Holds, replacedBy } from "./holds.ts";
 import { inUse, type Names } from "./names.ts";
@@ -51,7 +51,7 @@ export interface Instead {
 }
 
 /** What a creation asks of the containers that there are. */
-export interface Others {
+interface Others {
 	/** The container that a record is of, if the engine has it. */
 	holder(
 		entry: Entry<ContainerRecord>,
@@ -73,7 +73,7 @@ interface Attempt {
 
 /**
  * One create: the chain runs over its body, and what it acquired is committed in one transaction. If that loses against
- * another's, the chain runs again and knows what was lost.
+ * another's, the chain runs again and knows the conflicts.
  */
 export class Creation {
 	readonly #chain: Chain;
@@ -84,13 +84,13 @@ export class Creation {
 	/** The body without labels that only arpanet gives. */
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
-	readonly #record: string;
-	readonly #lost: Operation[] = [];
+	readonly #recordName: string;
+	readonly #conflicts: Operation[] = [];
 	/** What an earlier create of that name left, if no container came of it. */
 	#previous: Entry<ContainerRecord> | undefined;
 	/** The container that Compose makes anew. */
 	#replaced: Entry<ContainerRecord> | undefined;
-	/** Reasons stand there without a record: they may be written over. */
+	/** The reasons outlived their record, so they may be overwritten. */
 	#unrecorded = false;
 
 	constructor(
@@ -107,7 +107,7 @@ export class Creation {
 		this.#request = request;
 		this.#body = structuredClone(request.body);
 		stripLabels(this.#body);
-		this.#record = recordName(request.name, request.headers);
+		this.#recordName = recordName(request.name, request.headers);
 		this.#previous = request.instead?.entry;
 	}
 
@@ -153,7 +153,10 @@ export class Creation {
 		const lostHost = instead?.entry.value.facts.host;
 		if (lostHost) because.reschedule = `${lostHost}, where it ran, is lost`;
 		const context: CreateContext = {
-			...{ name, headers, onlyHost, previous },
+			name,
+			headers,
+			onlyHost,
+			previous,
 			body: structuredClone(this.#body),
 			facts: {},
 			verdicts: [],
@@ -161,10 +164,10 @@ export class Creation {
 				because[plugin] = why.slice(0, MAX_REASON);
 			},
 			networks: [],
-			record: this.#record,
+			recordName: this.#recordName,
 			replaced: this.#replaced?.value,
 			...(lostHost ? { lostHost } : {}),
-			lost: this.#lost,
+			conflicts: this.#conflicts,
 			commit: (operation) => operations.push(operation),
 			hold: (key, value) => holds.add(key, value),
 		};
@@ -177,7 +180,7 @@ export class Creation {
 		const { headers, instead, name } = this.#request;
 		const previous = this.#previous;
 		const request = headers["x-arpanet-request"];
-		const key = this.#services.containers.key(this.#record);
+		const key = this.#services.containers.key(this.#recordName);
 		const given = previous?.value.holds ?? [];
 		try {
 			this.#holdMore(attempt);
@@ -219,8 +222,8 @@ export class Creation {
 			by: this.#services.host.name,
 			because,
 		};
-		// a second key that has the name in it: who loses the record does not lose the name
-		const key = reasonsKey(this.#record);
+		// a second key with the name: if the record is deleted, this one still keeps the name taken
+		const key = reasonsKey(this.#recordName);
 		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
 		else holds.add(key, reasons);
 		const reschedule = rescheduleAsked(this.#body.Labels);
@@ -228,11 +231,11 @@ export class Creation {
 			context.facts.reschedule = reschedule;
 			const connected = instead?.connected ?? {};
 			const kept: Body = { create: this.#body, connected };
-			holds.set(newBodyKey(this.#record), kept);
+			holds.set(newBodyKey(this.#recordName), kept);
 		}
 		for (const lease of instead?.entry.value.holds.filter(isLease) ?? []) {
 			if (holds.keys.includes(lease)) continue; // else for a network that it is connected to later
-			holds.set(lease, leaseOf(context.facts, this.#record));
+			holds.set(lease, leaseOf(context.facts, this.#recordName));
 		}
 	}
 
@@ -242,22 +245,28 @@ export class Creation {
 	 */
 	async #learn(error: Conflict, { further }: Attempt): Promise<void> {
 		const { name, instead } = this.#request;
-		const record = this.#record;
 		if (name && this.#names.isTaken(error)) {
 			await this.#names.retry(name);
 			return;
 		}
-		if (isAbout(error, reasonsKey(record))) {
-			await this.#mustBeGone(record);
+		if (isAbout(error, reasonsKey(this.#recordName))) {
+			await this.#mustBeGone(this.#recordName);
 			this.#unrecorded = true;
 		}
-		this.#lost.push(error.operation);
-		const isAnother = isAbout(error, this.#services.containers.key(record));
+		this.#conflicts.push(error.operation);
+		const isAnother = isAbout(
+			error,
+			this.#services.containers.key(this.#recordName),
+		);
 		if (instead && (isAnother || further.includes(error.operation))) {
 			throw error;
 		}
-		if (isAnother) this.#previous = await this.#leftBehind(record);
-		this.#replaced = await replacedBy(record, this.#lost, this.#services);
+		if (isAnother) this.#previous = await this.#leftBehind(this.#recordName);
+		this.#replaced = await replacedBy(
+			this.#recordName,
+			this.#conflicts,
+			this.#services,
+		);
 	}
 
 	/**
@@ -284,7 +293,7 @@ export class Creation {
 			const { host } = entry.value.facts;
 			throw new HttpError(
 				503,
-				`container name "/${this.#record}" is on record on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
+				`container name "/${this.#recordName}" is on record on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
 				{ cause: error },
 			);
 		}
@@ -350,5 +359,5 @@ export function recordName(
 }
 
 function isAbout({ operation }: Conflict, key: string): boolean {
-	return "key" in operation && operation.key === key;
+	return keyIn(operation) === key;
 }

@@ -4,7 +4,7 @@ import {
 	type Holding,
 	isHandedOver,
 } from "../state/containers.ts";
-import type { Operation } from "../state/operations.ts";
+import { keyIn, type Operation } from "../state/operations.ts";
 import { withoutId } from "../state/slots.ts";
 import type { Entry } from "../state/store.ts";
 
@@ -54,16 +54,16 @@ export class Holds {
 }
 
 /**
- * The record that holds what was asked for in vain, if it is that of the same copy: Compose makes a container
- * anew beside the old one, whose id it puts before the name of either.
+ * The record that holds what this create could not have, if it is its predecessor's: Compose recreates a container
+ * beside the old one, and puts the old id before one of the two names.
  */
 export async function replacedBy(
 	name: string,
-	lost: readonly Operation[],
+	conflicts: readonly Operation[],
 	{ store, containers }: Pick<Services, "store" | "containers">,
 ): Promise<Entry<ContainerRecord> | undefined> {
-	const keys = lost
-		.map((operation) => ("key" in operation ? operation.key : ""))
+	const keys = conflicts
+		.map((operation) => keyIn(operation) ?? "")
 		.filter(isHandedOver);
 	for (const key of new Set(keys.reverse())) {
 		const holder = (await store.get<Holding>(key))?.value.container;

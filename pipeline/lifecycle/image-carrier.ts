@@ -1,4 +1,4 @@
-import type { Answer, Cluster } from "../cluster.ts";
+import type { Cluster, HostAnswer } from "../cluster.ts";
 import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
 import { IMAGES, type ImageRecord, imageKey } from "../state/images.ts";
@@ -65,7 +65,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		home: string,
 		image: string,
 		path: string,
-	): Promise<Answer> {
+	): Promise<HostAnswer> {
 		const living = await cluster.reachable();
 		if (!living.some(({ name }) => name === home)) {
 			return { host: home, answer: undefined };
@@ -147,7 +147,7 @@ export async function isAnywhere(
 }
 
 /** What all hosts say; before they say that there is none, those that seem silent are waited for. */
-async function askAll(path: string, cluster: Cluster): Promise<Answer[]> {
+async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
 	const told = await cluster.answers(path);
 	const none = told.every(({ answer }) => answer === undefined);
 	const isSilent = none && told.some(({ error }) => error);
@@ -160,7 +160,7 @@ async function askAll(path: string, cluster: Cluster): Promise<Answer[]> {
  * @param record what is on record of the name: an engine that got the image as a copy does not know when it was named
  */
 export function byName(
-	answers: readonly Answer[],
+	answers: readonly HostAnswer[],
 	record?: Entry<ImageRecord>,
 ): ImageRecord[] {
 	return answers

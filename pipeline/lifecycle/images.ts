@@ -9,12 +9,22 @@ import {
 import { Conflict, ignoreConflict, replacing } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 
-/** How often it is said again that a request is under way: what nobody says any more the leader takes away. */
+/** How often a running request renews its key; the leader deletes keys that are not renewed. */
 const BEAT_MS = 8_000;
 
 /** How long one waits for what was named on other hosts to be carried to where images are built. */
 const CARRY_MS = 20_000;
 const LOOK_MS = 50;
+
+/** What is known of a request that may give names to images. */
+interface Giving {
+	/** Those names, as far as they are known before. */
+	names?: string[] | undefined;
+	/** Carries one of them to where images are built, if that is another host. */
+	carry?: ((name: string) => Promise<void>) | undefined;
+	/** A tag or commit: builds wait for it from its beginning. */
+	brief?: boolean;
+}
 
 /** What is read of an engine's answer to `GET /images/{name}/json`. */
 export interface ImageInspect {
@@ -52,21 +62,16 @@ export class Images {
 
 	/**
 	 * A request is about to be sent to a host's engine that may give names to images.
-	 * @param given those names, as far as they are known before
-	 * @param carry carries one of them to where images are built, if that is another host
-	 * @param brief it takes no time: who builds waits for it, too
 	 * @returns is to be called when it is answered
 	 * @throws HttpError 503 when Consul does not answer
 	 */
-	async tagging(
+	async begin(
 		host: string,
-		given?: string[],
-		carry?: (name: string) => Promise<void>,
-		brief = false,
+		{ names, carry, brief }: Giving,
 	): Promise<() => Promise<void>> {
 		const { store } = this.#services;
 		const request = crypto.randomUUID();
-		const keys = given?.map(imageKey).filter((key) => key !== undefined);
+		const keys = names?.map(imageKey).filter((key) => key !== undefined);
 		const what: Omit<Tagging, "at"> = keys ? { host, names: keys } : { host };
 		if (carry && brief) what.carried = true; // a build may be asked for as soon as this is answered
 		const say = () => store.commit([this.records.begin(request, what)]);
@@ -87,7 +92,7 @@ export class Images {
 				const telling = this.tell(host, before);
 				await telling.catch(() => {}); // it can be carried all the same
 				// a build says what it misses
-				for (const name of given ?? []) await carry?.(name).catch(() => {});
+				for (const name of names ?? []) await carry?.(name).catch(() => {});
 				await telling;
 			} catch (error) {
 				// creates look there until the leader takes the key away

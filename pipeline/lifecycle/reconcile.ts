@@ -6,7 +6,7 @@ import type { Services } from "../plugin.ts";
 import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
 import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
-import type { Operation } from "../state/operations.ts";
+import { type Operation, replacing } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
 import { Ripening } from "../state/ripening.ts";
 import { isSlot, SLOTS, slotKeyOf } from "../state/slots.ts";
@@ -53,11 +53,11 @@ export class Reconcile {
 
 	/**
 	 * Writes down again what a living container holds, if it is not on record under its name.
-	 * @param lost keys that Consul does not have although they are on record
+	 * @param missing keys that Consul does not have although they are on record
 	 */
 	async adopt(
 		container: ContainerInspect,
-		lost: ReadonlySet<string> = new Set(),
+		missing: ReadonlySet<string> = new Set(),
 	): Promise<void> {
 		const { containers, store } = this.#services;
 		const facts = readLabels(container.Config.Labels);
@@ -67,7 +67,7 @@ export class Reconcile {
 			await this.#containers.renamed(container.Id);
 			return;
 		}
-		if (entry?.value.holds.every((held) => !lost.has(held))) return;
+		if (entry?.value.holds.every((held) => !missing.has(held))) return;
 		const written = entry ?? (await this.#ownRecord(name));
 		// of two tries of a create the record may be the second's, and the container the first's
 		const own =
@@ -79,18 +79,11 @@ export class Reconcile {
 		await this.#chain.acquire("adopt", {
 			container,
 			facts,
-			record: name,
+			recordName: name,
 			commit: (operation) => operations.push(operation),
-			hold: (key, value) => {
+			hold: (key, value, known) => {
 				holds.push(key);
-				const at = operations.findIndex(
-					(each) => each.verb === "delete" && each.key === key,
-				);
-				const { index } = (operations[at] ?? {}) as { index?: number };
-				// one operation, not two: Consul takes 64
-				if (index !== undefined)
-					operations[at] = { verb: "update", key, value, index };
-				else operations.push({ verb: "create", key, value });
+				operations.push(replacing(key, known, value));
 			},
 		});
 		const value: ContainerRecord = {
@@ -140,26 +133,27 @@ export class Reconcile {
 	): Promise<void> {
 		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
 		const byKey = new Map(records.map(({ key, value }) => [key, value]));
-		const lost = await this.#lost(records);
+		const missing = await this.#missing(records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
 			const facts = readLabels(Labels);
 			const lease = leaseKeyOf(facts);
-			const whole = !lost.has(lease ?? "") && !lost.has(slotKeyOf(facts) ?? "");
+			const whole =
+				!missing.has(lease ?? "") && !missing.has(slotKeyOf(facts) ?? "");
 			const record = byKey.get(key);
 			const known = record && isSame(record.facts, facts);
 			if (known && (!lease || leased.has(lease)) && whole) continue;
-			const container = await this.#services.engine().inspectContainer(Id);
+			const container = await this.#services.engine.inspectContainer(Id);
 			if (!container) continue;
 			await this.#pastErrors(key, async () => {
-				await this.adopt(container, lost);
+				await this.adopt(container, missing);
 				await this.#containers.observe(Id);
 			});
 		}
 	}
 
 	/** Leases and slots that are on record here, and that Consul does not have. */
-	async #lost(records: Entry<ContainerRecord>[]): Promise<Set<string>> {
+	async #missing(records: Entry<ContainerRecord>[]): Promise<Set<string>> {
 		const { store, host } = this.#services;
 		const own = records
 			.filter(({ value }) => value.facts.host === host.name)

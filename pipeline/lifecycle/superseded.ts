@@ -42,7 +42,7 @@ export class SupersededCopies {
 		index,
 	}: Entry<Superseded> & { id: string }): Promise<void> {
 		const { store, host, engine, log } = this.#services;
-		const container = await engine().inspectContainer(id);
+		const container = await engine.inspectContainer(id);
 		if (container) await this.#putAside(container, value);
 		const name = supersededName(value.container, id);
 		const why = container
@@ -66,7 +66,7 @@ export class SupersededCopies {
 	async started(id: string, name: string): Promise<boolean> {
 		if (!isSuperseded(name)) return false;
 		const { engine, log } = this.#services;
-		await engine().post(`/containers/${id}/stop`);
+		await engine.post(`/containers/${id}/stop`);
 		log.warn({ container: name }, "its address is another's; stopped again");
 		return true;
 	}
@@ -76,7 +76,7 @@ export class SupersededCopies {
 		{ Id, Name, HostConfig }: ContainerInspect,
 		{ container }: Superseded,
 	): Promise<void> {
-		const engine = this.#services.engine();
+		const engine = this.#services.engine;
 		if (!HostConfig.AutoRemove) {
 			await engine.post(`/containers/${Id}/update`, {
 				RestartPolicy: { Name: "no" },

@@ -3,7 +3,7 @@ import type { Operation } from "./operations.ts";
 import type { CatalogService, Store } from "./store.ts";
 
 /** While it is critical, DNS answers for none of the host's containers; their registrations stay. */
-export const HOST_CHECK = "arpanet-host";
+const HOST_CHECK = "arpanet-host";
 
 /** The catalog node under which a host's containers stand. */
 export function nodeOf(host: string): string {

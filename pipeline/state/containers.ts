@@ -6,11 +6,11 @@ import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
-/** Ports of a host, and hosts that a service has to itself: whoever holds one stands in it. */
+/** Keys of fixed ports and of exclusive hosts; the value names the container. */
 export const PORTS = "arpanet/ports/";
 export const EXCLUSIVE = "arpanet/exclusive/";
 
-/** What every key that names its holder holds, whatever else is in it. */
+/** The part of a value that names the container which holds the key. */
 export interface Holding {
 	container?: string;
 }
@@ -21,7 +21,7 @@ export function isHandedOver(key: string): boolean {
 }
 
 /** Whether the value of a key names the container that holds it; an alias, which goes with an address, does not. */
-export function namesContainer(key: string): boolean {
+function namesContainer(key: string): boolean {
 	return isHandedOver(key) || isSlot(key) || isCopy(key);
 }
 
@@ -38,9 +38,9 @@ export interface ContainerRecord {
 	attempts: number;
 	/** The create that wrote it last, as its hooks are told; none under a stock powerstrip. */
 	request?: string;
-	/** It has the address of the container that it replaces, as whose removal its own must not be taken. */
+	/** It took over its predecessor's address: the predecessor's removal must not give this record back. */
 	tookOver?: true;
-	/** How often it was written again while its create waited for an image: Consul passes over a write that changes nothing. */
+	/** Counts rewrites while the create waits for an image: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;

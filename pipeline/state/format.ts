@@ -32,6 +32,8 @@ export function readFormat(store: Store): Promise<Entry<number> | undefined> {
  * Consul tells. A process that finds another format goes on serving what needs no state, and says what to do.
  */
 export class Format {
+	readonly #store: Store;
+	/** All by which this process writes. */
 	readonly #stores: Store[];
 	#stop: (() => void) | undefined;
 	#closed = false;
@@ -39,9 +41,16 @@ export class Format {
 	#isMissing = false;
 	#writing: Promise<void> | undefined;
 
-	/** @param stores all by which this process writes; the first is the one that reads */
-	constructor(stores: Store[]) {
-		this.#stores = stores;
+	/** @param store by which this process writes; it reads the format, too */
+	constructor(store: Store) {
+		this.#store = store;
+		this.#stores = [store];
+	}
+
+	/** One more store by which this process writes. */
+	covers(store: Store): void {
+		store.refusal = this.#store.refusal;
+		this.#stores.push(store);
 	}
 
 	/**
@@ -49,7 +58,7 @@ export class Format {
 	 * @throws HttpError 503, with the remedy, if it is another
 	 */
 	async begin(): Promise<void> {
-		const [store] = this.#stores as [Store];
+		const store = this.#store;
 		this.#stop = store.watch<number>(FORMAT_KEY, (entries) => {
 			const found = entries.find(({ key }) => key === FORMAT_KEY);
 			this.#found(found?.value);
@@ -93,7 +102,7 @@ export class Format {
 	}
 
 	async #create(): Promise<void> {
-		const [store] = this.#stores as [Store];
+		const store = this.#store;
 		await ignoreConflict(
 			store.commit([{ verb: "create", key: FORMAT_KEY, value: FORMAT }]),
 		);

@@ -57,8 +57,8 @@ export interface HostState {
 export interface KnownHost extends HostRecord {
 	/** Undefined for a host that is lost. */
 	state: HostState | undefined;
-	/** At which its record was last written; undefined while nobody has announced it. */
-	index?: number;
+	/** Consul's ModifyIndex of its record; undefined while nobody has announced it. */
+	modifyIndex?: number;
 }
 
 /** Keys of a host. */
@@ -119,8 +119,8 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
-	/** Whether nothing was heard of hosts yet although there are to be others: this one lets them in. */
-	get isUnheard(): boolean {
+	/** Whether Consul was not read yet, though `host.engine` says that there are other hosts. */
+	get isUnread(): boolean {
 		return this.#known === undefined && this.#self.engine !== undefined;
 	}
 
@@ -129,7 +129,7 @@ export class Hosts {
 		return { verb: "check", key: hostKeys(name).record, index };
 	}
 
-	/** The largest packet that gets from any host to any other, in bytes; undefined while no host says. */
+	/** The smallest MTU of all hosts, in bytes: such a packet gets from any to any other; undefined while no host says. */
 	get mtu(): number | undefined {
 		const known = [...(this.#known?.values() ?? [])].map(({ mtu }) => mtu);
 		const said = known.filter((mtu) => mtu !== undefined);
@@ -165,12 +165,13 @@ export class Hosts {
 
 	/** What only its record in Consul says of this host. */
 	#announced(name: string): Partial<KnownHost> {
-		const { drained, state, labels, index } = this.#known?.get(name) ?? {};
+		const { drained, state, labels, modifyIndex } =
+			this.#known?.get(name) ?? {};
 		return {
 			...(labels && { labels }),
 			...(drained && { drained }),
 			...(state && { state }),
-			...(index !== undefined && { index }),
+			...(modifyIndex !== undefined && { modifyIndex }),
 		};
 	}
 
@@ -204,7 +205,7 @@ function gather(entries: Entry<unknown>[]): Map<string, KnownHost> {
 		const state = values.get(hostKeys(record.name).alive) as
 			| HostState
 			| undefined;
-		known.set(record.name, { ...record, state, index });
+		known.set(record.name, { ...record, state, modifyIndex: index });
 	}
 	return known;
 }

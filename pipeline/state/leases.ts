@@ -10,7 +10,7 @@ export const LEASES = "arpanet/leases/";
 export const GATEWAYS = "arpanet/gateways/";
 
 /**
- * Who holds an address, under `arpanet/leases/<network>/<address>`. A host's lease is the gateway
+ * Who holds an address, under `arpanet/leases/<scope>/<address>`. A host's lease is the gateway
  * address of its bridge and names no container.
  */
 export interface Lease {
@@ -39,8 +39,8 @@ export function leaseKeyOf({ network, address }: Facts): string | undefined {
 }
 
 /** Key of the lease of an address in a network. */
-export function leaseKey(network: string, address: string): string {
-	return `${LEASES}${network}/${address}`;
+export function leaseKey(scope: string, address: string): string {
+	return `${LEASES}${scope}/${address}`;
 }
 
 /** Whether a key is that of a lease. */
@@ -53,13 +53,13 @@ export function leasedAddress(key: string): string {
 	return key.slice(key.lastIndexOf("/") + 1);
 }
 
-/** The network in a lease's key. */
-export function leasedNetwork(key: string): string {
+/** The scope of the network in a lease's key. */
+export function leasedScope(key: string): string {
 	return key.slice(LEASES.length, key.lastIndexOf("/"));
 }
 
 /** The network and the host in a key of `GATEWAYS`. */
-export function bridgeIn(key: string): { scope: string; host: string } {
+export function gatewayIn(key: string): { scope: string; host: string } {
 	const [scope = "", host = ""] = key.slice(GATEWAYS.length).split("/");
 	return { scope, host };
 }
@@ -107,7 +107,7 @@ export class Leases {
 		const all = fresh.last - fresh.first + 1 - (await this.#gateways(network));
 		throw new HttpError(
 			503,
-			`dhcp: no free address in ${network.subnet} (${all} of ${all} leased)`,
+			`dhcp: no free address in ${network.subnet} (${all} of ${all} leased); remove containers, or make the deployment anew with a larger arpanet.size`,
 		);
 	}
 
@@ -145,7 +145,7 @@ export class Leases {
 	 * A picked address turned out to be another's, who then picks from the same place: the next pick reads anew
 	 * and goes elsewhere, unless one has done so since.
 	 */
-	lost(scope: string, address: string): void {
+	taken(scope: string, address: string): void {
 		const range = this.#ranges.get(scope);
 		if (range?.picked.has(toNumber(address))) this.forget(scope);
 	}

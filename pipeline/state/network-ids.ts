@@ -36,7 +36,7 @@ export interface KnownNetwork {
 	home: string | undefined;
 	/** Hosts whose Docker has it. */
 	hosts: string[];
-	/** Its option for the largest packet is ours, and not for clients to see. */
+	/** Its MTU was set by arpanet, and is not for clients to see. */
 	fitted: boolean;
 }
 

@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
-import type { NetworkCreate } from "../docker.ts";
+import type { ContainerInspect, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
@@ -17,13 +18,16 @@ import { choose, claim, type Pool } from "./subnets.ts";
 export const NETWORKS = "arpanet/networks/";
 /** Subnets that were granted, each with the scope of its network. */
 export const SUBNETS = "arpanet/subnets/";
-/** Docker's option for the largest packet of a network. */
+/** Docker's option for a network's MTU. */
 export const MTU = "com.docker.network.driver.mtu";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
 
 /** Keys deleted in one commit: Consul takes 64 operations. */
 const MAX_TOGETHER = 60;
+
+/** A label in DNS has no more characters. */
+const MAX_LABEL = 63;
 
 /** One network of a deployment, under `arpanet/networks/<scope>`. */
 export interface NetworkRecord {
@@ -38,7 +42,7 @@ export interface NetworkRecord {
 	shared?: true;
 	/** What the user asked for beside its addresses, for the hosts that it is still to come to. */
 	body?: Pick<NetworkCreate, "Internal" | "Attachable" | "Options" | "Labels">;
-	/** Its option for the largest packet is ours; the user asked for none. */
+	/** Its MTU was set by arpanet, not by the user. */
 	fitted?: boolean;
 	/** The user asked for this very subnet, and may ask for addresses in it. */
 	asked?: true;
@@ -56,6 +60,16 @@ export interface NetworkRecord {
 	withdrawn?: number;
 	/** Set while it is being given back: no lease may be added. */
 	retiring?: true;
+}
+
+/** How a network that is not there yet gets its subnet. */
+interface Granting extends Pool {
+	/** How many addresses are asked for. */
+	size: number;
+	/** Gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap. */
+	avoid?: () => string[];
+	/** Is told of a network that was there already, and may refuse it. */
+	found?: (network: NetworkRecord) => Promise<void>;
 }
 
 /** A network to be made. */
@@ -94,6 +108,23 @@ export class Networks {
 		return (await this.list()).find((entry) => entry.value.name === name);
 	}
 
+	/** The networks that a container was given an address in, with it: it has that while it is stopped, too. */
+	async joinedBy({
+		NetworkSettings,
+	}: ContainerInspect): Promise<
+		{ network: Entry<NetworkRecord>; address: string }[]
+	> {
+		const joined = [];
+		for (const [name, { IPAMConfig }] of Object.entries(
+			NetworkSettings.Networks,
+		)) {
+			const network = await this.byName(name);
+			const address = IPAMConfig?.IPv4Address;
+			if (network && address) joined.push({ network, address });
+		}
+		return joined;
+	}
+
 	/** All networks, from Consul. */
 	async list(): Promise<Entry<NetworkRecord>[]> {
 		const entries = await this.#store.list<NetworkRecord>(NETWORKS);
@@ -117,7 +148,7 @@ export class Networks {
 	}
 
 	/** The address of a host's bridge in a network; undefined where it has none. */
-	async bridge(scope: string, host: string): Promise<string | undefined> {
+	async gatewayOf(scope: string, host: string): Promise<string | undefined> {
 		return (await this.#store.get<string>(gatewayKey(scope, host)))?.value;
 	}
 
@@ -125,7 +156,7 @@ export class Networks {
 	 * Puts down the address that a host's bridge has, if another one is on record, or no lease of it.
 	 * @returns false if it is leased to another
 	 */
-	async correctBridge(
+	async correctGateway(
 		entry: Entry<NetworkRecord>,
 		host: string,
 		address: string,
@@ -191,17 +222,11 @@ export class Networks {
 	/**
 	 * The network of that scope, granting it a subnet if it has none yet.
 	 * @param wanted the record to make
-	 * @param size how many addresses are asked for
-	 * @param avoid gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap
-	 * @param found is told of one that was there already, and may refuse it
 	 * @throws HttpError 409 if the scope is another deployment's or the subnet is taken, 503 if the pool is exhausted
 	 */
 	async ensure(
 		wanted: WantedNetwork,
-		size: number,
-		from: Pool,
-		avoid: () => string[],
-		found?: (network: NetworkRecord) => Promise<void>,
+		granting: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		for (;;) {
 			const existing = await this.get(wanted.scope);
@@ -211,11 +236,11 @@ export class Networks {
 			}
 			if (existing) {
 				const entry = same(existing, wanted);
-				await found?.(entry.value);
+				await granting.found?.(entry.value);
 				return entry;
 			}
 			try {
-				return await this.#grant(wanted, size, from, avoid);
+				return await this.#grant(wanted, granting);
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				this.forget(wanted.scope); // another was faster: look again
@@ -228,7 +253,7 @@ export class Networks {
 	 * @param pick gives a free address to try
 	 * @throws Conflict if the network has changed or gone
 	 */
-	async gateway(
+	async ensureGateway(
 		entry: Entry<NetworkRecord>,
 		host: string,
 		pick: () => Promise<string>,
@@ -358,9 +383,7 @@ export class Networks {
 
 	async #grant(
 		wanted: WantedNetwork,
-		size: number,
-		from: Pool,
-		avoid: () => string[],
+		{ pool, reserved, size, avoid = () => [] }: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
@@ -369,7 +392,7 @@ export class Networks {
 		const used = granted.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
-			: choose(size, from, [...used, ...from.reserved, ...avoid()]);
+			: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
 		const { gateway = new Netmask(subnet).first, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};
@@ -440,4 +463,14 @@ function gatewayLease(
 ): Operation {
 	const value: Lease = { host, deployment: network.deployment };
 	return { verb: "create", key: leaseKey(network.scope, address), value };
+}
+
+/** `abc` for the default network of deployment abc, `abc-back` for its network back: a DNS label in any case. */
+export function scopeOf(deployment: string, network: string): string {
+	if (network === "default") return deployment;
+	const label = network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-");
+	const scope = `${deployment}-${label}`.replace(/-+$/, "");
+	if (scope.length <= MAX_LABEL) return scope;
+	const hash = createHash("sha256").update(scope).digest("hex").slice(0, 8);
+	return `${scope.slice(0, MAX_LABEL - hash.length - 1)}-${hash}`;
 }

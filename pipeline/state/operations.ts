@@ -27,6 +27,11 @@ export type CatalogOperation =
 	  }
 	| { Check: { Verb: "set" | "delete"; Check: Record<string, unknown> } };
 
+/** The key that an operation is about; undefined for none, and for one on the catalog. */
+export function keyIn(operation: Operation | undefined): string | undefined {
+	return operation && "key" in operation ? operation.key : undefined;
+}
+
 /** A commit that lost against another: nothing of it was written. `operation` is the one that failed. */
 export class Conflict extends Error {
 	readonly operation: Operation;

@@ -20,6 +20,11 @@ export interface Repair {
 	container?: string;
 }
 
+/** All that are kept, oldest first. */
+export function listRepairs(store: Store): Promise<Entry<Repair>[]> {
+	return store.list(PREFIX);
+}
+
 /** What was repaired, kept for `arpanet explain` and `arpanet leader`. */
 export class Repairs {
 	readonly #store: Store;
@@ -37,11 +42,6 @@ export class Repairs {
 		const value: Repair = { at, by: this.#host, ...repair };
 		const id = crypto.randomUUID().slice(0, 8);
 		return { verb: "set", key: `${PREFIX}${at}-${id}`, value };
-	}
-
-	/** All that are kept, oldest first. */
-	list(): Promise<Entry<Repair>[]> {
-		return this.#store.list(PREFIX);
 	}
 
 	/** Forgets the oldest, so that what is kept does not grow. */

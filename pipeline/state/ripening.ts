@@ -1,6 +1,6 @@
 import type { Entry } from "./store.ts";
 
-/** A request may be under way for so long between its commit and what comes of it: the engine can be slow. */
+/** Longest time from a commit to the container or network that it was for: the engine can be slow. */
 const GRACE_MS = 25_000;
 
 /**

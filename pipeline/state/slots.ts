@@ -27,9 +27,9 @@ export interface Slot {
 }
 
 interface Known extends Slot {
-	/** Index at which it was written; undefined while only we believe in it. */
+	/** ModifyIndex; undefined for one taken here and not committed yet. */
 	index: number | undefined;
-	/** When we began to believe in it, or read it by itself; a list that was asked for earlier may not have it. */
+	/** When it was taken, or read singly; a list requested earlier may lack it. */
 	since: number;
 	/** The read that saw it last. */
 	round: number;
@@ -281,8 +281,13 @@ export class Slots {
 	): Slot {
 		const { host, number } = slotOf(key);
 		const slot: Known = {
-			...{ key, host, number, placed },
-			...{ index, since, round: this.#round },
+			key,
+			host,
+			number,
+			placed,
+			index,
+			since,
+			round: this.#round,
 		};
 		this.#known.set(key, slot);
 		const { use, numbers } = this.#of(host);

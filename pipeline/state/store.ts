@@ -29,10 +29,10 @@ const TIMEOUT = 2_500;
  */
 const DOUBT_MS = 30_000;
 
-/** A Consul that has forgotten everything does not answer a question for what comes next until this has passed. */
+/** Longest blocking query: a Consul that lost its data answers none sooner. */
 const WATCH_WAIT = "10s";
 
-/** Consul wakes whoever waits for a prefix under which there is nothing at every write: so he asks so seldom. */
+/** A blocking query on an empty prefix returns at every write to Consul; this is the pause before the next. */
 const WATCH_EMPTY_MS = 100;
 
 /**
@@ -65,7 +65,9 @@ export class Store {
 		const host = url.hostname;
 		const port = Number(url.port) || (secure ? 443 : 80);
 		const options = {
-			...{ host, port, secure },
+			host,
+			port,
+			secure,
 			agent: new Agent({
 				keepAlive: true,
 				noDelay: true,
@@ -78,7 +80,8 @@ export class Store {
 		this.consul = new Consul(options);
 		this.#transactions = new Transactions({
 			origin: { host, port, ...(secure ? { tls } : {}) },
-			...{ token, timeout: TIMEOUT },
+			token,
+			timeout: TIMEOUT,
 			ask: (request) => this.ask(request),
 			denied: (what) => this.#denied(what),
 		});
@@ -164,7 +167,9 @@ export class Store {
 		const agreed = async (options: { ctx?: unknown }) => {
 			const { ctx } = options;
 			const answer = await get({
-				...{ ctx, key: prefix, recurse: true },
+				ctx,
+				key: prefix,
+				recurse: true,
 				consistent: true,
 			});
 			sure = true;

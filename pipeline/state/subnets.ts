@@ -19,7 +19,10 @@ export function claim(subnet: string, used: string[]): string {
 	try {
 		block = new Netmask(subnet);
 	} catch {
-		throw new HttpError(400, `dhcp: "${subnet}" is no subnet`);
+		throw new HttpError(
+			400,
+			`dhcp: "${subnet}" is no subnet; write one such as 10.32.0.0/12`,
+		);
 	}
 	const taken = used.find((other) => overlap(block, new Netmask(other)));
 	if (taken) {

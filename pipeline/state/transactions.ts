@@ -1,4 +1,4 @@
-import type { HttpError } from "../errors.ts";
+import { HttpError } from "../errors.ts";
 import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
 import { bodyOf, Refusal, statusOf } from "./refusal.ts";
@@ -10,7 +10,7 @@ const MAX_OPERATIONS = 64;
  * first: a small one beside a large one costs Consul's disks as much again, and a little later it would be part of the next.
  */
 const MAX_IN_FLIGHT = 2;
-/** How Consul says so, for one operation of a transaction; a whole request gets status 403. */
+/** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
 const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */
@@ -21,7 +21,7 @@ interface Waiting {
 }
 
 /** Where commits go. */
-export interface TransactionTarget {
+interface TransactionTarget {
 	origin: Origin;
 	/** ACL token. */
 	token: string | undefined;
@@ -54,11 +54,14 @@ export class Transactions {
 
 	/**
 	 * Writes all operations, or none of them.
-	 * @throws Conflict when an operation lost against another writer
+	 * @throws Conflict when an operation lost against another writer, HttpError 500 when they are more than Consul takes
 	 */
 	async commit(operations: Operation[]): Promise<void> {
 		if (operations.length > MAX_OPERATIONS) {
-			throw new Error(`a commit of ${operations.length} operations is too big`);
+			throw new HttpError(
+				500,
+				`${operations.length} operations, and Consul takes ${MAX_OPERATIONS} at once; ask for fewer networks, aliases or ports`,
+			);
 		}
 		return new Promise((resolve, reject) => {
 			this.#waiting.push({ operations, resolve, reject });
@@ -117,7 +120,10 @@ export class Transactions {
 		const { token, timeout } = this.#target;
 		const body = JSON.stringify(operations.map(toConsul));
 		const { status, text } = await this.#client.ask({
-			...{ method: "PUT", path: "/v1/txn", body, timeout },
+			method: "PUT",
+			path: "/v1/txn",
+			body,
+			timeout,
 			headers: {
 				"content-length": String(Buffer.byteLength(body)),
 				...(token ? { "x-consul-token": token } : {}),

@@ -1,25 +1,10 @@
-import { createHash } from "node:crypto";
-import type { ContainerCreate, NetworkCreate } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isUnasked,
+	type NetworkCreate,
+} from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { WantedNetwork } from "../../pipeline/state/networks.ts";
-
-/** The network mode of who did not ask for one. */
-export const UNASKED = new Set(["", "default"]);
-/** Docker's own networks, where we give no addresses. */
-export const NOT_OURS = /^(bridge|host|none|container:.*)$/;
-
-/** A label in DNS has no more characters. */
-const MAX_LABEL = 63;
-
-/** `abc` for the default network of deployment abc, `abc-back` for its network back: a DNS label in any case. */
-export function scopeOf(deployment: string, network: string): string {
-	if (network === "default") return deployment;
-	const label = network.toLowerCase().replaceAll(/[^a-z0-9-]/g, "-");
-	const scope = `${deployment}-${label}`.replace(/-+$/, "");
-	if (scope.length <= MAX_LABEL) return scope;
-	const hash = createHash("sha256").update(scope).digest("hex").slice(0, 8);
-	return `${scope.slice(0, MAX_LABEL - hash.length - 1)}-${hash}`;
-}
 
 /** The network that a deployment has without asking. @param host where its first container is placed */
 export function implicitNetwork(
@@ -80,7 +65,7 @@ export function requested(
 ): string | undefined {
 	const endpoint = body.NetworkingConfig?.EndpointsConfig?.[name];
 	if (endpoint?.IPAMConfig?.IPv4Address) return endpoint.IPAMConfig.IPv4Address;
-	return UNASKED.has(name) ? weaveCidr(body)?.split("/")[0] : undefined;
+	return isUnasked(name) ? weaveCidr(body)?.split("/")[0] : undefined;
 }
 
 /** `WEAVE_CIDR=10.2.1.7/24` set by the user: his address and subnet, to be leased as they are. */

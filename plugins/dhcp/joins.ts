@@ -1,15 +1,18 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+} from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
-import { NOT_OURS, UNASKED } from "./asked.ts";
 
 /** What may be the start of an id. */
 const NETWORK_ID = /^[0-9a-f]{1,64}$/;
 
 /** A network that a create asks for, by the name under which it does. */
-export interface Joined {
+interface Joined {
 	name: string;
 	/** Undefined: the network that the deployment has without asking. */
 	network: Entry<NetworkRecord> | undefined;
@@ -25,16 +28,16 @@ export async function joins(
 	const mode = body.HostConfig?.NetworkMode ?? "";
 	const endpoints = Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {});
 	const named = endpoints.filter(
-		(name) => !UNASKED.has(name) && !NOT_OURS.test(name),
+		(name) => !isUnasked(name) && !isDockersOwn(name),
 	);
 	// Docker asks for the mode only where no endpoint says more
-	const unasked = UNASKED.has(mode);
+	const unasked = isUnasked(mode);
 	if (unasked && named.length === 0) {
 		return [{ name: mode, network: undefined }];
 	}
 	const found: Joined[] = [];
 	for (const name of new Set(unasked ? named : [mode, ...endpoints])) {
-		if (NOT_OURS.test(name)) continue;
+		if (isDockersOwn(name)) continue;
 		const network = await networks.byName(name);
 		if (network) found.push({ name, network });
 		else await mustNotBeLost(name, services);
@@ -52,7 +55,7 @@ async function nameNetworks(
 	for (const id of new Set([mode, ...Object.keys(endpoints)])) {
 		if (!NETWORK_ID.test(id)) continue;
 		// a name goes before what an id begins with
-		const { Name } = (await engine().inspectNetwork(id)) ?? {};
+		const { Name } = (await engine.inspectNetwork(id)) ?? {};
 		if (Name === id) continue;
 		const name = (await networks.find(id))?.value.name;
 		if (!name) continue;
@@ -71,12 +74,12 @@ export async function mustNotBeLost(
 	name: string,
 	{ engine, networks }: Services,
 ): Promise<void> {
-	const docker = await engine().inspectNetwork(name);
+	const docker = await engine.inspectNetwork(name);
 	const scope = docker?.Labels?.["arpanet.network"];
 	if (!scope) return;
 	networks.forget(scope);
 	if (await networks.get(scope)) return; // made just now
-	const inUse = await engine().listContainers(`arpanet.network=${scope}`);
+	const inUse = await engine.listContainers(`arpanet.network=${scope}`);
 	const implicit = docker.Labels?.["arpanet.implicit"] === "true";
 	if (implicit && inUse.length === 0) return; // left by who died while he gave it back
 	throw new HttpError(

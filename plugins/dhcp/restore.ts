@@ -2,11 +2,7 @@ import type {
 	ContainerInspect,
 	NetworkInspect,
 } from "../../pipeline/docker.ts";
-import {
-	type AdoptContext,
-	holdAgain,
-	type Services,
-} from "../../pipeline/plugin.ts";
+import type { AdoptContext, Services } from "../../pipeline/plugin.ts";
 import { type Lease, leaseKey } from "../../pipeline/state/leases.ts";
 import type {
 	NetworkRecord,
@@ -61,7 +57,7 @@ export class Restore {
 	/** A network that Docker has and Consul has lost; undefined for one that is none of ours. */
 	async named(name: string): Promise<Network | undefined> {
 		const { engine, host } = this.#services;
-		const docker = await engine().inspectNetwork(name);
+		const docker = await engine.inspectNetwork(name);
 		const scope = docker?.Labels?.["arpanet.network"];
 		if (!docker || !scope) return undefined;
 		const { wanted } = rangeOf(docker);
@@ -93,7 +89,7 @@ export class Restore {
 
 	#put(wanted: WantedNetwork): Promise<Network> {
 		const { networks } = this.#services;
-		return networks.ensure(wanted, this.#config.size, this.#config, () => []);
+		return networks.ensure(wanted, this.#config);
 	}
 
 	async #address(
@@ -105,15 +101,15 @@ export class Restore {
 		const { store, log, networks } = this.#services;
 		const key = leaseKey(network.value.scope, address);
 		const known = await store.get<Lease>(key);
-		if (known && known.value.container !== context.record) {
+		if (known && known.value.container !== context.recordName) {
 			log.error(
-				{ address, holder: known.value, container: context.record },
+				{ address, holder: known.value, container: context.recordName },
 				"two containers hold one address; remove one of them",
 			);
 			return;
 		}
 		context.commit(networks.check(network));
-		holdAgain(context, key, lease, known);
+		context.hold(key, lease, known);
 	}
 }
 

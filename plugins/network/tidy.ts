@@ -2,8 +2,8 @@ import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
 import {
-	bridgeIn,
 	GATEWAYS,
+	gatewayIn,
 	LEASES,
 	type Lease,
 	Leases,
@@ -24,7 +24,7 @@ export async function tidy(
 ): Promise<void> {
 	const { engine, networks, store, host } = services;
 	const used = await namesInUse(services);
-	const docker = await engine().listNetworks("arpanet.network");
+	const docker = await engine.listNetworks("arpanet.network");
 	for (const network of await exposedTo(docker, services)) {
 		used.add(network.value.name);
 		const here = docker.some(({ Name }) => Name === network.value.name);
@@ -41,7 +41,7 @@ export async function tidy(
 			continue;
 		}
 		await networks.ids.set(entry.value, host.name, network.Id);
-		await bridgeOnRecord(entry, network, services);
+		await gatewayOnRecord(entry, network, services);
 	}
 	const ripe = unused.ripe(idle.map(({ entry }) => entry));
 	for (const { entry, docker } of idle) {
@@ -49,11 +49,11 @@ export async function tidy(
 	}
 	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
 	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {
-		const bridge = bridgeIn(key);
-		return bridge.host === host.name && !here.includes(bridge.scope);
+		const { scope, host: at } = gatewayIn(key);
+		return at === host.name && !here.includes(scope);
 	});
 	for (const { key } of gone.ripe(missing)) {
-		await missed(bridgeIn(key).scope, services);
+		await missed(gatewayIn(key).scope, services);
 	}
 }
 
@@ -72,7 +72,7 @@ async function missed(scope: string, services: Services): Promise<void> {
 	const entry = await networks.get(scope);
 	if (!entry || entry.value.retiring) return; // the leader gives it back
 	const { name, host: home } = entry.value;
-	if (home === host.name || (await engine().inspectNetwork(name))) return;
+	if (home === host.name || (await engine.inspectNetwork(name))) return;
 	await leave(entry, services);
 	log.info({ network: name }, "is not in Docker here; forgotten here");
 }
@@ -85,14 +85,14 @@ async function leave(
 	const { engine, networks, host } = services;
 	const { scope, name } = entry.value;
 	await networks.leave(scope, host.name);
-	const again = await engine().inspectNetwork(name);
+	const again = await engine.inspectNetwork(name);
 	// a create has brought it back just then
-	if (again) await bridgeOnRecord(entry, again, services);
+	if (again) await gatewayOnRecord(entry, again, services);
 }
 
 /** The networks that containers of ours are in, whether they run or not. */
 async function namesInUse({ engine }: Services): Promise<Set<string>> {
-	const containers = await engine().listContainers("arpanet.host");
+	const containers = await engine.listContainers("arpanet.host");
 	return new Set(
 		containers.flatMap(({ NetworkSettings }) =>
 			Object.keys(NetworkSettings?.Networks ?? {}),
@@ -100,7 +100,7 @@ async function namesInUse({ engine }: Services): Promise<Set<string>> {
 	);
 }
 
-/** The networks in which something is exposed to a deployment that this host has a network of: the way there is by a bridge. */
+/** Networks with a service exposed to a deployment that is here: to reach it this host needs their bridge. */
 async function exposedTo(
 	docker: NetworkInspect[],
 	{ networks, store }: Services,
@@ -133,7 +133,7 @@ async function withdraw(
 	const { scope, name } = entry.value;
 	const { engine, networks, host, log } = services;
 	if (await isAwaited(scope, services)) return; // its container is being made
-	await engine().removeNetwork(docker.Id);
+	await engine.removeNetwork(docker.Id);
 	await leave(entry, services);
 	log.info({ network: name }, "no container here is in it; taken down here");
 	const now = await networks.withdrawn(scope);
@@ -152,7 +152,7 @@ async function isAwaited(
 }
 
 /** A bridge whose address is not on record, because Consul has lost it, gets it again. */
-async function bridgeOnRecord(
+async function gatewayOnRecord(
 	entry: Entry<NetworkRecord>,
 	docker: NetworkInspect,
 	{ networks, store, host, log }: Services,
@@ -162,13 +162,13 @@ async function bridgeOnRecord(
 		({ Subnet }) => Subnet === subnet,
 	)?.Gateway;
 	if (!address) return;
-	if (await networks.correctBridge(entry, host.name, address)) return;
+	if (await networks.correctGateway(entry, host.name, address)) return;
 	// another has that one: the host is in the network all the same
-	const lease = await networks.gateway(entry, host.name, () =>
+	const lease = await networks.ensureGateway(entry, host.name, () =>
 		new Leases(store).pickForBridge(entry.value),
 	);
 	log.error(
-		{ network: scope, bridge: address, lease },
+		{ network: scope, gateway: address, lease },
 		"the bridge's address is not the one on record; remove the network and its containers from this host",
 	);
 }

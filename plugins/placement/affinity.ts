@@ -20,7 +20,7 @@ interface Inventory {
  * label of the containers there. The engines are asked, as nobody else knows all labels and images.
  */
 export const affinity: PartMaker = (_, services) => ({
-	async place({ body, record }) {
+	async place({ body, recordName }) {
 		const asked = expressions("affinity", body);
 		if (asked.length === 0) return undefined;
 
@@ -29,7 +29,7 @@ export const affinity: PartMaker = (_, services) => ({
 			asked.filter(
 				(each) =>
 					each.soft === soft &&
-					!holds(each, valuesOf(each, stock.get(name), record)),
+					!holds(each, valuesOf(each, stock.get(name), recordName)),
 			);
 		return {
 			filter({ name }) {
@@ -89,18 +89,18 @@ async function inventoryOf(engine: Engine): Promise<Inventory> {
 	};
 }
 
-/** @param record name of the container that is placed: the one that it replaces does not keep it away */
+/** @param recordName name of the container that is placed: the one that it replaces does not keep it away */
 function valuesOf(
 	{ key, operator }: Expression,
 	inventory: Inventory | undefined,
-	record: string,
+	recordName: string,
 ): string[] {
 	if (!inventory) return [];
 	if (key === "image") return inventory.images.flatMap(withShort);
 	const others = inventory.containers.filter(
 		({ names }) =>
 			operator === "==" ||
-			names.every((name) => withoutId(name) !== withoutId(record)),
+			names.every((name) => withoutId(name) !== withoutId(recordName)),
 	);
 	if (key === "container") {
 		return others.flatMap(({ names }) => names.flatMap(withShort));

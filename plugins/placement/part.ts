@@ -7,6 +7,7 @@ import type {
 	Services,
 } from "../../pipeline/plugin.ts";
 import type { Holding } from "../../pipeline/state/containers.ts";
+import { keyIn } from "../../pipeline/state/operations.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
 /** What powerstrip.yml says under `placement`. */
@@ -21,7 +22,7 @@ export interface PlacementConfig {
 }
 
 /** One rule of placement, made as a plugin's `place` is. */
-export interface Part {
+interface Part {
 	place(context: CreateContext): Judge | undefined | Promise<Judge | undefined>;
 	/** Keys that the container holds, so that no other breaks the rule at the same moment. */
 	keys?(container: Wanting, host: string): string[];
@@ -60,12 +61,12 @@ export function jury(judges: readonly (Judge | undefined)[]): Judge {
  * by the container that it replaces, is not among them.
  */
 export async function holders(
-	{ lost, replaced }: Pick<CreateContext, "lost" | "replaced">,
+	{ conflicts, replaced }: Pick<CreateContext, "conflicts" | "replaced">,
 	prefix: string,
 	store: Store,
 ): Promise<Map<string, string>> {
-	const keys = lost
-		.map((operation) => ("key" in operation ? operation.key : ""))
+	const keys = conflicts
+		.map((operation) => keyIn(operation) ?? "")
 		.filter((key) => key.startsWith(prefix) && !replaced?.holds.includes(key));
 	const found = new Map<string, string>();
 	for (const key of new Set(keys)) {

@@ -2,7 +2,7 @@ import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type { PartMaker } from "./part.ts";
 
 /** Processors and bytes of memory; 0 where nothing is reserved. */
-export interface Reserved {
+interface Reserved {
 	cpus: number;
 	memory: number;
 }

@@ -1,6 +1,5 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { type ContainerCreate, isDockersOwn } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
-import { NOT_OURS } from "../dhcp/asked.ts";
 import type { PartMaker } from "./part.ts";
 
 /**
@@ -10,7 +9,7 @@ import type { PartMaker } from "./part.ts";
 export const together: PartMaker = (_, services) => ({
 	async place({ body, facts, lostHost }) {
 		if (services.cluster.alone) return undefined;
-		const byDocker = NOT_OURS.test(body.HostConfig?.NetworkMode ?? "");
+		const byDocker = isDockersOwn(body.HostConfig?.NetworkMode ?? "");
 		const partners = partnersOf(body, byDocker || !facts.deployment);
 		if (partners.length === 0) return undefined;
 

@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { Merging } from "../../gateway/treatments/merging.ts";
-import type { Merged } from "../../gateway/treatments/treatment.ts";
+import type { OwnAnswer } from "../../gateway/treatments/treatment.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { eventually } from "./helpers.ts";
 import { startHosts, storeOf } from "./hosts.ts";
@@ -27,7 +27,7 @@ async function follow(t: ExecutionContext) {
 	const store = Object.assign(storeOf(), { list });
 	const { route } = await startHosts(t, { one, two }, store);
 	const events = (await route("GET", "/events")) as Extract<
-		Merged,
+		OwnAnswer,
 		{ stream: unknown }
 	>;
 	const gone = new AbortController();

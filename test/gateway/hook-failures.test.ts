@@ -31,7 +31,7 @@ const failures: [
 		"changes the path",
 		() => ({ Request: "/v1.41/containers/x/kill" }),
 		500,
-		/^adapter b changed POST .*never the endpoint$/,
+		/^adapter b changed POST .*never the endpoint; correct the adapter/,
 	],
 	[
 		"changes the method",

@@ -245,7 +245,7 @@ test("502 while the engine is down, and service again once it is up", async (t) 
 	t.is(status, 502);
 	t.regex(
 		JSON.parse(body).message,
-		/engine unix:.*docker\.sock does not answer: connect ENOENT .*; is dockerd running/,
+		/engine unix:.*docker\.sock does not answer: connect ENOENT .*; start dockerd there/,
 	);
 
 	const server = createServer((socket) =>

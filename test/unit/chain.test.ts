@@ -103,7 +103,10 @@ test("a plugin that never answers is a 504 that names it", async (t) => {
 		chain.acquire("create", createContext()),
 	);
 	t.is(error.status, 504);
-	t.is(error.message, "plugin never: create took longer than 30 ms");
+	t.is(
+		error.message,
+		"plugin never: create took longer than 30 ms; see the log, or raise pluginTimeout in powerstrip.yml",
+	);
 });
 
 test("a plugin that never answers holds up no release", async (t) => {
@@ -114,7 +117,10 @@ test("a plugin that never answers holds up no release", async (t) => {
 	];
 	const error = await new Chain(plugins, 30, silent).release("removed", gone);
 	t.deepEqual(calls, ["first"]);
-	t.is(error?.message, "plugin never: removed took longer than 30 ms");
+	t.is(
+		error?.message,
+		"plugin never: removed took longer than 30 ms; see the log, or raise pluginTimeout in powerstrip.yml",
+	);
 });
 
 test("a plugin that is done in time leaves no timer that fires later", async (t) => {

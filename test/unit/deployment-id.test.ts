@@ -209,7 +209,7 @@ test("a network is its deployment's by Compose's labels", (t) => {
 		headers: {},
 	};
 	hooks.networkCreate?.(context);
-	t.deepEqual(context.facts, { deployment: "abc", network: "back" });
+	t.deepEqual(context.facts, { deployment: "abc", composeNetwork: "back" });
 });
 
 test("a network that nobody says anything of is none of ours", (t) => {
@@ -227,7 +227,11 @@ test("with several hosts a network that a user makes is for all", (t) => {
 		return context.facts;
 	});
 	t.deepEqual(facts, [
-		{ deployment: "shared-front-door", network: "default", shared: true },
+		{
+			deployment: "shared-front-door",
+			composeNetwork: "default",
+			shared: true,
+		},
 		{},
 	]);
 });

@@ -101,7 +101,7 @@ test.serial(
 			t.is(status, 503);
 			t.regex(
 				message,
-				/^dhcp: no free address in [\d.]+\/27 \(29 of 29 leased\)$/,
+				/^dhcp: no free address in [\d.]+\/27 \(29 of 29 leased\); remove containers/,
 			);
 		}
 		t.is(Object.keys(await leases("full")).length, 29);
@@ -120,7 +120,7 @@ test.serial(
 		t.is(error.status, 503);
 		t.is(
 			error.message,
-			"dhcp: no free address in 10.32.1.0/28 (13 of 13 leased)",
+			"dhcp: no free address in 10.32.1.0/28 (13 of 13 leased); remove containers, or make the deployment anew with a larger arpanet.size",
 		);
 		t.deepEqual(await allocator.store.keys("arpanet/"), before);
 	},
@@ -306,7 +306,7 @@ test.serial(
 		t.is(outside.status, 400);
 		t.is(
 			outside.message,
-			"dhcp: 10.222.8.9 is not in 10.222.7.0/24, the subnet of fixed_default",
+			"dhcp: 10.222.8.9 is not in 10.222.7.0/24, the subnet of fixed_default; ask for one in it, or for none",
 		);
 		t.deepEqual(await leases("fixed"), { "10.222.7.9": "fixed-a" });
 	},

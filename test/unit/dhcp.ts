@@ -86,7 +86,7 @@ export class Allocator {
 			containers: new Containers(this.store),
 			slots: new Slots(this.store),
 			volumes: new Volumes(this.store),
-			engine: () => this.docker.engine,
+			engine: this.docker.engine,
 			host,
 			cluster: new DoubleCluster(
 				new Hosts(this.store, host),

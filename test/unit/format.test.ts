@@ -19,7 +19,7 @@ test.after.always(async () => {
 /** What a process has that keeps to its format. */
 function processWith(): { store: Store; format: Format; close(): void } {
 	const store = new Store({ address: consul.address });
-	const format = new Format([store]);
+	const format = new Format(store);
 	return {
 		store,
 		format,

@@ -114,9 +114,9 @@ test("a network that two give back at once takes no other's subnet along", async
 		host: "h1",
 		implicit: false,
 	});
-	const pool = { pool: "10.99.0.0/16", reserved: [] };
+	const pool = { pool: "10.99.0.0/16", reserved: [], size: 254 };
 	const grant = async (scope: string) =>
-		(await three.ensure(wanted(scope), 254, pool, () => [])).value.subnet;
+		(await three.ensure(wanted(scope), pool)).value.subnet;
 	const old = await grant("old");
 	let fresh = "";
 	// the first waits for Docker, and meanwhile the second is through with all of it
@@ -214,7 +214,7 @@ test("who acquired for a create that Consul does not take gives it back", async 
 			{
 				name: "elsewhere",
 				setup: () => ({
-					create: ({ record }) => void held.add(record),
+					create: ({ recordName }) => void held.add(recordName),
 					removed: () => held.clear(),
 				}),
 			},
@@ -258,7 +258,7 @@ test("in a subnet that the user has chosen further hosts' bridges leave him the 
 	await networks.create(body, {});
 	const network = await services.networks.byName("fixed_default");
 	const leases = new Leases(services.store);
-	const bridge = await services.networks.gateway(
+	const bridge = await services.networks.ensureGateway(
 		network as NonNullable<typeof network>,
 		"h2",
 		() => leases.pickForBridge((network as NonNullable<typeof network>).value),

@@ -1,5 +1,5 @@
 import test from "ava";
-import { readCluster } from "../../cli/cluster.ts";
+import { readCluster } from "../../cli/deployments.ts";
 import type { Facts } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
 import { Store } from "../../pipeline/state/store.ts";

@@ -1,17 +1,18 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isDockersOwn,
+	isUnasked,
+} from "../../pipeline/docker.ts";
 import type { CreateContext, Services } from "../../pipeline/plugin.ts";
 import { expressions } from "./expressions.ts";
 import type { PartMaker } from "./part.ts";
-
-/** Docker's own networks, which every host has. */
-const EVERYWHERE = /^(|default|bridge|host|none|container:.*)$/;
 
 /**
  * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
  * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the
  * host (`constraint:node==h2`) means the folder there.
  */
-export const own: PartMaker = ({ shared }, services) => ({
+export const bound: PartMaker = ({ shared }, services) => ({
 	async place(context) {
 		if (services.cluster.alone) return undefined;
 		const here = context.lostHost ?? services.host.name;
@@ -71,7 +72,8 @@ async function foreignNetwork(
 		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
 	]);
 	for (const name of names) {
-		if (EVERYWHERE.test(name) || (await networks.find(name))) continue;
+		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
+		if (await networks.find(name)) continue;
 		const told = await cluster.answers(`/networks/${encodeURIComponent(name)}`);
 		const has = told.filter(({ answer }) => answer !== undefined);
 		const holder = has.find(({ host }) => host === here) ?? has[0];

@@ -1,7 +1,7 @@
 import type { PartMaker } from "./part.ts";
 
 /** A host that is lost, drained, or closed to the others gets nothing new. */
-export const fit: PartMaker = (_, { host: { name: here } }) => ({
+export const available: PartMaker = (_, { host: { name: here } }) => ({
 	place: ({ onlyHost }) => ({
 		filter({ name, state, drained, engine }) {
 			if (!state) return "it is lost";

@@ -9,7 +9,7 @@ import {
 import {
 	isLease,
 	leasedAddress,
-	leasedNetwork,
+	leasedScope,
 } from "../pipeline/state/leases.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import type { Entry, Store } from "../pipeline/state/store.ts";
@@ -163,7 +163,7 @@ function copyOf(
 				Labels["arpanet.address"] === address,
 		);
 	const leases = holds.filter(isLease).map((lease) => ({
-		network: leasedNetwork(lease),
+		network: leasedScope(lease),
 		address: leasedAddress(lease),
 	}));
 	return {
