@@ -56,10 +56,11 @@ function exposedBy(
 	labels: Record<string, string> | null | undefined,
 	{ facts }: CreateContext | ConnectContext | AdoptContext,
 ): Exposed | undefined {
-	const label = lowerCase(labels?.[LABEL]); // ids have small letters
+	const label = labels?.[LABEL];
 	const { deployment, service } = facts;
-	if (!label || label === "false" || !deployment || !service) return undefined;
-	if (label === "true") return { service, to: "all" };
+	const says = lowerCase(label);
+	if (!label || says === "false" || !deployment || !service) return undefined;
+	if (says === "true") return { service, to: "all" };
 	const to = label.split(",").map((id) => id.trim());
 	const wrong = to.find((id) => !isDnsLabel(id));
 	if (wrong === undefined) return { service, to };

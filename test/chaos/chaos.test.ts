@@ -223,8 +223,10 @@ test.serial("the checker catches what is broken on purpose", async (t) => {
 			const name = `${deployment}_web_${i}`;
 			const gateway = `tcp://${stage.hosts[i % 3]?.address}:2375`;
 			await docker(gateway, ["rm", "-f", name]);
+			const linked = deployment === LINK.deployment;
 			const { code, stderr } = await docker(gateway, [
 				...["run", "-d", "--init", "--name", name],
+				...(linked ? ["--link", LINK.link] : []),
 				...["-l", `arpanet.deployment=${deployment}`],
 				...["-l", "arpanet.service=web", "busybox", "sleep", "9999"],
 			]);

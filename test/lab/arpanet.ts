@@ -44,7 +44,7 @@ export const arpanetProgram = PROGRAM;
 
 /** Keys that arpanet has in Consul though there is no container and no network. */
 export const LASTING =
-	/^arpanet\/(hosts|beats|images|leader|format|repairs|subnets-serial)\b/;
+	/^arpanet\/(hosts|counts|beats|images|leader|format|repairs|subnets-serial)\b/;
 
 /**
  * Starts `arpanet up` (or one role) on a host with the shipped powerstrip.yml: gateway on
