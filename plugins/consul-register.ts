@@ -426,11 +426,26 @@ function namesOf(
 			(each) => each.deployment === deployment && each.service === service,
 		)
 		.filter((each) => !each.address || each.address === address)
+		.filter((each) => !each.hostname || !isLinked(each, named))
 		.map(({ alias }) => alias);
 	return new Set([
 		...own.filter((each) => /^[a-z0-9_-]{1,63}$/i.test(each)),
 		...further,
 	]);
+}
+
+/** Whether a link of the deployment means another service by a name. */
+function isLinked(
+	{ deployment, alias, service }: NamedAlias,
+	named: NamedAlias[],
+): boolean {
+	return named.some(
+		(each) =>
+			each.deployment === deployment &&
+			each.alias === alias &&
+			each.service !== service &&
+			!each.address,
+	);
 }
 
 interface Place extends Pick<NetworkRecord, "scope" | "subnet" | "shared"> {

@@ -50,7 +50,7 @@ export default definePlugin({
 					endpoints[network.value.name] ??
 					endpoints[body.HostConfig?.NetworkMode ?? ""];
 				asked.push(...owned(endpoint?.Aliases, address, context));
-				hostnames.push(...owned([body.Hostname], address, context));
+				hostnames.push(...hostname(body.Hostname, address, context));
 			}
 			// to save reads, only a service's first copy on a host checks that its name is free
 			const isFirst = isFirstCopy(facts, services);
@@ -73,7 +73,7 @@ export default definePlugin({
 			const asked = await linked(links, facts.deployment, recordName, services);
 			asked.push(...owned(endpoint.Aliases, address, context));
 			const { Hostname } = context.container.Config;
-			const hostnames = owned([Hostname], address, context);
+			const hostnames = hostname(Hostname, address, context);
 			if (asked.length + hostnames.length === 0) return;
 			const known = await aliases(facts.deployment, services.store);
 			asked.push(...unclaimed(hostnames, known));
@@ -156,9 +156,12 @@ async function linked(
 	services: Services,
 ): Promise<Asked[]> {
 	const asked = [];
+	const known = new Map<string, string>(); // Compose links thrice to each
 	for (const link of new Set(links)) {
 		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
-		const service = await serviceOf(target, deployment, services);
+		const service =
+			known.get(target) ?? (await serviceOf(target, deployment, services));
+		known.set(target, service);
 		if (isUsual(alias, service, target)) continue;
 		if (!isAlias(alias)) {
 			throw new HttpError(
@@ -214,19 +217,39 @@ function owned(
 		.map((alias) => ({ alias, service, address, container: recordName }));
 }
 
-/** Hostnames, which Docker has answered for since 20.10; one that is a link's alias stays that. */
+/** The hostname of a copy, which Docker has answered for since 20.10. */
+function hostname(
+	name: unknown,
+	address: string,
+	context: CreateContext | ConnectContext,
+): Asked[] {
+	const asked = owned([name], address, context);
+	return asked.map((each) => ({ ...each, hostname: true }));
+}
+
+/** A hostname that is a link's alias stays that. */
 function unclaimed(hostnames: Asked[], known: NamedAlias[]): Asked[] {
 	return hostnames.filter((each) => !clashing(each, known));
 }
 
-/** An alias as it stands in `facts.aliases`: `cache:redis`, or `pantry:db:10.32.1.7` for the copy at that address alone. */
-function asText({ alias, service, address }: Asked): string {
-	return [alias, service, ...(address ? [address] : [])].join(":");
+/**
+ * An alias as it stands in `facts.aliases`: `cache:redis`, or `pantry:db:10.32.1.7` for the copy at that address alone, with
+ * `:hostname` where it is that.
+ */
+function asText({ alias, service, address, hostname }: Asked): string {
+	const parts = [alias, service, address, hostname && "hostname"];
+	return parts.filter((part) => part !== undefined).join(":");
 }
 
 function fromText(text: string, container: string): Asked {
-	const [alias = "", service = "", address] = text.split(":");
-	return { alias, service, container, ...(address ? { address } : {}) };
+	const [alias = "", service = "", address, hostname] = text.split(":");
+	return {
+		alias,
+		service,
+		container,
+		...(address ? { address } : {}),
+		...(hostname ? { hostname: true } : {}),
+	};
 }
 
 const SHORT_ID = /^[0-9a-f]{12}$/;
@@ -306,6 +329,7 @@ function clashing(
 	return known.find(
 		(each) =>
 			each.alias === alias &&
+			!each.hostname &&
 			each.service !== service &&
 			withoutId(each.container) !== withoutId(container) && // the one that this one replaces
 			!(each.address && address),

@@ -118,18 +118,22 @@ export default definePlugin<PlacementConfig>({
 				const settled =
 					(await settle(context)) ?? (await settleAfresh(context));
 				if (!settled) throw underWay(context) ?? impossible(context);
-				const { host, slot } = settled;
+				const { host, slot, before } = settled;
 				taken.set(facts, slot);
 				facts.host = host.name;
 				facts.slot = slot.number;
-				await nameById(body, host.name, services);
-				context.explain("placement", reasons(context, host.name));
+				// a stock powerstrip carries no image
+				if (!onlyHost) await nameById(body, host.name, services);
+				context.explain("placement", reasons(context, host.name, before));
 
 				if (host.modifyIndex !== undefined) {
 					context.commit(cluster.hosts.check(host.name, host.modifyIndex));
 				}
 				holdSlot(context, slot);
-				if (counted) context.commit(slots.count(host.name, counted));
+				if (counted) {
+					const known = hasMet(context, isCount) ? undefined : counted;
+					context.commit(slots.count(host.name, known));
+				}
 				for (const key of keysOf(context, host.name)) {
 					context.hold(key, { container: recordName } satisfies Holding);
 				}
@@ -198,7 +202,9 @@ export default definePlugin<PlacementConfig>({
 		/** Takes a place on the best host; undefined if there is none. */
 		async function settle(
 			context: CreateContext,
-		): Promise<{ host: Candidate; slot: Slot } | undefined> {
+		): Promise<
+			{ host: Candidate; slot: Slot; before: string | undefined } | undefined
+		> {
 			const { recordName, onlyHost, previous } = context;
 			const judge = await judgeOf(context, all);
 			const hosts = onlyHost
@@ -219,7 +225,7 @@ export default definePlugin<PlacementConfig>({
 			const slot = held
 				? { ...held, placed: withCopy(placed, held.placed) }
 				: slots.take(host.name, placed, goesFreely(context));
-			return { host, slot };
+			return { host, slot, before };
 		}
 
 		/** The views may be a moment behind: nothing is refused for what has just gone. */
@@ -310,12 +316,12 @@ function choose(
 			verdicts.push({ host: host.name, refused });
 			continue;
 		}
-		const stays = host.name === before ? COPY / 2 : 0;
-		const score = (judge.score?.(host) ?? 0) - stays;
+		const score = judge.score?.(host) ?? 0;
 		verdicts.push({ host: host.name, score });
 		if (earlier && host.name !== earlier) continue;
-		if (!best || score < lowest) best = host;
-		lowest = Math.min(lowest, score);
+		const weight = host.name === before ? score - COPY / 2 : score;
+		if (!best || weight < lowest) best = host;
+		lowest = Math.min(lowest, weight);
 	}
 	return best;
 }
@@ -346,18 +352,29 @@ function impossible({ name, verdicts }: CreateContext): HttpError {
  * Whether it need not be noticed when others place a container on the same host: there is no other host, or so many do
  * it that one is in the others' way.
  */
-function goesFreely({ verdicts, conflicts }: CreateContext): boolean {
+function goesFreely(context: CreateContext): boolean {
+	const { verdicts } = context;
 	const possible = verdicts.filter(({ refused }) => refused === undefined);
-	const meetings = conflicts
-		.map(keyIn)
-		.filter((key) => key && (isSlot(key) || isCopy(key)));
-	return possible.length === 1 || meetings.length > MAX_MEETINGS;
+	return (
+		possible.length === 1 ||
+		hasMet(context, (key) => isSlot(key) || isCopy(key))
+	);
+}
+
+/** Whether a create has lost so often against others over keys of a kind that it gives way no longer. */
+function hasMet(
+	{ conflicts }: CreateContext,
+	isOfKind: (key: string) => boolean,
+): boolean {
+	const keys = conflicts.map(keyIn).filter((key) => key !== undefined);
+	return keys.filter(isOfKind).length > MAX_MEETINGS;
 }
 
 /** Why a host was chosen, and each of the others not. */
 function reasons(
 	{ verdicts, previous }: CreateContext,
 	chosen: string,
+	before: string | undefined,
 ): string {
 	if (verdicts.length === 1) return "there is no other host";
 	const own = verdicts.find(({ host }) => host === chosen);
@@ -369,7 +386,9 @@ function reasons(
 	const why =
 		previous?.facts.host === chosen
 			? "an earlier try was placed here"
-			: `scores ${(own?.score ?? 0).toFixed(2)}, the lowest is chosen`;
+			: before === chosen
+				? "the container that it replaces is here"
+				: `scores ${(own?.score ?? 0).toFixed(2)}, the lowest is chosen`;
 	return [why, ...others].join("; ");
 }
 

@@ -5,6 +5,7 @@ import type {
 	VolumeInspect,
 } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
+import { inParallel } from "../pipeline/parallel.ts";
 import {
 	type CreateContext,
 	definePlugin,
@@ -28,6 +29,8 @@ import {
 const ANONYMOUS = /^[0-9a-f]{64}$/;
 /** Kinds of file system that are the same from every host. */
 const NETWORKED = /^(nfs|cifs|smb|9p|ceph|gluster)/;
+/** Volumes that other hosts are asked for at once. */
+const AT_ONCE = 8;
 /** An engine that takes longer to say whether it has a volume is asked in vain. */
 const PATIENCE_MS = 2_000;
 
@@ -141,12 +144,14 @@ export default definePlugin({
 				)) {
 					await settle({ verb: "delete", key, index });
 				}
-				for (const name of own.keys()) {
-					if (ANONYMOUS.test(name) || records.has(name)) continue;
-					if (await isSpare(name)) continue;
+				const unknown = [...own.keys()].filter(
+					(name) => !ANONYMOUS.test(name) && !records.has(name),
+				);
+				await inParallel(unknown, AT_ONCE, async (name) => {
+					if (await isSpare(name)) return;
 					const value: VolumeRecord = { host: host.name };
 					await settle(volumes.write(name, value, undefined));
-				}
+				});
 			},
 		};
 
@@ -184,7 +189,7 @@ export default definePlugin({
 				Labels: Labels ?? {},
 			};
 			if (!isLocal(first.volume)) return { name, record: undefined, spec };
-			if (isFolder(Options)) {
+			if (record && isFolder(Options)) {
 				return { name, record, homes: [first.host] };
 			}
 			if (record) {
@@ -228,8 +233,10 @@ export default definePlugin({
 
 		/** Whether a volume here, of which nothing is on record, is used by nobody, and another host has one of that name. */
 		async function isSpare(name: string): Promise<boolean> {
-			const others = holdersOf(name, services, (each) => each !== host.name);
-			if ((await others.catch(() => [])).length === 0) return false;
+			const asking = holdersOf(name, services, (each) => each !== host.name);
+			const others = await asking.catch(() => undefined);
+			if (!others) return true; // for now: a host did not answer
+			if (others.length === 0) return false;
 			const filters = JSON.stringify({ volume: [name] });
 			const users = await services.engine.get<unknown[]>(
 				`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,

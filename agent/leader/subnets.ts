@@ -143,7 +143,9 @@ export class Subnets {
 		);
 		const empty = networks.filter(({ value }) => !used.has(value.scope));
 		let retired = 0;
-		for (const { key, value } of this.#empty.ripe(empty)) {
+		// by its VNI a network is told from one that is granted anew
+		const seen = empty.map((each) => ({ ...each, index: each.value.vni }));
+		for (const { key, value } of this.#empty.ripe(seen)) {
 			if (retired >= MAX_EACH_LOOK) break;
 			try {
 				if (!value.implicit && (await this.#isInDocker(value))) continue;

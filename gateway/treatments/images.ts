@@ -264,9 +264,10 @@ export function images(
 				// all tags: they are where images are made, and `latest` need not be among them
 				const made = await maker(engines);
 				const filter = withFilters("", { reference: [ref] });
-				const rows = await cluster.ask(made, (engine) =>
+				const asking = cluster.ask(made, (engine) =>
 					engine.get<Image[]>(`/images/json${filter}`),
 				);
+				const rows = await asking.catch(() => undefined);
 				return rows?.length ? engines.pool(made) : holder(ref);
 			},
 		],

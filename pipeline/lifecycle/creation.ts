@@ -1,5 +1,5 @@
 import type { Chain } from "../chain.ts";
-import type { ContainerCreate } from "../docker.ts";
+import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
 	isDisabled,
@@ -318,11 +318,11 @@ export class Creation {
 		const names = [
 			HostConfig?.NetworkMode ?? "",
 			...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-		].filter(
-			(name) => !/^(|default|bridge|host|none|container:.*)$/.test(name),
-		);
+		].filter((name) => !isUnasked(name) && !isDockersOwn(name));
 		for (const name of names) {
-			if (!(await this.#services.networks.find(name))) continue;
+			// its engine knows, also without Consul
+			const network = await this.#services.engine.inspectNetwork(name);
+			if (!network?.Labels?.["arpanet.network"]) continue;
 			throw new HttpError(
 				400,
 				`label arpanet.enabled=false: network ${name} is arpanet's, where who has no lease could get another's address; use network_mode bridge or host, or give the network that label, too`,

@@ -12,6 +12,8 @@ export interface Alias {
 	service: string;
 	/** The one copy that has it, if it is a network alias; all have a link's. */
 	address?: string;
+	/** It is the copy's hostname: a link's alias goes before it. */
+	hostname?: true;
 	/** Name with which the container that asked for it was made. */
 	container: string;
 }

@@ -96,6 +96,9 @@ export class Slots {
 	readonly #names = new Map<string, Set<Known>>();
 	#round = 0;
 	#stop: (() => void) | undefined;
+	/** The reading that is under way, and the one that follows it. */
+	#counting: Promise<unknown> = Promise.resolve();
+	#next: Promise<ReadonlyMap<string, { index: number }>> | undefined;
 	/** The read with which a view begins. */
 	#reading: Promise<void> | undefined;
 
@@ -162,20 +165,42 @@ export class Slots {
 		);
 	}
 
-	/** Reads all slots now. @returns what `count` goes by: each that is written later was counted after this */
-	async counted(): Promise<ReadonlyMap<string, { index: number }>> {
+	/**
+	 * Reads all slots now. Who comes while they are being read shares the next reading: this one may have begun too early
+	 * for him.
+	 * @returns what `count` goes by: each that is written later was counted after this
+	 */
+	counted(): Promise<ReadonlyMap<string, { index: number }>> {
+		this.#next ??= this.#counting
+			.catch(() => {})
+			.then(() => {
+				this.#next = undefined;
+				const reading = this.#counted();
+				this.#counting = reading;
+				return reading;
+			});
+		return this.#next;
+	}
+
+	async #counted(): Promise<ReadonlyMap<string, { index: number }>> {
 		const counts = await this.#store.list(COUNTS); // before the slots
 		await this.refresh();
 		return new Map(counts.map((each) => [each.key, each]));
 	}
 
-	/** The operation that fails if something of a host was reserved since it was counted. */
+	/**
+	 * The operation that fails if something of a host was reserved since it was counted.
+	 * @param counted undefined: it never fails, and lets others count anew
+	 */
 	count(
 		host: string,
-		counted: ReadonlyMap<string, { index: number }>,
+		counted: ReadonlyMap<string, { index: number }> | undefined,
 	): Operation {
 		const key = COUNTS + host;
-		return replacing(key, counted.get(key), { id: randomUUID() }); // Consul passes over what changes nothing
+		const value = { id: randomUUID() }; // Consul passes over what changes nothing
+		return counted
+			? replacing(key, counted.get(key), value)
+			: { verb: "set", key, value };
 	}
 
 	/** Reads now who has what a commit could not have: a slot, or a copy's number. */

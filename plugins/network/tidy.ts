@@ -43,9 +43,14 @@ export async function tidy(
 		await networks.ids.set(entry.value, host.name, network.Id);
 		await gatewayOnRecord(entry, network, services);
 	}
-	const ripe = unused.ripe(idle.map(({ entry }) => entry));
+	// by its VNI it is told from one that is granted anew; what else changes of its record says nothing of its bridge here
+	const ripe = unused.ripe(
+		idle.map(({ entry }) => ({ ...entry, index: entry.value.vni })),
+	);
 	for (const { entry, docker } of idle) {
-		if (ripe.includes(entry)) await withdraw(entry, docker, ensure, services);
+		if (ripe.some(({ key }) => key === entry.key)) {
+			await withdraw(entry, docker, ensure, services);
+		}
 	}
 	const here = docker.map(({ Labels }) => Labels?.["arpanet.network"]);
 	const missing = (await store.list<string>(GATEWAYS)).filter(({ key }) => {

@@ -63,7 +63,7 @@ function namesHost(body: ContainerCreate): boolean {
 }
 
 async function foreignNetwork(
-	{ body }: CreateContext,
+	{ body, lostHost }: CreateContext,
 	here: string,
 	{ networks, cluster }: Services,
 ): Promise<{ name: string; host: string } | undefined> {
@@ -74,9 +74,12 @@ async function foreignNetwork(
 	for (const name of names) {
 		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
 		if (await networks.find(name)) continue;
-		const told = await cluster.answers(`/networks/${encodeURIComponent(name)}`);
-		const has = told.filter(({ answer }) => answer !== undefined);
-		const holder = has.find(({ host }) => host === here) ?? has[0];
+		const path = `/networks/${encodeURIComponent(name)}`;
+		const [own] = await cluster.answersOf([here], path);
+		// that of a lost host is none that another has under its name
+		if (own?.answer !== undefined || lostHost) return { name, host: here };
+		const told = await cluster.answers(path);
+		const holder = told.find(({ answer }) => answer !== undefined);
 		return { name, host: holder?.host ?? here }; // if it is nowhere, its engine says so
 	}
 	return undefined;

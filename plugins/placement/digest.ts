@@ -14,9 +14,10 @@ export async function nameById(
 	if (cluster.alone || typeof Image !== "string" || !Image.includes("@")) {
 		return;
 	}
-	const answers = await cluster.answers(`/images/${Image}/json`);
-	const known = answers.filter(({ answer }) => answer !== undefined);
-	if (known.some((each) => each.host === host)) return;
-	const [first] = known;
-	if (first) body.Image = (first.answer as { Id: string }).Id;
+	const path = `/images/${Image}/json`;
+	const [own] = await cluster.answersOf([host], path);
+	if (own?.answer !== undefined) return;
+	const told = await cluster.answers(path);
+	const known = told.find(({ answer }) => answer !== undefined);
+	if (known) body.Image = (known.answer as { Id: string }).Id;
 }

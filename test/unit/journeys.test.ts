@@ -148,10 +148,31 @@ test("a hostname is a name in DNS", async (t) => {
 	t.is((await h1.store.list("arpanet/aliases/abc/rabbit1/")).length, 1);
 });
 
+test("a link goes before a hostname, whichever is there first", async (t) => {
+	const { h1, make } = await stage(t);
+	const master = () => make("abc-master-1", "master", { Hostname: "mysql" });
+	await master();
+	await make("abc-proxy-1", "proxy");
+	const Links = ["abc-proxy-1:mysql"];
+	const { body } = await make("abc-app-1", "app", { HostConfig: { Links } });
+	t.is(body.Labels?.["arpanet.aliases"], "mysql:proxy");
+	const named = await h1.store.list<{ service: string; hostname?: true }>(
+		"arpanet/aliases/abc/mysql/",
+	);
+	t.deepEqual(
+		named.map(({ value }) => [value.service, value.hostname]).sort(),
+		[
+			["master", true],
+			["proxy", undefined],
+		],
+	);
+});
+
 test("what is none of ours is kept out of our networks", async (t) => {
-	const { make } = await stage(t);
-	const { host } = await make("abc-web-1", "web");
-	t.truthy(host);
+	const { engines, make } = await stage(t);
+	const Name = "abc_default";
+	const Labels = { "arpanet.network": "abc" };
+	engines.h1?.networks.set(Name, { Name, Id: Name, Labels });
 	await t.throwsAsync(
 		make("abc-off-1", "off", {
 			Labels: { "arpanet.enabled": "false" },

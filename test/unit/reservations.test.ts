@@ -105,3 +105,20 @@ test("sixty that fit through one gateway have each a place", async (t) => {
 		[],
 	);
 });
+
+test("a hundred that fit on the one host that is possible have each a place there", async (t) => {
+	const gateways = await stage(t);
+	const body = {
+		Env: ["constraint:node==h1"],
+		HostConfig: { Memory: 6 * MIB },
+	};
+	const hosts = await Promise.all(
+		Array.from({ length: 100 }, (_, i) =>
+			place(gateways[i % 2] as Allocator, `abc_s${i}_1`, body),
+		),
+	);
+	t.deepEqual(
+		hosts.filter((host) => host !== "h1"),
+		[],
+	);
+});
