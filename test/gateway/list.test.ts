@@ -31,7 +31,7 @@ function withContainers(...names: string[]): FakeEngine {
 				{ IP: "0.0.0.0", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
 				{ IP: "::", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
 			],
-			Labels: {},
+			Labels: { "com.docker.compose.service": "web", a: "b" },
 			State: "created",
 			Status: "Created",
 			Mounts: [],
@@ -44,6 +44,7 @@ interface Row {
 	Names: string[];
 	Ports: object[];
 	Status: string;
+	Labels: Record<string, string>;
 }
 
 async function statuses({ route }: HostsOfTest) {
@@ -85,4 +86,18 @@ test("ports are listed with their host's address, also after one that is not pub
 		{ PrivatePort: 443, Type: "tcp" },
 		{ IP: "10.0.0.1", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
 	]);
+});
+
+test("a copy that was started elsewhere is listed, and is no copy of its service to Compose", async (t) => {
+	const name = `abc-web-1.superseded-${"0".repeat(12)}`;
+	const engines = { one: withContainers("b"), two: withContainers(name) };
+	const { route } = await startHosts(t, engines);
+	const rows = (await route("GET", "/containers/json?all=1")) as Row[];
+	const labels = Object.fromEntries(
+		rows.map(({ Names, Labels }) => [Names[0], Labels]),
+	);
+	t.deepEqual(labels, {
+		"/b": { "com.docker.compose.service": "web", a: "b" },
+		[`/${name}`]: { a: "b" },
+	});
 });
