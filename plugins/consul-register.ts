@@ -148,7 +148,8 @@ export default definePlugin({
 					const right =
 						State === "running"
 							? isWhole(own, summary, facts, named) &&
-								isHealthRight(own, summary, checks)
+								isHealthRight(own, summary, checks) &&
+								!mayHaveNumber(own, all, facts)
 							: own.length === 0;
 					if (right) continue;
 					const container = await services.engine.inspectContainer(Id);
@@ -388,6 +389,20 @@ function copyId(
 	scope: string | undefined,
 ): string {
 	return `${index}.${service}.${scope}`;
+}
+
+/** Whether a copy that stands there by its address could by its number, which nobody has any more. */
+function mayHaveNumber(
+	own: CatalogService[],
+	all: CatalogService[],
+	facts: Facts,
+): boolean {
+	if (facts.index === undefined) return false;
+	const number = copyId(facts.index, facts, facts.network);
+	return (
+		own.some(({ ID }) => /^ip\d+\./.test(ID)) &&
+		all.every(({ ID }) => ID !== number)
+	);
 }
 
 /** Consul's filters for what is registered of a container, and under a copy's number. */

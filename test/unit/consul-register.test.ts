@@ -24,18 +24,24 @@ async function stage(t: ExecutionContext) {
 	return { host, run };
 }
 
+async function sweep({ docker, reconcile }: Allocator) {
+	const listed = await docker.engine.listContainers("arpanet.host");
+	await reconcile.sweep(
+		listed.map((each) => {
+			const isUp = docker.containers.get(each.Id)?.State.Running;
+			const Status = isUp ? "Up 3 seconds" : "Exited (0) 3 seconds ago";
+			return { ...each, State: isUp ? "running" : "exited", Status };
+		}),
+	);
+}
+
 test("a name that a copy has lost in DNS, or has kept too long, is put right by the next sweep, and nothing else is written", async (t) => {
 	const { host, run } = await stage(t);
-	const { docker, store } = host;
+	const { store } = host;
 	await run("abc_redis_1");
 	await run("abc_web_1", { HostConfig: { Links: ["abc_redis_1:cache"] } });
 	await run("abc_odd", { Labels: { "arpanet.service": "no.name" } });
 
-	const sweep = async () => {
-		const listed = await docker.engine.listContainers("arpanet.host");
-		const running = { State: "running", Status: "Up 3 seconds" };
-		await host.reconcile.sweep(listed.map((each) => ({ ...each, ...running })));
-	};
 	const redis = async () => {
 		const all = await store.nodeServices("arpanet-h1");
 		const found = all.find(({ Tags }) => Tags.includes("redis"));
@@ -59,12 +65,12 @@ test("a name that a copy has lost in DNS, or has kept too long, is put right by 
 			operation: { Service: { Verb: "set", Node: "arpanet-h1", Service } },
 		};
 		await store.commit([wrong]);
-		await sweep();
+		await sweep(host);
 		t.deepEqual((await redis()).Tags, right.Tags);
 	}
 
 	const before = await store.nodeServices("arpanet-h1");
-	await sweep();
+	await sweep(host);
 	t.deepEqual(await store.nodeServices("arpanet-h1"), before);
 });
 
@@ -107,4 +113,6 @@ test("a container that was renamed and runs stands beside the copy that was made
 	if (container) container.State.Running = false;
 	await host.containers.observe(id);
 	t.deepEqual(await ids(), [second]);
+	await sweep(host);
+	t.deepEqual(await ids(), [first]);
 });
