@@ -99,7 +99,7 @@ async function containersOf(host: Seen): Promise<Container[]> {
 		.map(({ Id, Names, State, Labels, NetworkSettings }) => ({
 			host: host.name,
 			id: Id,
-			name: (Names[0] ?? "").slice(1),
+			name: (Names[0] ?? `/${Id} (${State}, without a name)`).slice(1),
 			running: State === "running",
 			deployment: Labels["arpanet.deployment"] ?? "",
 			service: Labels["arpanet.service"] ?? "",
