@@ -9,7 +9,7 @@ import { VolumeLifecycle } from "../../pipeline/lifecycle/volume.ts";
 import { setUp } from "../../pipeline/load.ts";
 import type { Plugin, Services } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
-import { Hosts } from "../../pipeline/state/hosts.ts";
+import { Hosts, hostKeys } from "../../pipeline/state/hosts.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import { Slots } from "../../pipeline/state/slots.ts";
 import { Store } from "../../pipeline/state/store.ts";
@@ -124,6 +124,20 @@ export class Allocator {
 			this.networks,
 		);
 		this.reconcile = new Reconcile(chain, this.services, this.containers);
+	}
+
+	/** Puts hosts of equal size on record, as their agents do. */
+	async announce(names: string[]): Promise<void> {
+		for (const name of names) {
+			const address = `10.213.0.${name.slice(1)}`;
+			const engine = "tcp://127.0.0.1:1";
+			const record = { name, address, engine, cpus: 2, memory: 2 ** 30 };
+			const { record: key, alive } = hostKeys(name);
+			await this.store.commit([
+				{ verb: "set", key, value: record },
+				{ verb: "set", key: alive, value: { load: 0, address } },
+			]);
+		}
 	}
 
 	/** The pre-hook of a create. */

@@ -1,4 +1,4 @@
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { type Logger, pino } from "pino";
 import type {
@@ -72,6 +72,13 @@ export class EngineDouble {
 			},
 		});
 		return id;
+	}
+
+	/** Removes its volumes' folders. */
+	async clean(): Promise<void> {
+		for (const { Mountpoint } of this.volumes.values()) {
+			await rm(Mountpoint, { recursive: true, force: true });
+		}
 	}
 
 	get engine(): Engine {

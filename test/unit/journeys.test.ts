@@ -1,6 +1,5 @@
 import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
-import { hostKeys } from "../../pipeline/state/hosts.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
@@ -33,17 +32,9 @@ async function stage(t: ExecutionContext) {
 	t.teardown(async () => {
 		h1.close();
 		await consul.stop();
+		await Promise.all(Object.values(engines).map((each) => each.clean()));
 	});
-	for (const name of Object.keys(engines)) {
-		const address = `10.213.0.${name.slice(1)}`;
-		const engine = "tcp://127.0.0.1:1";
-		const record = { name, address, engine, cpus: 2, memory: 2 ** 30 };
-		const { record: key, alive } = hostKeys(name);
-		await h1.store.commit([
-			{ verb: "set", key, value: record },
-			{ verb: "set", key: alive, value: { load: 0, address } },
-		]);
-	}
+	await h1.announce(Object.keys(engines));
 	await h1.follow();
 	const make = async (
 		name: string,

@@ -1,7 +1,5 @@
 import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
-import { hostKeys } from "../../pipeline/state/hosts.ts";
-import { Store } from "../../pipeline/state/store.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
@@ -10,30 +8,14 @@ import { EngineDouble } from "./doubles.ts";
 
 async function stage(t: ExecutionContext) {
 	const consul = await startConsul();
-	const store = new Store({ address: consul.address });
-	const engines: Record<string, EngineDouble> = {};
-	for (const name of ["h1", "h2"]) {
-		engines[name] = new EngineDouble();
-		const address = `10.213.0.${name.slice(1)}`;
-		const record = {
-			name,
-			address,
-			engine: "tcp://127.0.0.1:1",
-			cpus: 2,
-			memory: 2 ** 30,
-		};
-		await store.commit([
-			{ verb: "set", key: hostKeys(name).record, value: record },
-			{ verb: "set", key: hostKeys(name).alive, value: { load: 0, address } },
-		]);
-	}
+	const engines = { h1: new EngineDouble(), h2: new EngineDouble() };
 	const gateways = ["h1", "h2"].map(
 		(host) => new Allocator(consul.address, { size: 2000, host, engines }),
 	);
+	await gateways[0]?.announce(["h1", "h2"]);
 	await Promise.all(gateways.map((g) => g.follow()));
 	t.teardown(async () => {
 		for (const g of gateways) g.close();
-		store.close();
 		await consul.stop();
 	});
 	return gateways as [Allocator, Allocator];

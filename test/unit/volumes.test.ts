@@ -1,7 +1,6 @@
 import { rm, writeFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate, VolumeCreate } from "../../pipeline/docker.ts";
-import { hostKeys } from "../../pipeline/state/hosts.ts";
 import type { VolumeRecord } from "../../pipeline/state/volumes.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -23,20 +22,9 @@ async function stage(t: ExecutionContext) {
 		h1.close();
 		h3.close();
 		await consul.stop();
-		for (const { volumes } of Object.values(engines))
-			for (const { Mountpoint } of volumes.values())
-				await rm(Mountpoint, { recursive: true, force: true });
+		await Promise.all(Object.values(engines).map((each) => each.clean()));
 	});
-	for (const name of Object.keys(engines)) {
-		const address = `10.213.0.${name.slice(1)}`;
-		const engine = "tcp://127.0.0.1:1";
-		const record = { name, address, engine, cpus: 2, memory: 2 ** 30 };
-		const { record: key, alive } = hostKeys(name);
-		await h1.store.commit([
-			{ verb: "set", key, value: record },
-			{ verb: "set", key: alive, value: { load: 0, address } },
-		]);
-	}
+	await h1.announce(Object.keys(engines));
 	await Promise.all([h1.follow(), h3.follow()]);
 	return {
 		...{ h1, h3 },
