@@ -64,10 +64,10 @@ export const FAULTS: Record<string, Fault> = {
 	"Consul's leader killed": {
 		async strike(stage) {
 			const [first] = stage.hosts as [Host];
-			const answer = await fetch(`${first.consul}/v1/status/leader`);
-			const leader = (await answer.json()) as string;
+			const answer = await consul(first, "status/leader");
+			const leader = String(answer?.ok && (await answer.json()));
 			const host = stage.hosts.find(({ address }) =>
-				leader.startsWith(address),
+				leader.startsWith(`${address}:`),
 			);
 			if (host?.pidOfConsul) process.kill(host.pidOfConsul, "SIGKILL");
 			return async () => {
@@ -118,14 +118,14 @@ export const FAULTS: Record<string, Fault> = {
 		cuts: true,
 		async strike(stage, _, random) {
 			const [first] = stage.hosts as [Host];
-			const answer = await fetch(`${first.consul}/v1/kv/arpanet/?keys`);
-			if (!answer.ok) return nothing;
+			const answer = await consul(first, "kv/arpanet/?keys");
+			if (!answer?.ok) return nothing;
 			const keys = ((await answer.json()) as string[]).filter((key) =>
 				DELETED.test(key),
 			);
 			for (let i = 0; i < 2 && keys.length > 0; i++) {
 				const key = random.pick(keys);
-				await fetch(`${first.consul}/v1/kv/${key}`, { method: "DELETE" });
+				await consul(first, `kv/${key}`, { method: "DELETE" });
 			}
 			return nothing;
 		},
@@ -133,7 +133,7 @@ export const FAULTS: Record<string, Fault> = {
 	"node deregistered": {
 		async strike(stage, host) {
 			const [first] = stage.hosts as [Host];
-			await fetch(`${first.consul}/v1/catalog/deregister`, {
+			await consul(first, "catalog/deregister", {
 				method: "PUT",
 				body: JSON.stringify({ Node: `arpanet-${host.name}` }),
 			});
@@ -141,6 +141,15 @@ export const FAULTS: Record<string, Fault> = {
 		},
 	},
 };
+
+/** Asks Consul; undefined where another fault has it not answer. */
+function consul(
+	host: Host,
+	path: string,
+	options?: RequestInit,
+): Promise<Response | undefined> {
+	return fetch(`${host.consul}/v1/${path}`, options).catch(() => undefined);
+}
 
 type Choice = (stage: Stage, host: Host, random: Random) => Member;
 
