@@ -394,8 +394,10 @@ function servicesOf(
 	return registered.filter(({ Meta }) => ids.includes(Meta?.container));
 }
 
-/** Docker's id of a container or of a volume without a name. */
-const ID = "[0-9a-f]{64}";
+/** How Compose keeps a container on the host of the one that it replaces. */
+const BESIDE_THE_OLD = /^affinity:container==[0-9a-f]{64}$/;
+/** A volume without a name, by its id, and the path where it is mounted. */
+const INHERITED = /^[0-9a-f]{64}(?::([^:]+)|$)/;
 
 /**
  * What a container is made from elsewhere. To the one that replaces another Compose hands on its volumes without a name, by
@@ -403,21 +405,18 @@ const ID = "[0-9a-f]{64}";
  */
 export function withoutInherited(body: ContainerCreate): ContainerCreate {
 	const create = structuredClone(body);
-	create.Env = create.Env?.filter(
-		(pair) => !new RegExp(`^affinity:container==${ID}$`).test(pair),
-	);
+	create.Env = create.Env?.filter((pair) => !BESIDE_THE_OLD.test(pair));
 	const { Binds, Mounts } = create.HostConfig ?? {};
-	const isInherited = new RegExp(`^${ID}:([^:]+)`);
 	if (create.HostConfig && Array.isArray(Binds)) {
-		const paths = Binds.flatMap((bind) => isInherited.exec(bind)?.[1] ?? []);
-		create.HostConfig.Binds = Binds.filter((bind) => !isInherited.test(bind));
+		const paths = Binds.flatMap((bind) => INHERITED.exec(bind)?.[1] ?? []);
+		create.HostConfig.Binds = Binds.filter((bind) => !INHERITED.test(bind));
 		create.Volumes = {
 			...(create.Volumes as object),
 			...Object.fromEntries(paths.map((path) => [path, {}])),
 		};
 	}
 	for (const mount of Array.isArray(Mounts) ? Mounts : []) {
-		if (new RegExp(`^${ID}$`).test(mount?.Source)) delete mount.Source;
+		if (INHERITED.test(mount?.Source)) delete mount.Source;
 	}
 	return create;
 }

@@ -33,9 +33,7 @@ export async function lostRows(
 	);
 	const seen = here.map((row) => {
 		const text = `${row.head}${row.tail}`;
-		const labels = Object.entries(row.labels).filter(
-			([key]) => !key.startsWith(COMPOSE),
-		);
+		const labels = withoutCompose(row);
 		return listed(host, JSON.parse(text), row.created, labels);
 	});
 	const names = new Set(seen.flatMap((row) => row.names));
@@ -53,13 +51,16 @@ export async function lostRows(
  */
 export function withoutService(row: Listed): Listed {
 	if (!row.names.some(isSuperseded)) return row;
-	const labels = Object.fromEntries(
-		Object.entries(row.labels).filter(([key]) => !key.startsWith(COMPOSE)),
-	);
+	const labels = Object.fromEntries(withoutCompose(row));
 	const shown = { ...JSON.parse(`${row.head}${row.tail}`), Labels: labels };
 	const [parts] = rowsOf(`[${JSON.stringify(shown)}]`);
 	const [head, tail] = [parts?.head ?? "", parts?.tail ?? ""];
 	return { ...row, labels, head: Buffer.from(head), tail: Buffer.from(tail) };
+}
+
+/** A row's labels but those by which Compose finds its containers. */
+function withoutCompose({ labels }: Listed): [string, string][] {
+	return Object.entries(labels).filter(([key]) => !key.startsWith(COMPOSE));
 }
 
 /** Consul does not know a container's id: one that is always the same stands for it. */
