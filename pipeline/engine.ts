@@ -99,12 +99,13 @@ export class Engine {
 	}
 
 	/** All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. */
-	async listContainers(label?: string): Promise<ContainerSummary[]> {
-		const by = label === undefined ? {} : { label: [label] };
-		const filters = encodeURIComponent(JSON.stringify(by));
-		return (await this.get<ContainerSummary[]>(
-			`/containers/json?all=1&filters=${filters}`,
-		)) as ContainerSummary[];
+	listContainers(label?: string): Promise<ContainerSummary[]> {
+		return this.#containers(label === undefined ? {} : { label: [label] });
+	}
+
+	/** All containers, stopped ones too, that are connected to a network. */
+	listContainersIn(network: string): Promise<ContainerSummary[]> {
+		return this.#containers({ network: [network] });
 	}
 
 	/** A network by id, unique id prefix or name; undefined if there is none. */
@@ -272,6 +273,15 @@ export class Engine {
 
 	close(): void {
 		this.#client.close();
+	}
+
+	async #containers(
+		filters: Record<string, string[]>,
+	): Promise<ContainerSummary[]> {
+		const asText = encodeURIComponent(JSON.stringify(filters));
+		return (await this.get<ContainerSummary[]>(
+			`/containers/json?all=1&filters=${asText}`,
+		)) as ContainerSummary[];
 	}
 
 	async #call(

@@ -1,4 +1,4 @@
-import type { ContainerCreate } from "./docker.ts";
+import type { ContainerCreate, ContainerInspect } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import type { Facts } from "./plugin.ts";
 
@@ -97,6 +97,11 @@ export function readLabels(labels: Record<string, string> | null): Facts {
 		facts[name] = NUMBERS.has(name) ? Number(value) : value;
 	}
 	return facts as Facts;
+}
+
+/** Whether a container went through the chain. */
+export function isOurs({ Config }: ContainerInspect): boolean {
+	return Boolean(Config.Labels?.[`${LABEL_PREFIX}host`]);
 }
 
 /** Whether a text can be one label of a DNS name as RFC 1123 says for hosts, in small letters: a deployment's id, a host's name. */

@@ -69,12 +69,15 @@ export class Orphans {
 				!isGateway(entry) &&
 				couldTell(hosts, entry.value?.host),
 		);
-		const ripe = this.#ripening.ripe(orphans).slice(0, MAX_EACH_LOOK);
-		for (const orphan of ripe) await this.#giveBack(orphan);
+		let repairs = 0;
+		for (const orphan of this.#ripening.ripe(orphans)) {
+			if (await this.#isHeld(orphan)) continue;
+			if (++repairs > MAX_EACH_LOOK) return;
+			await this.#giveBack(orphan);
+		}
 	}
 
 	async #giveBack({ key, value, index }: Found): Promise<void> {
-		if (isLease(key) && (await this.#lives(key, value?.host))) return;
 		if (key.startsWith(HELD.alias)) {
 			const deployment = key.slice(HELD.alias.length).split("/")[0] ?? "";
 			const context = { id: undefined, facts: { deployment }, holds: [key] };
@@ -98,15 +101,26 @@ export class Orphans {
 		}
 	}
 
-	/** Whether a container has a leased address after all; so too if its engine cannot be asked. */
-	async #lives(key: string, host: string | undefined): Promise<boolean> {
+	/**
+	 * Whether a container has a leased address after all, also one on no record that was only connected to the network; so too
+	 * if its engine cannot be asked.
+	 */
+	async #isHeld({ key, value }: Found): Promise<boolean> {
+		if (!isLease(key)) return false;
+		const { cluster, networks } = this.#services;
+		const scope = leasedScope(key);
+		const address = leasedAddress(key);
 		try {
-			const engine = await this.#services.cluster.engine(host);
-			const found = await engine.listContainers(
-				`arpanet.address=${leasedAddress(key)}`,
+			const engine = await cluster.engine(value?.host);
+			const made = await engine.listContainers(`arpanet.address=${address}`);
+			if (made.some(({ Labels }) => Labels["arpanet.network"] === scope))
+				return true;
+			const name = (await networks.get(scope))?.value.name;
+			if (!name) return false;
+			return (await engine.listContainersIn(name)).some(
+				({ NetworkSettings }) =>
+					NetworkSettings?.Networks[name]?.IPAMConfig?.IPv4Address === address,
 			);
-			const scope = leasedScope(key);
-			return found.some(({ Labels }) => Labels["arpanet.network"] === scope);
 		} catch {
 			return true;
 		}

@@ -1,6 +1,7 @@
 import type { Chain } from "../chain.ts";
 import type { EndpointSettings, NetworkConnect } from "../docker.ts";
 import { HttpError } from "../errors.ts";
+import { isOurs, readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
@@ -30,49 +31,59 @@ export class Connections {
 	}
 
 	/**
-	 * Runs the chain before a container is connected to a network.
+	 * Runs the chain before a container is connected to a network. One that did not go through the chain itself has an address leased, too:
+	 * its host's Docker would take one that another host's container has.
 	 * @param ref name, id or start of the id of the network
-	 * @returns the body to connect with; undefined if container or network is none of ours
+	 * @returns the body to connect with; undefined if there is no such container, or the network is none of ours
 	 * @throws HttpError
 	 */
 	async connect(
 		ref: string,
 		body: NetworkConnect,
 	): Promise<NetworkConnect | undefined> {
-		const { containers, networks, store } = this.#services;
+		const { cluster, containers, networks, store } = this.#services;
 		const known = await networks.find(ref);
-		const context = known && (await this.#containers.context(body.Container));
-		if (!context) return undefined;
-		const name = context.container.Name.slice(1);
+		const found = known && (await cluster.find(body.Container));
+		if (!found) return undefined;
+		const { container } = found;
+		const isForeign = !isOurs(container);
+		const facts = isForeign
+			? { host: found.host }
+			: readLabels(container.Config.Labels);
+		const name = container.Name.slice(1);
 		const conflicts: Operation[] = [];
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
 			if (!network) return undefined; // went meanwhile
-			const entry = await containers.find(name, context.facts);
-			if (!entry) {
+			const entry = isForeign ? undefined : await containers.find(name, facts);
+			if (!entry && !isForeign) {
 				throw new HttpError(
 					503,
 					`container ${name} is not on record, so it can be given no address in network ${known.value.name}; its host's agent puts it back within seconds: try again`,
 				);
 			}
 			const operations: Operation[] = [];
-			const holds = new Holds(operations, entry.value.holds, replaced);
+			const held = entry?.value.holds ?? [];
+			const holds = new Holds(operations, held, replaced);
 			const changed = structuredClone(body);
 			try {
 				await this.#chain.acquire("connect", {
-					...context,
+					container,
+					facts,
 					network,
 					body: changed,
-					recordName: containers.name(entry.key),
-					holds: entry.value.holds,
+					recordName: entry ? containers.name(entry.key) : name,
+					holds: held,
 					replaced: replaced?.value,
 					conflicts,
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
-				if (operations.length > 0) {
-					const all = new Set([...entry.value.holds, ...holds.keys]);
+				if (!entry) {
+					await store.commit(operations); // the leader gives back what no container has
+				} else if (operations.length > 0) {
+					const all = new Set([...held, ...holds.keys]);
 					const value: ContainerRecord = {
 						...entry.value,
 						holds: [...all],
@@ -91,7 +102,7 @@ export class Connections {
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				conflicts.push(error.operation);
-				replaced = await replacedBy(name, conflicts, this.#services);
+				replaced = entry && (await replacedBy(name, conflicts, this.#services));
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);

@@ -1,7 +1,7 @@
 import type { Chain } from "../chain.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError, messageOf } from "../errors.ts";
-import { readLabels } from "../facts.ts";
+import { isOurs, readLabels } from "../facts.ts";
 import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { ContainerRecord } from "../state/containers.ts";
@@ -255,11 +255,6 @@ export class ContainerLifecycle {
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}
-}
-
-/** Whether a container went through the chain. */
-function isOurs(container: ContainerInspect): boolean {
-	return Boolean(container.Config.Labels?.["arpanet.host"]);
 }
 
 /** Seconds between Docker's first signal and its kill. */

@@ -68,6 +68,12 @@ async function addressOf(name: string): Promise<string> {
 	return /inet ([\d.]+)/.exec(stdout)?.[1] ?? stdout;
 }
 
+/** The address that Docker has for a container in a network. */
+async function addressIn(network: string, name: string): Promise<string> {
+	const container = await stage.engine.inspectContainer(name);
+	return container?.NetworkSettings.Networks[network]?.IPAddress ?? "none";
+}
+
 /** What is on record of a deployment, but for its network. */
 async function traces(deployment: string): Promise<string[]> {
 	const keys = await consulKeys(stage.host, "arpanet/");
@@ -367,6 +373,51 @@ test.serial(
 		t.is(Object.keys(await stage.leases("tight")).length, 5);
 		arpanet = await startArpanet(stage.host);
 		await isGivenBack(t, "tight");
+	},
+);
+
+test.serial(
+	"who is none of arpanet's and is connected to a deployment's network has an address that nobody else gets",
+	async (t) => {
+		const names = ["foreign", "passing"];
+		for (const name of names) {
+			await ok(t, through("run", "-d", "--init", "--name", name, ...sleeper));
+		}
+		await run(t, "open", "open_web_1", "--label", "arpanet.size=5");
+		for (const name of names) {
+			await ok(t, through("network", "connect", "open_default", name));
+		}
+		await run(t, "open", "open_web_2");
+		await run(t, "open", "open_web_3");
+		const leases = await stage.leases("open");
+		const address = await addressIn("open_default", "foreign");
+		t.is(leases[address], "foreign");
+		t.is(Object.keys(leases).length, 5);
+		const { stderr } = await through("create", "--name=open_web_4", "busybox");
+		t.regex(stderr, /5 of 5 leased/);
+
+		await ok(t, through("stop", "-t", "0", "foreign"));
+		await ok(t, through("rm", "-f", "passing"));
+		const left = await eventually(
+			() => stage.leases("open"),
+			(held) => !Object.values(held).includes("passing"),
+			75,
+		);
+		t.is(left[address], "foreign"); // it has been looked at by then, and is only stopped
+		await run(t, "open", "open_web_4");
+		await ok(t, through("start", "foreign"));
+		t.is(await addressIn("open_default", "foreign"), address);
+
+		await ok(
+			t,
+			through(
+				"rm",
+				"-f",
+				"foreign",
+				...range(4).map((i) => `open_web_${i + 1}`),
+			),
+		);
+		await isGivenBack(t, "open");
 	},
 );
 
