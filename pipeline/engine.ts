@@ -275,13 +275,18 @@ export class Engine {
 		this.#client.close();
 	}
 
+	/**
+	 * Without those that have no name: Docker 20.10 can go on listing a container that it has removed, and finds it no more when
+	 * asked for it.
+	 */
 	async #containers(
 		filters: Record<string, string[]>,
 	): Promise<ContainerSummary[]> {
 		const asText = encodeURIComponent(JSON.stringify(filters));
-		return (await this.get<ContainerSummary[]>(
+		const all = (await this.get<ContainerSummary[]>(
 			`/containers/json?all=1&filters=${asText}`,
 		)) as ContainerSummary[];
+		return all.filter(({ Names }) => Names?.length > 0);
 	}
 
 	async #call(

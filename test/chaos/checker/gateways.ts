@@ -75,9 +75,16 @@ async function listed(
 	containers: Container[],
 ): Promise<Violation[]> {
 	const rows = await get<
-		{ Id: string; State: string; Labels: Record<string, string> }[]
+		{
+			Id: string;
+			Names: string[];
+			State: string;
+			Labels: Record<string, string>;
+		}[]
 	>(gatewayOf(host), "/containers/json?all=1");
-	const ours = rows.filter(({ Labels }) => Labels["arpanet.deployment"]);
+	const ours = rows.filter(
+		({ Labels, Names }) => Labels["arpanet.deployment"] && Names?.length > 0, // look.ts
+	);
 	const shown = new Map(ours.map(({ Id, State }) => [Id, State === "running"]));
 	const found: Violation[] = [];
 	if (shown.size < ours.length) {

@@ -94,8 +94,16 @@ async function containersOf(host: Seen): Promise<Container[]> {
 			NetworkSettings: { Networks: Record<string, { IPAddress: string }> };
 		}[]
 	>(host, "/containers/json?all=1");
-	return rows
-		.filter(({ Labels }) => Labels["arpanet.deployment"])
+	const found = rows.filter(({ Labels }) => Labels["arpanet.deployment"]);
+	// Docker 20.10 may list what it has removed, without a name, until it is started again
+	const removed = new Set<string>();
+	for (const { Id, Names } of found) {
+		if (Names?.length > 0) continue;
+		const { status } = await ask(host, `/containers/${Id}/json`);
+		if (status === 404) removed.add(Id);
+	}
+	return found
+		.filter(({ Id }) => !removed.has(Id))
 		.map(({ Id, Names, State, Labels, NetworkSettings }) => ({
 			host: host.name,
 			id: Id,

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Violation } from "./judge.ts";
 import { type Container, type Picture, run, type Seen } from "./look.ts";
 
@@ -53,12 +54,16 @@ export class Traffic {
 
 	/** Stops sending. @returns who has lost what */
 	async end(): Promise<Violation[]> {
-		await Promise.all(
-			this.#pairs.map(({ from, host }) =>
-				run(host, from.id, ["killall", "-INT", "ping"]),
-			),
-		);
-		const said = await this.#said;
+		let said: string[] | undefined;
+		while (!said) {
+			await Promise.all(
+				this.#pairs.map(({ from, host }) =>
+					run(host, from.id, ["killall", "-INT", "ping"]),
+				),
+			);
+			// an engine that was busy may only now begin with one
+			said = await Promise.race([this.#said, sleep(1_000, undefined)]);
+		}
 		return this.#pairs.flatMap(({ from, to }, i) => {
 			const text = said[i] ?? "";
 			const sent = Number(/(\d+) packets transmitted/.exec(text)?.[1] ?? 0);
