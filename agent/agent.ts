@@ -33,6 +33,9 @@ const ADOPT_MS = 500;
 /** Events of a container that starts are gathered for this long and handled once; mostly a hook has done it all. */
 const GATHER_MS = 100;
 
+/** How long an engine is given to start what it has connected. */
+const CONNECT_MS = 2_000;
+
 /** Changes after which a container may not answer any more. */
 const STATE = /^(die|pause|unpause|oom|health_status|update)/;
 
@@ -64,6 +67,8 @@ export class Agent {
 	readonly #queues = new Map<string, Promise<void>>();
 	/** Containers that will be looked at in a moment. */
 	readonly #gathering = new Set<string>();
+	/** Those that were connected to a network and have not been started since. */
+	readonly #connected = new Set<string>();
 	#running: Promise<unknown> | undefined;
 	#watches: (() => void)[] = [];
 	#mustLook = true;
@@ -207,7 +212,9 @@ export class Agent {
 				void this.#queue(Actor.ID, () =>
 					this.#parts.networks.removed(attributes.name ?? ""),
 				);
-			} else if (/^(dis)?connect$/.test(Action) && container) {
+			} else if (Action === "connect" && container) {
+				void this.#observeUnlessStarted(container);
+			} else if (Action === "disconnect" && container) {
 				this.#observeSoon(container);
 			}
 			return;
@@ -245,7 +252,19 @@ export class Agent {
 		});
 	}
 
+	/**
+	 * An engine connects what it starts, and tells of the start when that is done: then one look is enough. Of connects that clients ask for
+	 * the post-hooks have told.
+	 */
+	async #observeUnlessStarted(id: string): Promise<void> {
+		if (this.#connected.has(id)) return;
+		this.#connected.add(id);
+		await pause(CONNECT_MS, this.#abort.signal);
+		if (this.#connected.has(id)) this.#observeSoon(id);
+	}
+
 	#observeSoon(id: string): void {
+		this.#connected.delete(id);
 		if (this.#gathering.has(id)) return;
 		this.#gathering.add(id);
 		void this.#queue(id, async () => {

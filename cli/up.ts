@@ -39,7 +39,8 @@ export async function runRoles(
 		booted.services.cluster.hosts.follow();
 		booted.services.volumes.follow();
 		booted.services.networks.ids.follow();
-		if (roles.includes("adapter")) booted.services.slots.follow();
+		if (roles.includes("adapter") || roles.includes("agent"))
+			booted.services.slots.follow();
 		for (const role of roles) {
 			stop.throwIfAborted();
 			const run = async () => {

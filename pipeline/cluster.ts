@@ -33,6 +33,9 @@ const BUSY_MS = 10_000;
 /** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
 const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
 
+/** Containers of which is remembered where they are. */
+const MAX_REMEMBERED = 20_000;
+
 /** Keeps Promise.any waiting for the others. */
 const NOT_IT = new Error("not exactly it");
 
@@ -58,6 +61,8 @@ export class Cluster {
 	readonly #silent = new Set<string>();
 	/** What hosts hang on although they answer pings, as `<host> <topic>`, until they answer it. */
 	readonly #hanging = new Set<string>();
+	/** Hosts of containers that are on others, by full id: that never changes. */
+	readonly #elsewhere = new Map<string, string>();
 	readonly #closed = new AbortController();
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
@@ -263,6 +268,8 @@ export class Cluster {
 		ref: string,
 		patience = 0,
 	): Promise<{ found: Located | undefined; unheard: string[] }> {
+		const remembered = await this.#atRemembered(ref, patience);
+		if (remembered) return { found: remembered, unheard: [] };
 		let ambiguous: unknown;
 		const orSeveral = (error: unknown) => {
 			if (!isAmbiguous(error)) throw error;
@@ -276,16 +283,17 @@ export class Cluster {
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
 		const asked = others.map(async ({ name: host }) => {
-			const answer = patience
-				? (await this.engine(host)).inspectContainer(ref, patience)
-				: this.ask(host, (engine) => engine.inspectContainer(ref));
-			const container = await answer.catch(orSeveral).catch((error) => {
-				unheard.push(host);
-				throw error;
-			});
+			const container = await this.#inspectAt(host, ref, patience)
+				.catch(orSeveral)
+				.catch((error) => {
+					unheard.push(host);
+					throw error;
+				});
 			if (!container) throw NOT_IT;
 			found.push({ container, host });
 			if (!isExactly(container, ref)) throw NOT_IT;
+			if (this.#elsewhere.size >= MAX_REMEMBERED) this.#elsewhere.clear();
+			this.#elsewhere.set(container.Id, host);
 			return { container, host };
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
@@ -293,6 +301,31 @@ export class Cluster {
 		if (ambiguous) throw ambiguous;
 		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
 		return { found: found[0], unheard };
+	}
+
+	/** A container by its full id, if it is on the other host where it was found before. */
+	async #atRemembered(
+		id: string,
+		patience: number,
+	): Promise<Located | undefined> {
+		const host = this.#elsewhere.get(id);
+		const living = host === undefined ? [] : await this.reachable();
+		if (!host || !living.some(({ name }) => name === host)) return undefined;
+		const asked = this.#inspectAt(host, id, patience);
+		const container = await asked.catch(() => undefined); // all are asked then
+		if (container?.Id === id) return { container, host };
+		this.#elsewhere.delete(id);
+		return undefined;
+	}
+
+	async #inspectAt(
+		host: string,
+		ref: string,
+		patience: number,
+	): Promise<ContainerInspect | undefined> {
+		return patience
+			? (await this.engine(host)).inspectContainer(ref, patience)
+			: this.ask(host, (engine) => engine.inspectContainer(ref));
 	}
 
 	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */

@@ -191,9 +191,9 @@ export default definePlugin<Config>({
 
 			async adopt(context) {
 				const { facts } = context;
-				if (!facts.deployment || !facts.host) return;
+				if (!facts.host) return; // not ours
 				const lease = leaseOf(facts, context.recordName);
-				await restore.addresses(context, facts.deployment, lease);
+				await restore.addresses(context, facts.deployment ?? "", lease);
 			},
 
 			/** Networks that Consul has lost and in which no container is. */

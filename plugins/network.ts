@@ -113,7 +113,9 @@ function bridge(services: Services): Hooks {
 		async connect({ body, network, facts }) {
 			if (!cluster.alone) await ensure(network, facts.host);
 			const settings = body.EndpointConfig;
-			if (settings) settings.Aliases = othersOf(settings.Aliases);
+			// only a service's copies have names in Consul
+			if (settings && facts.service)
+				settings.Aliases = othersOf(settings.Aliases);
 		},
 		async networkRemoved({ network }) {
 			made.clear();

@@ -5,7 +5,7 @@ import { deleteNode } from "../../pipeline/state/catalog.ts";
 import { type HostRecord, hostKeys } from "../../pipeline/state/hosts.ts";
 import { IMAGES, TAGGING } from "../../pipeline/state/images.ts";
 import { Deposed } from "../../pipeline/state/leader.ts";
-import { GATEWAYS, gatewayIn, leaseKey } from "../../pipeline/state/leases.ts";
+import { GATEWAYS, gatewayIn, LEASES } from "../../pipeline/state/leases.ts";
 import { LEAVING } from "../../pipeline/state/leaving.ts";
 import { supersededOn } from "../../pipeline/state/moves.ts";
 import { NAMES } from "../../pipeline/state/names.ts";
@@ -17,8 +17,8 @@ import { COUNTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { VOLUMES } from "../../pipeline/state/volumes.ts";
 
-/** Where keys name the host that they are about: its stops under way, the volumes, names and images that it has. */
-const OF_HOSTS = [LEAVING, VOLUMES, NAMES, IMAGES, TAGGING];
+/** Where keys name the host that they are about: its stops under way, the volumes, names and images that it has, addresses that no record holds. */
+const OF_HOSTS = [LEAVING, VOLUMES, NAMES, IMAGES, TAGGING, LEASES];
 /** Containers given back in one look. */
 const MAX_EACH_LOOK = 60;
 /** Keys deleted in one commit: Consul takes 64 operations. */
@@ -81,13 +81,8 @@ export class RemovedHosts {
 	async #forget({ key, value: { name }, index }: Entry<HostRecord>) {
 		const { store, networks, log } = this.#services;
 		const deletions: Operation[] = [];
-		for (const gateway of await store.list<string>(GATEWAYS)) {
-			const { scope, host } = gatewayIn(gateway.key);
-			if (host !== name) continue;
-			deletions.push(
-				{ verb: "delete", key: gateway.key },
-				{ verb: "delete", key: leaseKey(scope, gateway.value) },
-			);
+		for (const { key } of await store.list(GATEWAYS)) {
+			if (gatewayIn(key).host === name) deletions.push({ verb: "delete", key });
 		}
 		for (const prefix of OF_HOSTS) {
 			for (const { key, value } of await store.list<{ host: string }>(prefix)) {

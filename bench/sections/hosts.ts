@@ -9,6 +9,8 @@ import type { Bench } from "../bench.ts";
 import { interleave, median, timed } from "../figures.ts";
 
 const CONTAINERS = 60;
+/** Started before: on every host the image has come and the network is woven. */
+const FIRST = 6;
 /**
  * An engine by itself, also where it gives the stack a network of its own as arpanet does, and a gateway whose containers may go
  * to so many hosts.
@@ -30,7 +32,11 @@ export async function hosts({
 	report.section(
 		`docker-compose up -d of ${count} containers, docker ps, docker create; engines on the same cores`,
 	);
-	const lab = await startCluster({ hosts: 3 });
+	// clients reach it as they reach the engine: without TLS, of which each request of docker-py makes a new connection
+	const socketOf = ({ dataDir }: Host) => join(dataDir, "gateway.sock");
+	const lab = await startCluster({ hosts: 3 }, ({ arpanet }, host) => {
+		arpanet.gateway.listen.push(`unix://${socketOf(host)}`);
+	});
 	try {
 		const ups = new Map(WAYS.map((way) => [way, [] as number[]]));
 		const lists = new Map(WAYS.map((way) => [way, [] as number[]]));
@@ -41,15 +47,13 @@ export async function hosts({
 		const inNetwork = join(first.dataDir, "many-network.yml");
 		await writeFile(plain, stringify(services));
 		await writeFile(inNetwork, stringify({ version: "2.4", services }));
-		await interleave(WAYS, quick ? 1 : 2, async (way, round) => {
+		await interleave(WAYS, quick ? 1 : 3, async (way, round) => {
 			const number = WAYS.indexOf(way);
 			const isEngine = way.startsWith("engine");
 			await useOnly(lab, isEngine ? 1 : Number.parseInt(way, 10));
-			const target = isEngine ? first : lab.gateways[0];
-			if (!target) throw new Error("no gateway");
+			const target = isEngine ? first : `unix://${socketOf(first)}`;
 			const file = way === "engine, network" ? inNetwork : plain;
-			const env = isEngine ? {} : lab.certificates.client;
-			const options = { env, timeout: 300_000 };
+			const options = { timeout: 300_000 };
 			const run = async (...args: string[]) => {
 				const project = ["-f", file, "-p", `up${number}r${round}`];
 				const all = [...project, ...args];
@@ -60,7 +64,7 @@ export async function hosts({
 				const { code, stderr } = await docker(target, args, options);
 				if (code !== 0) throw new Error(`${args.join(" ")} ${way}: ${stderr}`);
 			};
-			await run("up", "-d"); // the network is there, and the image
+			await run("up", "-d", "--scale", `web=${FIRST}`);
 			const up = await timed(() => run("up", "-d", "--scale", `web=${count}`));
 			ups.get(way)?.push(up);
 			for (let i = 0; i < 5; i++) {
@@ -90,7 +94,7 @@ export async function hosts({
 		);
 		for (const way of ["2 hosts", "3 hosts"] as const) {
 			report.budget(
-				`compose up of ${count} over ${way}, of one engine`,
+				`compose up to ${count} over ${way}, of one engine`,
 				of(ups, way) / of(ups, "engine"),
 				{ most: 1.05, stretch: 1, unit: " x" },
 			);

@@ -122,11 +122,13 @@ export function containers(
 			({ name, state }) => !state || unheard.includes(name),
 		);
 		if (lost.length === 0) return undefined;
-		// without Consul, what is remembered must do
-		const record = await records
-			.get(ref.replace(/^\//, ""))
-			.catch(() => undefined);
-		const host = record?.value.facts.host ?? hosts.get(ref); // records go by names
+		let host = hosts.get(ref); // records go by names
+		try {
+			const record = await records.get(ref.replace(/^\//, ""));
+			host = record?.value.facts.host ?? host;
+		} catch (error) {
+			if (host === undefined) throw mayBeOn(lost, ref, error);
+		}
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
 			// one that is silent may only have much to do
@@ -140,6 +142,16 @@ export function containers(
 		throw new HttpError(
 			502,
 			`container ${ref} is on host ${host}, which ${why}`,
+		);
+	}
+
+	/** Without Consul nobody can say that a container is nowhere while a host does not. */
+	function mayBeOn(lost: KnownHost[], ref: string, cause: unknown): HttpError {
+		const names = lost.map(({ name }) => name).join(", ");
+		return new HttpError(
+			503,
+			`container ${ref} may be on ${names}, which cannot be asked, and Consul does not say; try again, and look at arpanet check`,
+			{ cause },
 		);
 	}
 

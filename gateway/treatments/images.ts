@@ -27,8 +27,20 @@ export function images(
 	const { cluster, local } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
+		if (await isHere(ref)) return local;
 		const [first] = await holders(engines, names, ref);
 		return first ? engines.pool(first.host) : local;
+	}
+
+	/** Whether this host has what a name means, and Consul knows that: then nobody else need be asked, as before a create. */
+	async function isHere(ref: string): Promise<boolean> {
+		const [known, [own]] = await Promise.all([
+			names.records.look(ref).catch(() => undefined), // without Consul, the engines must do
+			cluster.answersOf([cluster.self], `/images/${ref}/json`),
+		]);
+		if (!known || known.given.size + known.perhaps.size > 0) return false;
+		const here = own?.answer as { Id: string } | undefined;
+		return here !== undefined && here.Id === known.record?.value.id;
 	}
 
 	/**

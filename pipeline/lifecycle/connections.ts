@@ -5,7 +5,13 @@ import { isOurs, readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import type { ContainerRecord } from "../state/containers.ts";
-import { isLease, leasedAddress, leasedScope } from "../state/leases.ts";
+import {
+	isLease,
+	type Lease,
+	leasedAddress,
+	leasedScope,
+	leaseKey,
+} from "../state/leases.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
@@ -43,7 +49,7 @@ export class Connections {
 	): Promise<NetworkConnect | undefined> {
 		const { cluster, containers, networks, store } = this.#services;
 		const known = await networks.find(ref);
-		const found = known && (await cluster.find(body.Container));
+		const found = known && (await cluster.surelyFind(body.Container));
 		if (!found) return undefined;
 		const { container } = found;
 		const isForeign = !isOurs(container);
@@ -64,7 +70,9 @@ export class Connections {
 				);
 			}
 			const operations: Operation[] = [];
-			const held = entry?.value.holds ?? [];
+			const held =
+				entry?.value.holds ??
+				(await this.#leasesOf(name, found.host, network.value.scope));
 			const holds = new Holds(operations, held, replaced);
 			const changed = structuredClone(body);
 			try {
@@ -80,6 +88,8 @@ export class Connections {
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
+				const { tookOver } = holds;
+				const before = entry?.value.tookOver?.keys ?? [];
 				if (!entry) {
 					await store.commit(operations); // the leader gives back what no container has
 				} else if (operations.length > 0) {
@@ -87,7 +97,14 @@ export class Connections {
 					const value: ContainerRecord = {
 						...entry.value,
 						holds: [...all],
-						...(holds.tookOver ? { tookOver: true } : {}),
+						...(tookOver
+							? {
+									tookOver: {
+										...tookOver,
+										keys: [...before, ...tookOver.keys],
+									},
+								}
+							: {}),
 					};
 					await store.commit([
 						{ verb: "update", key: entry.key, value, index: entry.index },
@@ -106,6 +123,21 @@ export class Connections {
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
+	}
+
+	/** What a container that is on no record had leased before in a network, if the leader has not given it back yet. */
+	async #leasesOf(
+		container: string,
+		host: string,
+		scope: string,
+	): Promise<string[]> {
+		const { store } = this.#services;
+		const leases = await store.list<Lease>(leaseKey(scope, ""));
+		return leases
+			.filter(
+				({ value }) => value.container === container && value.host === host,
+			)
+			.map(({ key }) => key);
 	}
 
 	/**

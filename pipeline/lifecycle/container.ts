@@ -172,7 +172,8 @@ export class ContainerLifecycle {
 	}
 
 	/**
-	 * The container that holds the lease of a record, of several the one of its name; or, without a lease, has its name.
+	 * The container that a record with a lease is of, by its name or by when it was made: another may have had that lease before, or have it
+	 * by now. Without a lease, the one of its name.
 	 * @throws HttpError 502 if its host does not answer
 	 */
 	async #holder(
@@ -200,8 +201,14 @@ export class ContainerLifecycle {
 			({ Labels, Names }) =>
 				Labels["arpanet.network"] === network && !Names.some(isSuperseded),
 		);
+		const { made } = entry.value.facts;
+		const isIt = (labels: Record<string, string>) => {
+			const other = readLabels(labels).made;
+			return !made || !other || made === other;
+		};
 		return (
-			holders.find(({ Names }) => Names.includes(`/${name}`)) ?? holders[0]
+			holders.find(({ Names }) => Names.includes(`/${name}`)) ??
+			holders.find(({ Labels }) => isIt(Labels))
 		);
 	}
 
@@ -222,7 +229,7 @@ export class ContainerLifecycle {
 		await ignoreConflict(
 			store.commit([
 				{ verb: "delete", key: rest.key, index: rest.index },
-				...rest.value.holds.map((key): Operation => ({ verb: "delete", key })),
+				...(await containers.letGo(rest)),
 				...note,
 			]),
 		);

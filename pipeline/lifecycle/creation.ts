@@ -186,12 +186,13 @@ export class Creation {
 			this.#holdMore(attempt);
 			writeLabels(context.body, context.facts);
 			attempt.further = instead?.operations(context.body) ?? [];
+			const tookOver = holds.tookOver ?? previous?.value.tookOver;
 			const value: ContainerRecord = {
 				facts: context.facts,
 				holds: holds.keys,
 				...(request ? { request } : {}),
 				attempts: (previous?.value.attempts ?? 0) + 1,
-				...(!instead && holds.tookOver ? { tookOver: true } : {}),
+				...(!instead && tookOver ? { tookOver } : {}),
 			};
 			await this.#services.store.commit([
 				previous

@@ -3,6 +3,7 @@ import {
 	type ContainerRecord,
 	type Holding,
 	isHandedOver,
+	type TakenOver,
 } from "../state/containers.ts";
 import { keyIn, type Operation } from "../state/operations.ts";
 import { withoutId } from "../state/slots.ts";
@@ -39,8 +40,13 @@ export class Holds {
 		this.#operations.push({ verb: "set", key, value });
 	}
 
-	get tookOver(): boolean {
-		return this.handOver().length > 0;
+	/** What of it the replaced container had. */
+	get tookOver(): TakenOver | undefined {
+		if (!this.#replaced) return undefined;
+		const { key: from, value } = this.#replaced;
+		const keys = value.holds.filter((held) => this.keys.includes(held));
+		if (keys.length === 0) return undefined;
+		return { from, made: value.facts.made, keys };
 	}
 
 	/** The operation by which the replaced container holds no longer what this one holds. */

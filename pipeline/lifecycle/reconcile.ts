@@ -2,9 +2,9 @@ import type { Chain } from "../chain.ts";
 import type { ContainerInspect, ContainerSummary } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { readLabels } from "../facts.ts";
-import type { Services } from "../plugin.ts";
+import type { Facts, Services } from "../plugin.ts";
 import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
-import { isLease, LEASES, leaseKeyOf } from "../state/leases.ts";
+import { isLease, LEASES, leaseKey, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import { type Operation, replacing } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
@@ -67,7 +67,11 @@ export class Reconcile {
 			await this.#containers.renamed(container.Id);
 			return;
 		}
-		if (entry?.value.holds.every((held) => !missing.has(held))) return;
+		const wanted = [
+			...(entry?.value.holds ?? []),
+			...(await this.#wanted(container, facts)),
+		];
+		if (entry && wanted.every((held) => !missing.has(held))) return;
 		const written = entry ?? (await this.#ownRecord(name));
 		// of two tries of a create the record may be the second's, and the container the first's
 		const own =
@@ -133,13 +137,16 @@ export class Reconcile {
 	): Promise<void> {
 		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
 		const byKey = new Map(records.map(({ key, value }) => [key, value]));
-		const missing = await this.#missing(records);
+		const wanted = new Map<string, string[]>();
+		for (const each of containers) {
+			wanted.set(each.Id, await this.#wanted(each, readLabels(each.Labels)));
+		}
+		const missing = await this.#missing([...wanted.values()].flat(), records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
 			const facts = readLabels(Labels);
 			const lease = leaseKeyOf(facts);
-			const whole =
-				!missing.has(lease ?? "") && !missing.has(slotKeyOf(facts) ?? "");
+			const whole = wanted.get(Id)?.every((held) => !missing.has(held));
 			const record = byKey.get(key);
 			const known = record && isSame(record.facts, facts);
 			if (known && (!lease || leased.has(lease)) && whole) continue;
@@ -152,13 +159,32 @@ export class Reconcile {
 		}
 	}
 
-	/** Leases and slots that are on record here, and that Consul does not have. */
-	async #missing(records: Entry<ContainerRecord>[]): Promise<Set<string>> {
+	/** The leases and the slot that a container must hold. */
+	async #wanted(
+		container: Pick<ContainerSummary, "NetworkSettings">,
+		facts: Facts,
+	): Promise<string[]> {
+		const joined = await this.#services.networks.joinedBy(container);
+		return [
+			leaseKeyOf(facts),
+			slotKeyOf(facts),
+			...joined.map(({ network, address }) =>
+				leaseKey(network.value.scope, address),
+			),
+		].filter((key) => key !== undefined);
+	}
+
+	/** Leases and slots that containers here must hold, or do by their records, and that Consul does not have. */
+	async #missing(
+		wanted: string[],
+		records: Entry<ContainerRecord>[],
+	): Promise<Set<string>> {
 		const { store, host } = this.#services;
-		const own = records
+		const recorded = records
 			.filter(({ value }) => value.facts.host === host.name)
 			.flatMap(({ value }) => value.holds)
 			.filter((key) => isLease(key) || isSlot(key));
+		const own = [...wanted, ...recorded];
 		if (own.length === 0) return new Set();
 		const there = new Set([
 			...(await store.keys(LEASES)),
@@ -171,18 +197,27 @@ export class Reconcile {
 		containers: ContainerSummary[],
 		records: Entry<ContainerRecord>[],
 	): Promise<void> {
-		const alive = new Set(
-			containers.map(({ Labels }) => leaseKeyOf(readLabels(Labels))),
-		);
+		/** By lease: two had it one after the other if both wanted the same address. */
+		const alive = new Map<string, { names: string[]; facts: Facts }[]>();
+		for (const { Labels, Names: names } of containers) {
+			const facts = readLabels(Labels);
+			const lease = leaseKeyOf(facts) ?? "";
+			alive.set(lease, [...(alive.get(lease) ?? []), { names, facts }]);
+		}
 		const names = new Set(containers.flatMap(({ Names }) => Names));
 		const coming = new Set(await this.#services.store.keys(MOVES));
 		const orphans = records.filter(({ key, value }) => {
 			if (value.facts.host !== this.#services.host.name) return false;
-			if (coming.has(moveKey(this.#services.containers.name(key))))
-				return false;
+			const name = this.#services.containers.name(key);
+			if (coming.has(moveKey(name))) return false;
 			const lease = leaseKeyOf(value.facts);
-			if (lease) return !alive.has(lease);
-			return !names.has(`/${this.#services.containers.name(key)}`);
+			if (!lease) return !names.has(`/${name}`);
+			return !alive
+				.get(lease)
+				?.some(
+					(each) =>
+						each.names.includes(`/${name}`) || isSame(each.facts, value.facts),
+				);
 		});
 		for (const orphan of this.#orphans.ripe(orphans)) {
 			const why = "there is no such container any more";

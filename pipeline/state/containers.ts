@@ -38,12 +38,21 @@ export interface ContainerRecord {
 	attempts: number;
 	/** The create that wrote it last, as its hooks are told; none under a stock powerstrip. */
 	request?: string;
-	/** It took over its predecessor's address: the predecessor's removal must not give this record back. */
-	tookOver?: true;
+	/** What it has from its predecessor, whose removal must not give this record back. */
+	tookOver?: TakenOver;
 	/** Counts rewrites while the create waits for an image: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;
+}
+
+/** What a container that is made anew took over from the old one: with a fixed address both want the same. */
+export interface TakenOver {
+	/** Key of the predecessor's record as it was then. */
+	from: string;
+	/** When the predecessor was made, as its facts tell. */
+	made?: string | undefined;
+	keys: string[];
 }
 
 /**
@@ -174,6 +183,42 @@ export class Containers {
 		return now && isSame(now.value.facts, value.facts)
 			? this.shed(now)
 			: undefined;
+	}
+
+	/**
+	 * Operations by which all goes that a record holds: what it took over from a container that is still on record becomes
+	 * that one's again, which lives on if it was its successor that was refused.
+	 */
+	async letGo({
+		key,
+		value: { holds, tookOver },
+	}: Entry<ContainerRecord>): Promise<Operation[]> {
+		const before =
+			tookOver && tookOver.from !== key
+				? await this.#store.get<ContainerRecord>(tookOver.from)
+				: undefined;
+		const { facts, holds: left = [] } = before?.value ?? {};
+		const isIt = before && facts?.made === tookOver?.made;
+		const back = isIt
+			? holds.filter((held) => tookOver?.keys.includes(held))
+			: [];
+		const operations = holds
+			.filter((held) => !back.includes(held))
+			.map((held): Operation => ({ verb: "delete", key: held }));
+		if (!before || back.length === 0) return operations;
+		const value = { ...before.value, holds: [...left, ...back] };
+		operations.push({ ...before, verb: "update", value });
+		for (const held of back) {
+			const holding = {
+				container: this.name(before.key),
+				...(isLease(held) ? { host: facts?.host } : {}),
+			};
+			const entry = await this.#store.get<Holding>(held);
+			if (!entry) continue;
+			const given = { ...entry.value, ...holding };
+			operations.push({ ...entry, verb: "update", value: given });
+		}
+		return operations;
 	}
 
 	/** Operations that give a record another name, with its reasons and with what names its holder. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
-import type { ContainerInspect, NetworkCreate } from "../docker.ts";
+import type { ContainerSummary, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
@@ -111,15 +111,15 @@ export class Networks {
 	/** The networks that a container was given an address in, with it: it has that while it is stopped, too. */
 	async joinedBy({
 		NetworkSettings,
-	}: ContainerInspect): Promise<
+	}: Pick<ContainerSummary, "NetworkSettings">): Promise<
 		{ network: Entry<NetworkRecord>; address: string }[]
 	> {
 		const joined = [];
 		for (const [name, { IPAMConfig }] of Object.entries(
-			NetworkSettings.Networks,
+			NetworkSettings?.Networks ?? {},
 		)) {
-			const network = await this.byName(name);
 			const address = IPAMConfig?.IPv4Address;
+			const network = address ? await this.byName(name) : undefined;
 			if (network && address) joined.push({ network, address });
 		}
 		return joined;

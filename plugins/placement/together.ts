@@ -74,5 +74,5 @@ async function hostOf(
 	{ slots, cluster }: Services,
 ): Promise<string | undefined> {
 	const name = ref.replace(/^\//, "");
-	return slots.named(name)?.host ?? (await cluster.find(name))?.host;
+	return slots.named(name)?.host ?? (await cluster.surelyFind(name))?.host;
 }

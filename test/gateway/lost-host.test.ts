@@ -72,7 +72,7 @@ test("a list waits for a host whose arpanet is being started again", async (t) =
 	Object.assign(known.two?.state ?? {}, { stopping: false });
 });
 
-test("without Consul lists and removals go on, and what is nowhere is said to be nowhere", async (t) => {
+test("without Consul lists and removals go on, and nothing is said to be nowhere that may be on a lost host", async (t) => {
 	const bridge = { NetworkID: "d".repeat(64) };
 	const row = {
 		...{ Id: CONTAINER, Names: ["/x"], Created: 1, Labels: {} },
@@ -101,6 +101,10 @@ test("without Consul lists and removals go on, and what is nowhere is said to be
 		t.like(rows, { 0: { Id: CONTAINER } }, query);
 	}
 	t.is(await route("DELETE", "/networks/mine"), "one");
+	t.is(await route("GET", "/containers/nosuch/json"), "one"); // no host has it
 	Object.assign(known.two ?? {}, { state: undefined });
-	t.is(await route("GET", "/containers/nosuch/json"), "one");
+	await t.throwsAsync(route("GET", "/containers/nosuch/json"), {
+		message:
+			/^container nosuch may be on two, which cannot be asked, and Consul does not say/,
+	});
 });

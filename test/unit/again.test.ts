@@ -72,6 +72,110 @@ test.serial(
 	},
 );
 
+/** A copy with a fixed address, which is made anew as Compose v2 does it, again and again. */
+async function fixed(t: ExecutionContext, deployment: string) {
+	const { host, address, network } = await stage(t, deployment);
+	const name = `${deployment}-web-1`;
+	const { containers, docker, services } = host;
+	const body = {
+		HostConfig: { NetworkMode: network },
+		NetworkingConfig: {
+			EndpointsConfig: { [network]: { IPAMConfig: { IPv4Address: address } } },
+		},
+	};
+	const lease = `arpanet/leases/${deployment}-front/${address}`;
+	return {
+		host,
+		name,
+		lease,
+		/** The container's name in the lease, and the names on record. */
+		async state() {
+			const held = await host.store.get<{ container: string }>(lease);
+			const records = await services.containers.list();
+			const names = records.map(({ key }) => services.containers.name(key));
+			return {
+				leased: held?.value.container,
+				names: names.filter((each) => each.includes(name)).sort(),
+			};
+		},
+		async make(as: string) {
+			const made = await host.create(deployment, as, body);
+			const id = docker.create(as, made.body);
+			return { id, facts: readLabels(made.body.Labels ?? {}) };
+		},
+		refuse: (as: string) => host.create(deployment, as, body),
+		async end(id: string, as: string) {
+			const { Config } = docker.containers.get(id) ?? {};
+			docker.containers.delete(id);
+			await containers.removed(as, readLabels(Config?.Labels ?? {}), id);
+		},
+		async rename(id: string, to: string) {
+			const container = docker.containers.get(id);
+			if (container) container.Name = `/${to}`;
+			await containers.renamed(to);
+		},
+	};
+}
+
+test.serial(
+	"a copy with a fixed address can be made anew any number of times",
+	async (t) => {
+		const { name, make, end, rename, state } = await fixed(t, "anew");
+		let current = await make(name);
+		for (let i = 0; i < 3; i++) {
+			const aside = `0123456789ab_${name}`;
+			const next = await make(aside);
+			await end(current.id, name);
+			t.deepEqual(await state(), { leased: aside, names: [aside] });
+			await rename(next.id, name);
+			t.deepEqual(await state(), { leased: name, names: [name] });
+			current = next;
+		}
+		await end(current.id, name);
+		t.deepEqual(await state(), { leased: undefined, names: [] });
+	},
+);
+
+test.serial(
+	"a copy whose successor Docker refuses has its fixed address again",
+	async (t) => {
+		const { host, name, make, refuse, end, rename, state } = await fixed(
+			t,
+			"refused",
+		);
+		const old = await make(name);
+		const aside = `0123456789ab_${name}`;
+		await refuse(aside);
+		t.is((await state()).leased, aside);
+		await host.remove(aside);
+		t.deepEqual(await state(), { leased: name, names: [name] });
+		const next = await make(aside);
+		await end(old.id, name);
+		await rename(next.id, name);
+		t.deepEqual(await state(), { leased: name, names: [name] });
+	},
+);
+
+test.serial(
+	"a lease that is gone is put back though no record holds it",
+	async (t) => {
+		const { host, name, lease, make, state } = await fixed(t, "nowhere");
+		await make(name);
+		const entry = await host.services.containers.get(name);
+		if (!entry) throw new Error("no record");
+		const { key, index, value } = entry;
+		const holds = value.holds.filter((held) => held !== lease);
+		await host.store.commit([
+			{ verb: "update", key, index, value: { ...value, holds } },
+			{ verb: "delete", key: lease },
+		]);
+		await host.reconcile.sweep(await host.docker.engine.listContainers(""));
+		t.deepEqual(await state(), { leased: name, names: [name] });
+		const after = await host.services.containers.get(name);
+		t.true(after?.value.holds.includes(lease));
+	},
+);
+
 test.serial(
 	"what an engine is asked for and may make yet keeps its name and its address",
 	async (t) => {

@@ -41,6 +41,7 @@ export function createContext(
 /** The little of an engine that plugins ask of it, in memory. */
 export class EngineDouble {
 	readonly containers = new Map<string, ContainerInspect>();
+	#ids = 0;
 	networks = new Map<string, NetworkCreate & { Id: string }>();
 	volumes = new Map<string, VolumeInspect>();
 	/** Tags of its images. */
@@ -51,7 +52,7 @@ export class EngineDouble {
 	/** What Docker would do with a create. @throws HttpError 409 for a name in use */
 	create(name: string, body: ContainerCreate): string {
 		if (this.#named(name)) throw new HttpError(409, "Conflict.");
-		const id = `${this.containers.size + 1}`.padEnd(64, "c");
+		const id = `${++this.#ids}`.padEnd(64, "c");
 		const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 		this.containers.set(id, {
 			Id: id,
@@ -93,12 +94,13 @@ export class EngineDouble {
 						const found = key ? Config.Labels?.[key] : "";
 						return value === undefined ? found !== undefined : found === value;
 					})
-					.map(({ Id, Name, Config }) => ({
+					.map(({ Id, Name, Config, NetworkSettings }) => ({
 						Id,
 						Names: [Name],
 						State: "created",
 						Status: "Created",
 						Labels: Config.Labels ?? {},
+						NetworkSettings,
 					}));
 			},
 			get: async (path: string) => {
