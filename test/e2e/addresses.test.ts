@@ -396,6 +396,16 @@ test.serial(
 		const { stderr } = await through("create", "--name=open_web_4", "busybox");
 		t.regex(stderr, /5 of 5 leased/);
 
+		const connect = (...args: string[]) =>
+			through("network", "connect", ...args, "open_default", "foreign");
+		await ok(t, through("network", "disconnect", "open_default", "foreign"));
+		await ok(t, connect("--ip", address, "--alias", "pg"));
+		t.is(await addressIn("open_default", "foreign"), address);
+		await ok(
+			t,
+			docker(stage.host, ["exec", "open_web_1", "ping", "-c1", "pg"]),
+		);
+
 		await ok(t, through("stop", "-t", "0", "foreign"));
 		await ok(t, through("rm", "-f", "passing"));
 		const left = await eventually(
