@@ -69,9 +69,11 @@ export const FAULTS: Record<string, Fault> = {
 			const host = stage.hosts.find(({ address }) =>
 				leader.startsWith(`${address}:`),
 			);
-			if (host?.pidOfConsul) process.kill(host.pidOfConsul, "SIGKILL");
+			const pid = host?.pidOfConsul;
+			if (pid) process.kill(pid, "SIGKILL");
 			return async () => {
-				while (host?.pidOfConsul) await sleep(50);
+				// another fault's end may have started it again by now
+				while (pid && host?.pidOfConsul === pid) await sleep(50);
 				await host?.startConsul();
 			};
 		},
