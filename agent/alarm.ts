@@ -18,10 +18,13 @@ export class Alarm {
 		});
 		if (!this.#rung) {
 			const ended = new AbortController();
-			const either = AbortSignal.any([signal, ended.signal]);
-			const time = setTimeout(ms, undefined, { signal: either });
+			const end = () => ended.abort();
+			if (signal.aborted) end();
+			signal.addEventListener("abort", end); // AbortSignal.any would keep each one of these for ever
+			const time = setTimeout(ms, undefined, { signal: ended.signal });
 			await Promise.race([rung, time.catch(() => {})]);
-			ended.abort();
+			signal.removeEventListener("abort", end);
+			end();
 		}
 		this.#rung = false;
 	}

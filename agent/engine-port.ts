@@ -12,6 +12,8 @@ const PATIENCE = 20_000;
 const QUIET = 100;
 /** By then the other gateways have heard that this host's arpanet stops, and wait for it. */
 const NOTICE = 300;
+/** After so long without a byte the kernel asks whether the gateway's host is still there. */
+const KEEP_ALIVE_MS = 60_000;
 /** How often is looked whether anything is still to be waited for. */
 const LOOK = 20;
 
@@ -51,7 +53,12 @@ export async function openEnginePort(
 		port: number;
 	};
 	const target = dial(parseEngineUrl(engine));
-	const settings = { allowHalfOpen: true, noDelay: true };
+	const settings = {
+		allowHalfOpen: true,
+		noDelay: true,
+		keepAlive: true, // a gateway whose host loses its power ends nothing
+		keepAliveInitialDelay: KEEP_ALIVE_MS,
+	};
 	const server = tls
 		? tlsServer(tls, settings, "hosts", join)
 		: createServer(settings, join);

@@ -265,9 +265,14 @@ export class ClientConnection {
 		this.exchange = DISCARD;
 		const { socket } = this;
 		if (this.closed) return;
-		const limit = setTimeout(() => socket.destroy(), LINGER).unref();
-		socket.once("close", () => clearTimeout(limit));
+		const linger = () => {
+			const limit = setTimeout(() => socket.destroy(), LINGER).unref();
+			socket.once("close", () => clearTimeout(limit));
+		};
 		socket.end();
+		// who reads slowly has all the time
+		if (socket.writableFinished) linger();
+		else socket.once("finish", linger);
 		socket.resume();
 	}
 

@@ -72,6 +72,11 @@ export class Tunnel implements Exchange, UpstreamSink {
 	}
 
 	upstreamData(chunk: Buffer): Fate {
+		if (this.#opening) {
+			// TLS hands out all that it has deciphered, also when it is paused
+			this.#held = Buffer.concat([this.#held ?? Buffer.alloc(0), chunk]);
+			return "written";
+		}
 		const { socket } = this.#connection;
 		if (socket.writableLength === 0) this.#upstream.inflow.written(); // TLS is never done at once
 		if (!socket.write(chunk)) this.#upstream.inflow.pause();

@@ -27,6 +27,8 @@ export interface Upstream {
 const MAX_IDLE = 64;
 const IDLE_MS = 20_000;
 const CONNECT_LIMIT = 10_000;
+/** After so long without a byte the kernel asks whether the host is still there; ten seconds without an answer end the connection. */
+const KEEP_ALIVE_MS = 5_000;
 /** How soon an engine that is being started again is asked again. */
 export const RETRY_MS = 100;
 /**
@@ -78,7 +80,6 @@ export class EnginePool {
 		});
 		const options = {
 			allowHalfOpen: true,
-			noDelay: true,
 			highWaterMark: WINDOW,
 			onread: inflow.onread,
 		};
@@ -96,7 +97,11 @@ export class EnginePool {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
 		}, CONNECT_LIMIT);
 		let error: Error | undefined;
-		socket.once("connect", () => clearTimeout(limit));
+		socket.once("connect", () => {
+			clearTimeout(limit);
+			socket.setNoDelay(true); // connectTls does not take these as options
+			socket.setKeepAlive(true, KEEP_ALIVE_MS); // a host that loses its power ends nothing
+		});
 		socket.on("end", () => {
 			if (upstream.sink) upstream.sink.upstreamEnd();
 			else this.#discard(upstream);

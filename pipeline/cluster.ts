@@ -255,7 +255,7 @@ export class Cluster {
 	}
 
 	/**
-	 * A container by id, name, or what only one id begins with, wherever it is; looked for here first.
+	 * A container by id, name, or what only one id begins with, wherever it is; looked for where it was found before, and here first.
 	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
 	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
 	 */

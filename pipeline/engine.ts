@@ -98,14 +98,17 @@ export class Engine {
 		return this.get(`/containers/${encodeURIComponent(ref)}/json`, timeout);
 	}
 
-	/** All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. */
-	listContainers(label?: string): Promise<ContainerSummary[]> {
-		return this.#containers(label === undefined ? {} : { label: [label] });
-	}
-
-	/** All containers, stopped ones too, that are connected to a network. */
-	listContainersIn(network: string): Promise<ContainerSummary[]> {
-		return this.#containers({ network: [network] });
+	/**
+	 * All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. Those without a name are none: Docker
+	 * 20.10 can go on listing a container that it has removed, and finds it no more when asked for it.
+	 */
+	async listContainers(label?: string): Promise<ContainerSummary[]> {
+		const by = label === undefined ? {} : { label: [label] };
+		const filters = encodeURIComponent(JSON.stringify(by));
+		const all = (await this.get<ContainerSummary[]>(
+			`/containers/json?all=1&filters=${filters}`,
+		)) as ContainerSummary[];
+		return all.filter(({ Names }) => Names?.length > 0);
 	}
 
 	/** A network by id, unique id prefix or name; undefined if there is none. */
@@ -273,20 +276,6 @@ export class Engine {
 
 	close(): void {
 		this.#client.close();
-	}
-
-	/**
-	 * Without those that have no name: Docker 20.10 can go on listing a container that it has removed, and finds it no more when
-	 * asked for it.
-	 */
-	async #containers(
-		filters: Record<string, string[]>,
-	): Promise<ContainerSummary[]> {
-		const asText = encodeURIComponent(JSON.stringify(filters));
-		const all = (await this.get<ContainerSummary[]>(
-			`/containers/json?all=1&filters=${asText}`,
-		)) as ContainerSummary[];
-		return all.filter(({ Names }) => Names?.length > 0);
 	}
 
 	async #call(

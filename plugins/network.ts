@@ -113,7 +113,7 @@ function bridge(services: Services): Hooks {
 		async connect({ body, network, facts }) {
 			if (!cluster.alone) await ensure(network, facts.host);
 			const settings = body.EndpointConfig;
-			// only a service's copies have names in Consul
+			// who is none of arpanet's has no names in Consul
 			if (settings && facts.service)
 				settings.Aliases = othersOf(settings.Aliases);
 		},

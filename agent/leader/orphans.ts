@@ -19,7 +19,10 @@ import { COPIES, SLOTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { couldTell } from "./could-tell.ts";
 
-/** Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody. */
+/**
+ * Where containers hold keys: what stands here and is in no record's `holds` belongs to nobody, but for addresses of containers that are
+ * none of arpanet's.
+ */
 const HELD = {
 	lease: LEASES,
 	alias: ALIASES,
@@ -101,26 +104,27 @@ export class Orphans {
 		}
 	}
 
-	/**
-	 * Whether a container has a leased address after all, also one on no record that was only connected to the network; so too
-	 * if its engine cannot be asked.
-	 */
+	/** Whether a container has a leased address after all; so too if its engine cannot be asked. */
 	async #isHeld({ key, value }: Found): Promise<boolean> {
 		if (!isLease(key)) return false;
-		const { cluster, networks } = this.#services;
-		const scope = leasedScope(key);
+		const { cluster } = this.#services;
+		const { host = cluster.self, foreign } = value ?? {};
 		const address = leasedAddress(key);
 		try {
-			const engine = await cluster.engine(value?.host);
-			const made = await engine.listContainers(`arpanet.address=${address}`);
-			if (made.some(({ Labels }) => Labels["arpanet.network"] === scope))
-				return true;
-			const name = (await networks.get(scope))?.value.name;
-			if (!name) return false;
-			return (await engine.listContainersIn(name)).some(
-				({ NetworkSettings }) =>
-					NetworkSettings?.Networks[name]?.IPAMConfig?.IPv4Address === address,
+			if (foreign) {
+				const container = await cluster.ask(host, (engine) =>
+					engine.inspectContainer(foreign),
+				);
+				const networks = container?.NetworkSettings.Networks ?? {};
+				return Object.values(networks).some(
+					({ IPAMConfig }) => IPAMConfig?.IPv4Address === address,
+				);
+			}
+			const made = await cluster.ask(host, (engine) =>
+				engine.listContainers(`arpanet.address=${address}`),
 			);
+			const scope = leasedScope(key);
+			return made.some(({ Labels }) => Labels["arpanet.network"] === scope);
 		} catch {
 			return true;
 		}

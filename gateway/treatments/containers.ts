@@ -123,11 +123,12 @@ export function containers(
 		);
 		if (lost.length === 0) return undefined;
 		let host = hosts.get(ref); // records go by names
+		let unread: unknown;
 		try {
 			const record = await records.get(ref.replace(/^\//, ""));
 			host = record?.value.facts.host ?? host;
 		} catch (error) {
-			if (host === undefined) throw mayBeOn(lost, ref, error);
+			unread = error;
 		}
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
@@ -135,6 +136,7 @@ export function containers(
 			const late = await cluster.find(ref, PATIENCE_MS);
 			if (late) return remember(late.container.Id, late.host);
 		}
+		if (unread && !host) throw mayBeOn(lost, ref, unread);
 		if (!itsOwn) return undefined;
 		const why = itsOwn.state
 			? "does not answer; try again, and look at arpanet hosts"
@@ -145,7 +147,7 @@ export function containers(
 		);
 	}
 
-	/** Without Consul nobody can say that a container is nowhere while a host does not. */
+	/** Without Consul nobody can say that a container is nowhere while a host cannot be asked for it. */
 	function mayBeOn(lost: KnownHost[], ref: string, cause: unknown): HttpError {
 		const names = lost.map(({ name }) => name).join(", ");
 		return new HttpError(

@@ -94,8 +94,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 			if (!isForEngine(asked)) memory.set(name, rows);
 			return rows.map((row) => ofHost(withoutService(row), address));
 		} catch (error) {
-			const refused = error instanceof HttpError && error.status < 500;
-			if (name === cluster.self || refused) throw error;
+			if (name === cluster.self) throw error; // the others would say the same
 			return remembered();
 		}
 	}

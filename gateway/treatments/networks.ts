@@ -156,7 +156,7 @@ export function networks(engines: Engines): Route[] {
 		const found =
 			typeof container === "string" && (await cluster.surelyFind(container));
 		const host = found ? found.host : cluster.self;
-		const name = (await networkIds.find(ref))?.name;
+		const name = (await networkIds.findHeard(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);
 		const engine = await cluster.engine(host);
 		const named = path.replace(

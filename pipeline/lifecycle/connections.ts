@@ -4,7 +4,7 @@ import { HttpError } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
-import type { ContainerRecord } from "../state/containers.ts";
+import { type ContainerRecord, takenOver } from "../state/containers.ts";
 import {
 	isLease,
 	type Lease,
@@ -70,9 +70,10 @@ export class Connections {
 				);
 			}
 			const operations: Operation[] = [];
-			const held =
-				entry?.value.holds ??
-				(await this.#leasesOf(name, found.host, network.value.scope));
+			const leases = isForeign
+				? await this.#foreignLeases(container.Id, network.value.scope)
+				: [];
+			const held = entry?.value.holds ?? leases.map(({ key }) => key);
 			const holds = new Holds(operations, held, replaced);
 			const changed = structuredClone(body);
 			try {
@@ -88,24 +89,11 @@ export class Connections {
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
-				const { tookOver } = holds;
-				const before = entry?.value.tookOver?.keys ?? [];
 				if (!entry) {
-					await store.commit(operations); // the leader gives back what no container has
+					// the leader gives it back when the container does not have it any more
+					await store.commit(asForeign(operations, leases, container.Id));
 				} else if (operations.length > 0) {
-					const all = new Set([...held, ...holds.keys]);
-					const value: ContainerRecord = {
-						...entry.value,
-						holds: [...all],
-						...(tookOver
-							? {
-									tookOver: {
-										...tookOver,
-										keys: [...before, ...tookOver.keys],
-									},
-								}
-							: {}),
-					};
+					const value = withMore(entry.value, holds);
 					await store.commit([
 						{ verb: "update", key: entry.key, value, index: entry.index },
 						...operations,
@@ -125,19 +113,10 @@ export class Connections {
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
 	}
 
-	/** What a container that is on no record had leased before in a network, if the leader has not given it back yet. */
-	async #leasesOf(
-		container: string,
-		host: string,
-		scope: string,
-	): Promise<string[]> {
-		const { store } = this.#services;
-		const leases = await store.list<Lease>(leaseKey(scope, ""));
-		return leases
-			.filter(
-				({ value }) => value.container === container && value.host === host,
-			)
-			.map(({ key }) => key);
+	/** What is leased in a network to a container that is none of arpanet's. */
+	async #foreignLeases(id: string, scope: string): Promise<Entry<Lease>[]> {
+		const leases = await this.#services.store.list<Lease>(leaseKey(scope, ""));
+		return leases.filter(({ value }) => value.foreign === id);
 	}
 
 	/**
@@ -202,4 +181,35 @@ export class Connections {
 		const value: Body = { ...before.value, connected };
 		return [{ verb: "update", key: before.key, value, index: before.index }];
 	}
+}
+
+/** The record of a container that has come to hold more. */
+function withMore(record: ContainerRecord, holds: Holds): ContainerRecord {
+	const tookOver = takenOver(record.tookOver, holds.tookOver);
+	return {
+		...record,
+		holds: [...new Set([...record.holds, ...holds.keys])],
+		...(tookOver ? { tookOver } : {}),
+	};
+}
+
+/**
+ * The operations of a connect for a container that is none of arpanet's: its lease says so, and is written anew each time, so that a leader
+ * who saw it without its container before gives it back no more.
+ */
+function asForeign(
+	operations: readonly Operation[],
+	known: readonly Entry<Lease>[],
+	foreign: string,
+): Operation[] {
+	return operations.map((operation) => {
+		if (!("value" in operation) || !isLease(operation.key)) return operation;
+		const { key } = operation;
+		const before = known.find((each) => each.key === key);
+		const at = new Date().toISOString();
+		const value = { ...(operation.value as Lease), foreign, at };
+		return before
+			? { verb: "update", key, value, index: before.index }
+			: { verb: "create", key, value };
+	});
 }

@@ -136,7 +136,8 @@ export class ContainerLifecycle {
 		// labels that tell of it may have come with an image that was committed.
 		const doubtful =
 			entry && (entry.value.tookOver || entry.key !== containers.key(name));
-		const another = doubtful && (await this.#holder(entry));
+		const holder = doubtful ? await this.#holder(entry) : undefined;
+		const another = holder && isMadeWith(holder.made, facts.made);
 		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
@@ -178,7 +179,9 @@ export class ContainerLifecycle {
 	 */
 	async #holder(
 		entry: Entry<ContainerRecord>,
-	): Promise<{ Id: string; Names: string[] } | undefined> {
+	): Promise<
+		{ Id: string; Names: string[]; made: string | undefined } | undefined
+	> {
 		const { cluster, containers } = this.#services;
 		const { address, network, host = cluster.self } = entry.value.facts;
 		const name = containers.name(entry.key);
@@ -189,7 +192,8 @@ export class ContainerLifecycle {
 				(engine) => engine.inspectContainer(name),
 				asking,
 			);
-			return found && { Id: found.Id, Names: [found.Name] };
+			const { made } = readLabels(found?.Config.Labels ?? null);
+			return found && { Id: found.Id, Names: [found.Name], made };
 		}
 		const holders = (
 			await cluster.ask(
@@ -201,14 +205,13 @@ export class ContainerLifecycle {
 			({ Labels, Names }) =>
 				Labels["arpanet.network"] === network && !Names.some(isSuperseded),
 		);
-		const { made } = entry.value.facts;
-		const isIt = (labels: Record<string, string>) => {
-			const other = readLabels(labels).made;
-			return !made || !other || made === other;
-		};
+		const all = holders.map(({ Id, Names, Labels }) => ({
+			...{ Id, Names },
+			made: readLabels(Labels).made,
+		}));
 		return (
-			holders.find(({ Names }) => Names.includes(`/${name}`)) ??
-			holders.find(({ Labels }) => isIt(Labels))
+			all.find(({ Names }) => Names.includes(`/${name}`)) ??
+			all.find(({ made }) => isMadeWith(made, entry.value.facts.made))
 		);
 	}
 
@@ -262,6 +265,11 @@ export class ContainerLifecycle {
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}
+}
+
+/** Whether two sets of facts can be of one container by when it was made. */
+function isMadeWith(a: string | undefined, b: string | undefined): boolean {
+	return !a || !b || a === b;
 }
 
 /** Seconds between Docker's first signal and its kill. */

@@ -14,6 +14,7 @@ import {
 	type ContainerRecord,
 	type Reasons,
 	reasonsKey,
+	takenOver,
 } from "../state/containers.ts";
 import { isLease, leaseOf } from "../state/leases.ts";
 import { Conflict, keyIn, type Operation } from "../state/operations.ts";
@@ -165,7 +166,7 @@ export class Creation {
 			},
 			networks: [],
 			recordName: this.#recordName,
-			replaced: this.#replaced?.value,
+			replaced: instead ? undefined : this.#replaced?.value,
 			...(lostHost ? { lostHost } : {}),
 			conflicts: this.#conflicts,
 			commit: (operation) => operations.push(operation),
@@ -186,7 +187,7 @@ export class Creation {
 			this.#holdMore(attempt);
 			writeLabels(context.body, context.facts);
 			attempt.further = instead?.operations(context.body) ?? [];
-			const tookOver = holds.tookOver ?? previous?.value.tookOver;
+			const tookOver = takenOver(previous?.value.tookOver, holds.tookOver);
 			const value: ContainerRecord = {
 				facts: context.facts,
 				holds: holds.keys,

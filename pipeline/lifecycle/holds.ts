@@ -44,7 +44,9 @@ export class Holds {
 	get tookOver(): TakenOver | undefined {
 		if (!this.#replaced) return undefined;
 		const { key: from, value } = this.#replaced;
-		const keys = value.holds.filter((held) => this.keys.includes(held));
+		const keys = value.holds.filter(
+			(held) => isHandedOver(held) && this.keys.includes(held),
+		);
 		if (keys.length === 0) return undefined;
 		return { from, made: value.facts.made, keys };
 	}

@@ -71,7 +71,8 @@ export class Reconcile {
 			...(entry?.value.holds ?? []),
 			...(await this.#wanted(container, facts)),
 		];
-		if (entry && wanted.every((held) => !missing.has(held))) return;
+		const isWhole = !entry?.value.lacks;
+		if (entry && isWhole && wanted.every((held) => !missing.has(held))) return;
 		const written = entry ?? (await this.#ownRecord(name));
 		// of two tries of a create the record may be the second's, and the container the first's
 		const own =
@@ -90,11 +91,13 @@ export class Reconcile {
 				operations.push(replacing(key, known, value));
 			},
 		});
+		const cannot = entry && isWhole && !holds.some((held) => missing.has(held));
+		if (cannot) return; // what is missing is none of ours to put back
+		const { lacks: _, ...before } = own ?? { attempts: 1, holds: [] };
 		const value: ContainerRecord = {
-			attempts: 1,
-			...own,
+			...before,
 			facts,
-			holds: [...new Set([...(own?.holds ?? []), ...holds])],
+			holds: [...new Set([...before.holds, ...holds])],
 		};
 		const key = containers.key(name);
 		const why = entry
@@ -149,7 +152,8 @@ export class Reconcile {
 			const whole = wanted.get(Id)?.every((held) => !missing.has(held));
 			const record = byKey.get(key);
 			const known = record && isSame(record.facts, facts);
-			if (known && (!lease || leased.has(lease)) && whole) continue;
+			const isWhole = whole && !record?.lacks;
+			if (known && (!lease || leased.has(lease)) && isWhole) continue;
 			const container = await this.#services.engine.inspectContainer(Id);
 			if (!container) continue;
 			await this.#pastErrors(key, async () => {
@@ -164,10 +168,11 @@ export class Reconcile {
 		container: Pick<ContainerSummary, "NetworkSettings">,
 		facts: Facts,
 	): Promise<string[]> {
-		const joined = await this.#services.networks.joinedBy(container);
+		const { networks, host } = this.#services;
+		const joined = await networks.joinedBy(container);
 		return [
 			leaseKeyOf(facts),
-			slotKeyOf(facts),
+			facts.host === host.name ? slotKeyOf(facts) : undefined, // this host had another name
 			...joined.map(({ network, address }) =>
 				leaseKey(network.value.scope, address),
 			),
@@ -204,6 +209,15 @@ export class Reconcile {
 			const lease = leaseKeyOf(facts) ?? "";
 			alive.set(lease, [...(alive.get(lease) ?? []), { names, facts }]);
 		}
+		/** Whether a container is of a record, or has its name and is of none. */
+		const isOf = (
+			{ names, facts }: { names: string[]; facts: Facts },
+			name: string,
+			recorded: Facts,
+		) =>
+			isSame(facts, recorded) ||
+			(names.includes(`/${name}`) &&
+				!records.some(({ value }) => isSame(value.facts, facts)));
 		const names = new Set(containers.flatMap(({ Names }) => Names));
 		const coming = new Set(await this.#services.store.keys(MOVES));
 		const orphans = records.filter(({ key, value }) => {
@@ -212,12 +226,7 @@ export class Reconcile {
 			if (coming.has(moveKey(name))) return false;
 			const lease = leaseKeyOf(value.facts);
 			if (!lease) return !names.has(`/${name}`);
-			return !alive
-				.get(lease)
-				?.some(
-					(each) =>
-						each.names.includes(`/${name}`) || isSame(each.facts, value.facts),
-				);
+			return !alive.get(lease)?.some((each) => isOf(each, name, value.facts));
 		});
 		for (const orphan of this.#orphans.ripe(orphans)) {
 			const why = "there is no such container any more";

@@ -1,6 +1,6 @@
 import { HttpError } from "../errors.ts";
 import type { Facts } from "../plugin.ts";
-import { isLease, leaseKeyOf } from "./leases.ts";
+import { isLease, leaseKeyOf, leaseOf } from "./leases.ts";
 import { ignoreConflict, type Operation } from "./operations.ts";
 import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
@@ -40,6 +40,8 @@ export interface ContainerRecord {
 	request?: string;
 	/** What it has from its predecessor, whose removal must not give this record back. */
 	tookOver?: TakenOver;
+	/** Its successor was refused, and what both held beside its address is to be written down again. */
+	lacks?: true;
 	/** Counts rewrites while the create waits for an image: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
 	/** Its host is lost, and this is why it is not started elsewhere. */
@@ -53,6 +55,16 @@ export interface TakenOver {
 	/** When the predecessor was made, as its facts tell. */
 	made?: string | undefined;
 	keys: string[];
+}
+
+/** What has been taken over in the end: of one predecessor all, else what was taken last. */
+export function takenOver(
+	before: TakenOver | undefined,
+	now: TakenOver | undefined,
+): TakenOver | undefined {
+	if (!before || !now) return now ?? before;
+	if (before.from !== now.from || before.made !== now.made) return now;
+	return { ...now, keys: [...new Set([...before.keys, ...now.keys])] };
 }
 
 /**
@@ -121,11 +133,14 @@ export class Containers {
 	): Promise<Entry<ContainerRecord> | undefined> {
 		const record = await this.get(name);
 		if (record && isSame(record.value.facts, facts)) return record;
-		const key = identity(facts);
-		const held = key ? await this.#store.get<Holding>(key) : undefined;
-		const current = held?.value.container;
-		const holder = current ? await this.get(current) : undefined;
-		return holder && isSame(holder.value.facts, facts) ? holder : undefined;
+		// its successor has the lease by now, if both want the same; a slot is nobody else's
+		for (const key of [leaseKeyOf(facts), slotKeyOf(facts)]) {
+			const held = key ? await this.#store.get<Holding>(key) : undefined;
+			const current = held?.value.container;
+			const holder = current ? await this.get(current) : undefined;
+			if (holder && isSame(holder.value.facts, facts)) return holder;
+		}
+		return undefined;
 	}
 
 	/**
@@ -186,39 +201,52 @@ export class Containers {
 	}
 
 	/**
-	 * Operations by which all goes that a record holds: what it took over from a container that is still on record becomes
-	 * that one's again, which lives on if it was its successor that was refused.
+	 * Operations by which all goes that a record holds. A successor that Docker refused gives back what it took over to the container that
+	 * lives on, if that is on record; the rest of what both held that one's agent writes down again.
 	 */
 	async letGo({
 		key,
 		value: { holds, tookOver },
 	}: Entry<ContainerRecord>): Promise<Operation[]> {
-		const before =
-			tookOver && tookOver.from !== key
-				? await this.#store.get<ContainerRecord>(tookOver.from)
-				: undefined;
-		const { facts, holds: left = [] } = before?.value ?? {};
-		const isIt = before && facts?.made === tookOver?.made;
-		const back = isIt
-			? holds.filter((held) => tookOver?.keys.includes(held))
+		const from = tookOver && (await this.#predecessor(tookOver));
+		const back = from
+			? holds.filter((held) => tookOver.keys.includes(held))
 			: [];
-		const operations = holds
-			.filter((held) => !back.includes(held))
-			.map((held): Operation => ({ verb: "delete", key: held }));
-		if (!before || back.length === 0) return operations;
-		const value = { ...before.value, holds: [...left, ...back] };
-		operations.push({ ...before, verb: "update", value });
+		const gone = holds.filter((held) => !back.includes(held));
+		const operations = gone.map(
+			(held): Operation => ({ verb: "delete", key: held }),
+		);
+		if (!from || from.key === key || back.length === 0) {
+			const all = [...gone, ...back];
+			return all.map((held) => ({ verb: "delete", key: held }));
+		}
+		const { facts, holds: left } = from.value;
+		const value: ContainerRecord = {
+			...from.value,
+			holds: [...left, ...back],
+			lacks: true,
+		};
+		operations.push({ ...from, verb: "update", value });
+		const container = this.name(from.key);
 		for (const held of back) {
-			const holding = {
-				container: this.name(before.key),
-				...(isLease(held) ? { host: facts?.host } : {}),
-			};
 			const entry = await this.#store.get<Holding>(held);
 			if (!entry) continue;
-			const given = { ...entry.value, ...holding };
-			operations.push({ ...entry, verb: "update", value: given });
+			const holding = isLease(held) ? leaseOf(facts, container) : { container };
+			operations.push({
+				...{ verb: "update", key: held, index: entry.index },
+				value: { ...entry.value, ...holding },
+			});
 		}
 		return operations;
+	}
+
+	/** The record of a predecessor, if that is on record under the same name still. */
+	async #predecessor({
+		from,
+		made,
+	}: TakenOver): Promise<Entry<ContainerRecord> | undefined> {
+		const entry = await this.#store.get<ContainerRecord>(from);
+		return entry?.value.facts.made === made ? entry : undefined;
 	}
 
 	/** Operations that give a record another name, with its reasons and with what names its holder. */

@@ -18,6 +18,10 @@ export interface Lease {
 	deployment: string;
 	container?: string;
 	service?: string;
+	/** Id of a container that is none of arpanet's and on no record: it was only connected to the network. */
+	foreign?: string;
+	/** When that was, so that no two leases of it are the same. */
+	at?: string;
 }
 
 /** What stands under an address of a container. @param record name under which it is on record */

@@ -39,7 +39,7 @@ export class Restore {
 			const network = (await networks.byName(name)) ?? (await this.named(name));
 			const address = endpoint.IPAMConfig?.IPv4Address;
 			if (!network || !address) continue;
-			held.set(network.key, { network, address });
+			held.set(leaseKey(network.value.scope, address), { network, address });
 		}
 		// no network of Docker's: weave carries the address
 		const own =
@@ -47,7 +47,8 @@ export class Restore {
 			((await networks.get(facts.network)) ??
 				(await this.#woven(container, deployment)));
 		if (own && facts.address) {
-			held.set(own.key, { network: own, address: facts.address });
+			const { address } = facts;
+			held.set(leaseKey(own.value.scope, address), { network: own, address });
 		}
 		for (const { network, address } of held.values()) {
 			await this.#address(network, address, context, lease);
