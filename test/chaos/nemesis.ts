@@ -1,3 +1,5 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { docker } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
@@ -74,7 +76,7 @@ export const FAULTS: Record<string, Fault> = {
 			return async () => {
 				// another fault's end may have started it again by now
 				while (pid && host?.pidOfConsul === pid) await sleep(50);
-				await host?.startConsul();
+				if (host) await startAgain(host);
 			};
 		},
 	},
@@ -143,6 +145,21 @@ export const FAULTS: Record<string, Fault> = {
 		},
 	},
 };
+
+/**
+ * Starts a Consul server that was killed. One of 1.8 can find its own log broken then ("panic: log not found") and never comes up again: as its
+ * operator would, it is started without its log, and has that from the others.
+ */
+async function startAgain(host: Host): Promise<void> {
+	try {
+		await host.startConsul();
+	} catch (error) {
+		if (!String(error).includes("log not found")) throw error;
+		const log = join(host.dataDir, "consul", "raft");
+		await rm(log, { recursive: true, force: true });
+		await host.startConsul();
+	}
+}
 
 /** Asks Consul; undefined where another fault has it not answer. */
 function consul(

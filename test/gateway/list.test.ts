@@ -30,6 +30,7 @@ function withContainers(...names: string[]): FakeEngine {
 				{ PrivatePort: 443, Type: "tcp" },
 				{ IP: "0.0.0.0", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
 				{ IP: "::", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
+				{ IP: "::", PrivatePort: 81, PublicPort: 8081, Type: "tcp" },
 			],
 			Labels: { "com.docker.compose.service": "web", a: "b" },
 			State: "created",
@@ -85,6 +86,7 @@ test("ports are listed with their host's address, also after one that is not pub
 	t.deepEqual(row?.Ports, [
 		{ PrivatePort: 443, Type: "tcp" },
 		{ IP: "10.0.0.1", PrivatePort: 80, PublicPort: 8080, Type: "tcp" },
+		{ IP: "::", PrivatePort: 81, PublicPort: 8081, Type: "tcp" }, // of IPv6 alone
 	]);
 });
 

@@ -98,12 +98,16 @@ async function fixed(t: ExecutionContext, deployment: string) {
 				names: names.filter((each) => each.includes(name)).sort(),
 			};
 		},
-		async make(as: string) {
-			const made = await host.create(deployment, as, body);
+		async make(as: string, Labels: Record<string, string> = {}) {
+			const made = await host.create(deployment, as, { ...body, Labels });
 			const id = docker.create(as, made.body);
 			return { id, facts: readLabels(made.body.Labels ?? {}) };
 		},
-		refuse: (as: string) => host.create(deployment, as, body),
+		refuse: (as: string, Labels: Record<string, string> = {}) =>
+			host.create(deployment, as, { ...body, Labels }),
+		async sweep() {
+			await host.reconcile.sweep(await docker.engine.listContainers(""));
+		},
 		async end(id: string, as: string) {
 			const { Config } = docker.containers.get(id) ?? {};
 			docker.containers.delete(id);
@@ -139,16 +143,28 @@ test.serial(
 test.serial(
 	"a copy whose successor Docker refuses has its fixed address again",
 	async (t) => {
-		const { host, name, make, refuse, end, rename, state } = await fixed(
+		const { host, name, make, refuse, end, rename, state, sweep } = await fixed(
 			t,
 			"refused",
 		);
-		const old = await make(name);
+		const exposure = async () =>
+			(await host.store.list("arpanet/exposed/refused")).map(
+				({ value }) => value,
+			);
+		const labels = { "arpanet.service": "web", "arpanet.expose": "ops" };
+		const old = await make(name, labels);
+		const before = await exposure();
 		const aside = `0123456789ab_${name}`;
-		await refuse(aside);
+		await refuse(aside, { ...labels, "arpanet.expose": "true" });
 		t.is((await state()).leased, aside);
 		await host.remove(aside);
 		t.deepEqual(await state(), { leased: name, names: [name] });
+		await sweep();
+		t.deepEqual(await exposure(), before);
+		const written = await host.services.containers.get(name);
+		await sweep();
+		const again = await host.services.containers.get(name);
+		t.is(again?.index, written?.index); // all is as it should be
 		const next = await make(aside);
 		await end(old.id, name);
 		await rename(next.id, name);
@@ -157,9 +173,29 @@ test.serial(
 );
 
 test.serial(
+	"a copy whose successor has its fixed address by now can be renamed",
+	async (t) => {
+		const { host, name, make, rename, state, sweep } = await fixed(t, "moved");
+		const old = await make(name);
+		const aside = `0123456789ab_${name}`;
+		await make(aside);
+		await rename(old.id, `${name}-old`);
+		const names = [aside, `${name}-old`];
+		t.deepEqual(await state(), { leased: aside, names });
+		await sweep();
+		t.deepEqual(await state(), { leased: aside, names });
+		const slots = await host.store.list<{ container: string }>(
+			"arpanet/slots/",
+		);
+		const of = slots.map(({ value }) => value.container);
+		t.deepEqual(of.filter((each) => each.includes(name)).sort(), names);
+	},
+);
+
+test.serial(
 	"a lease that is gone is put back though no record holds it",
 	async (t) => {
-		const { host, name, lease, make, state } = await fixed(t, "nowhere");
+		const { host, name, lease, make, state, sweep } = await fixed(t, "nowhere");
 		await make(name);
 		const entry = await host.services.containers.get(name);
 		if (!entry) throw new Error("no record");
@@ -169,7 +205,7 @@ test.serial(
 			{ verb: "update", key, index, value: { ...value, holds } },
 			{ verb: "delete", key: lease },
 		]);
-		await host.reconcile.sweep(await host.docker.engine.listContainers(""));
+		await sweep();
 		t.deepEqual(await state(), { leased: name, names: [name] });
 		const after = await host.services.containers.get(name);
 		t.true(after?.value.holds.includes(lease));
