@@ -208,7 +208,7 @@ export class ClientConnection {
 			const { status, bytes, headers } = own;
 			this.socket.cork(); // head and body in one piece
 			this.socket.write(jsonHead(status, bytes.length, keepAlive, headers));
-			this.socket.write(bytes);
+			if (head.method !== "HEAD") this.socket.write(bytes);
 			this.socket.uncork();
 		} else {
 			const { body } = own;

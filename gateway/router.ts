@@ -9,6 +9,7 @@ import { images } from "./treatments/images.ts";
 import { INSPECT, networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
 import type { OwnAnswer, Route } from "./treatments/treatment.ts";
+import { versions } from "./treatments/versions.ts";
 import { volumes } from "./treatments/volumes.ts";
 import { EnginePool } from "./upstream.ts";
 import { Views } from "./view/views.ts";
@@ -47,6 +48,7 @@ export class Router {
 			...networks(engines),
 			...volumes(engines),
 			...system(engines),
+			...versions(engines),
 			...events(engines),
 		];
 	}
