@@ -118,10 +118,10 @@ export function containers(
 		if (known) return known;
 		const { found, unheard } = await cluster.search(ref);
 		if (found) return remember(found.container.Id, found.host);
-		const lost = (await cluster.all()).filter(
+		const all = await cluster.all();
+		const lost = all.filter(
 			({ name, state }) => !state || unheard.includes(name),
 		);
-		if (lost.length === 0) return undefined;
 		let host = hosts.get(ref); // records go by names
 		let unread: unknown;
 		try {
@@ -130,6 +130,13 @@ export function containers(
 		} catch (error) {
 			unread = error;
 		}
+		if (host && !all.some(({ name }) => name === host)) {
+			throw new HttpError(
+				503,
+				`container ${ref} is on record on host ${host}, of which nothing is known just now; try again, and look at arpanet hosts`,
+			);
+		}
+		if (lost.length === 0) return undefined;
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
 			// one that is silent may only have much to do

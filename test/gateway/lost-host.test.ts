@@ -108,3 +108,17 @@ test("without Consul lists and removals go on, and nothing is said to be nowhere
 			/^container nosuch may be on two, which cannot be asked, and Consul does not say/,
 	});
 });
+
+test("a container on record is not said to be nowhere while its host's own record is gone", async (t) => {
+	const nothing: FakeEngine = () => undefined;
+	const record = { facts: { host: "two" }, holds: [], attempts: 1 };
+	const store = storeOf({ "arpanet/containers/abc_web_1": record });
+	const engines = { one: nothing, two: nothing, three: nothing };
+	const { known, route } = await startHosts(t, engines, store);
+	const inspect = () => route("GET", "/containers/abc_web_1/json");
+	t.is(await inspect(), "one"); // host two says that it is not there
+	delete known.two;
+	await t.throwsAsync(inspect(), {
+		message: /abc_web_1 is on record on host two, of which nothing is known/,
+	});
+});
