@@ -170,10 +170,11 @@ export interface VolumeRemovedContext {
 	name: string;
 }
 
+/** Of a container that is none of arpanet's, which has an address leased all the same, `facts` has the host alone. */
 export interface ConnectContext extends ContainerContext, Committing {
 	network: Entry<NetworkRecord>;
 	body: NetworkConnect;
-	/** Name under which the container is on record. */
+	/** Name under which the container is on record; of one that is none of arpanet's its own. */
 	recordName: string;
 	/** Keys that the container holds already. */
 	holds: readonly string[];

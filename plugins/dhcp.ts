@@ -118,8 +118,6 @@ export default definePlugin<Config>({
 
 			async connect(context) {
 				const { network, facts, conflicts, holds, body } = context;
-				if (!facts.host) return; // not ours
-
 				learn(conflicts, leases, services);
 				body.EndpointConfig ??= {};
 				const settings: EndpointSettings = body.EndpointConfig;

@@ -4,7 +4,7 @@ import { HttpError, messageOf } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
 import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
-import type { ContainerRecord } from "../state/containers.ts";
+import { areMadeAtOnce, type ContainerRecord } from "../state/containers.ts";
 import { isSuperseded } from "../state/moves.ts";
 import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
@@ -137,7 +137,7 @@ export class ContainerLifecycle {
 		const doubtful =
 			entry && (entry.value.tookOver || entry.key !== containers.key(name));
 		const holder = doubtful ? await this.#holder(entry) : undefined;
-		const another = holder && isMadeWith(holder.made, facts.made);
+		const another = holder && areMadeAtOnce(holder.made, facts.made);
 		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
@@ -211,7 +211,7 @@ export class ContainerLifecycle {
 		}));
 		return (
 			all.find(({ Names }) => Names.includes(`/${name}`)) ??
-			all.find(({ made }) => isMadeWith(made, entry.value.facts.made))
+			all.find(({ made }) => areMadeAtOnce(made, entry.value.facts.made))
 		);
 	}
 
@@ -265,11 +265,6 @@ export class ContainerLifecycle {
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}
-}
-
-/** Whether two sets of facts can be of one container by when it was made. */
-function isMadeWith(a: string | undefined, b: string | undefined): boolean {
-	return !a || !b || a === b;
 }
 
 /** Seconds between Docker's first signal and its kill. */

@@ -201,25 +201,24 @@ export class Containers {
 	}
 
 	/**
-	 * Operations by which all goes that a record holds. A successor that Docker refused gives back what it took over to the container that
-	 * lives on, if that is on record; the rest of what both held that one's agent writes down again.
+	 * Operations by which all goes that a record holds. With a fixed address a successor takes over what its predecessor holds; if Docker refuses
+	 * to make it, that is the predecessor's again, which lives on. The rest of what both held its agent writes down again.
 	 */
 	async letGo({
 		key,
 		value: { holds, tookOver },
 	}: Entry<ContainerRecord>): Promise<Operation[]> {
-		const from = tookOver && (await this.#predecessor(tookOver));
+		const from =
+			tookOver && tookOver.from !== key
+				? await this.#predecessor(tookOver)
+				: undefined;
 		const back = from
-			? holds.filter((held) => tookOver.keys.includes(held))
+			? holds.filter((held) => tookOver?.keys.includes(held))
 			: [];
-		const gone = holds.filter((held) => !back.includes(held));
-		const operations = gone.map(
-			(held): Operation => ({ verb: "delete", key: held }),
-		);
-		if (!from || from.key === key || back.length === 0) {
-			const all = [...gone, ...back];
-			return all.map((held) => ({ verb: "delete", key: held }));
-		}
+		const operations = holds
+			.filter((held) => !back.includes(held))
+			.map((held): Operation => ({ verb: "delete", key: held }));
+		if (!from || back.length === 0) return operations;
 		const { facts, holds: left } = from.value;
 		const value: ContainerRecord = {
 			...from.value,
@@ -298,8 +297,15 @@ export class Containers {
  * lease, and of another host.
  */
 export function isSame(a: Facts, b: Facts): boolean {
-	const sameTime = !a.made || !b.made || a.made === b.made;
-	return sameTime && holdSame(a, b);
+	return areMadeAtOnce(a.made, b.made) && holdSame(a, b);
+}
+
+/** Whether two containers can be one by when they were made, as their facts tell; older ones do not. */
+export function areMadeAtOnce(
+	a: string | undefined,
+	b: string | undefined,
+): boolean {
+	return !a || !b || a === b;
 }
 
 /** Whether they hold the same, be it one after the other: as two tries of one create do. */
