@@ -33,7 +33,7 @@ const BUSY_MS = 10_000;
 /** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
 const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
 
-/** Containers of which is remembered where they are. */
+/** Containers and execs of which is remembered where they are. */
 const MAX_REMEMBERED = 20_000;
 
 /** Keeps Promise.any waiting for the others. */
@@ -61,8 +61,8 @@ export class Cluster {
 	readonly #silent = new Set<string>();
 	/** What hosts hang on although they answer pings, as `<host> <topic>`, until they answer it. */
 	readonly #hanging = new Set<string>();
-	/** Hosts of containers that are on others, by full id: that never changes. */
-	readonly #elsewhere = new Map<string, string>();
+	/** Hosts of containers and execs, by full id: that never changes. */
+	readonly #homes = new Map<string, string>();
 	readonly #closed = new AbortController();
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
@@ -292,8 +292,7 @@ export class Cluster {
 			if (!container) throw NOT_IT;
 			found.push({ container, host });
 			if (!isExactly(container, ref)) throw NOT_IT;
-			if (this.#elsewhere.size >= MAX_REMEMBERED) this.#elsewhere.clear();
-			this.#elsewhere.set(container.Id, host);
+			this.remember(container.Id, host);
 			return { container, host };
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
@@ -308,13 +307,28 @@ export class Cluster {
 		id: string,
 		patience: number,
 	): Promise<Located | undefined> {
-		const host = this.#elsewhere.get(id);
-		const living = host === undefined ? [] : await this.reachable();
-		if (!host || !living.some(({ name }) => name === host)) return undefined;
+		const host = this.#homes.get(id);
+		if (!host || host === this.self) return undefined;
+		const living = await this.reachable();
+		if (!living.some(({ name }) => name === host)) return undefined;
 		const asked = this.#inspectAt(host, id, patience);
 		const container = await asked.catch(() => undefined); // all are asked then
-		if (container?.Id === id) return { container, host };
-		this.#elsewhere.delete(id);
+		return container?.Id === id ? { container, host } : undefined;
+	}
+
+	/** Notes where a container or an exec is, by its full id. */
+	remember(id: string, host: string): void {
+		if (this.#homes.size >= MAX_REMEMBERED) this.#homes.clear();
+		this.#homes.set(id, host);
+	}
+
+	/** The host where a container or an exec was found before, by its full id; one that is gone for good is forgotten. */
+	async homeOf(id: string): Promise<string | undefined> {
+		const host = this.#homes.get(id);
+		if (!host || (await this.all()).some(({ name }) => name === host)) {
+			return host;
+		}
+		this.#homes.delete(id);
 		return undefined;
 	}
 

@@ -16,8 +16,6 @@ import {
 	type TreatedRequest,
 } from "./treatment.ts";
 
-/** Ids whose hosts are remembered. */
-const MAX_KNOWN = 20_000;
 const ID = /^[0-9a-f]{64}$/;
 /** How long hosts that seem silent are waited for where the answer would be that there is no such container, or that its host is lost. */
 const PATIENCE_MS = 5_000;
@@ -35,23 +33,13 @@ export function containers(
 ): Route[] {
 	const { cluster, local, records, store } = engines;
 	const names = new Names({ cluster, containers: records, store });
-	/** Where containers and execs are, by full id: that never changes. */
-	const hosts = new Map<string, string>();
 
-	function remember(id: string, host: string): string {
-		if (hosts.size >= MAX_KNOWN) hosts.clear();
-		hosts.set(id, host);
-		return host;
-	}
-
-	/** The host that is remembered of an id, if it can be reached; one that is gone for good is forgotten. */
+	/** The host that is remembered of an id, if it can be reached. */
 	async function remembered(id: string): Promise<string | undefined> {
-		const host = hosts.get(id);
+		const host = await cluster.homeOf(id);
 		if (!host) return undefined;
-		const isIt = ({ name }: KnownHost) => name === host;
-		if ((await cluster.reachable()).some(isIt)) return host;
-		if (!(await cluster.all()).some(isIt)) hosts.delete(id);
-		return undefined;
+		const living = await cluster.reachable();
+		return living.some(({ name }) => name === host) ? host : undefined;
 	}
 
 	async function create({
@@ -117,12 +105,15 @@ export function containers(
 		const known = await remembered(ref);
 		if (known) return known;
 		const { found, unheard } = await cluster.search(ref);
-		if (found) return remember(found.container.Id, found.host);
+		if (found) {
+			cluster.remember(found.container.Id, found.host);
+			return found.host;
+		}
 		const all = await cluster.all();
 		const lost = all.filter(
 			({ name, state }) => !state || unheard.includes(name),
 		);
-		let host = hosts.get(ref); // records go by names
+		let host = await cluster.homeOf(ref); // records go by names
 		let unread: unknown;
 		try {
 			const record = await records.get(ref.replace(/^\//, ""));
@@ -141,7 +132,7 @@ export function containers(
 		if (!itsOwn || itsOwn.state) {
 			// one that is silent may only have much to do
 			const late = await cluster.find(ref, PATIENCE_MS);
-			if (late) return remember(late.container.Id, late.host);
+			if (late) return late.host;
 		}
 		if (unread && !host) throw mayBeOn(lost, ref, unread);
 		if (!itsOwn) return undefined;
@@ -205,7 +196,7 @@ export function containers(
 		if (known) return engines.pool(known);
 		const told = await cluster.surelyAnswers(`/exec/${ref}/json`);
 		const host = told.find(({ answer }) => answer !== undefined)?.host;
-		if (ID.test(ref) && host) remember(ref, host);
+		if (ID.test(ref) && host) cluster.remember(ref, host);
 		return host ? engines.pool(host) : local;
 	}
 
