@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
 import {
@@ -39,7 +40,11 @@ export async function announce(
 			if (failed) await rejoin(services.store);
 			await pause(failed ? RETRY_MS : BEAT_MS, signal);
 		},
-		complain: (err) => services.log.warn({ err }, "this host is not announced"),
+		complain: (error) =>
+			services.log.warn(
+				{ err: messageOf(error) },
+				"this host is not announced",
+			),
 	});
 	await announcer.leave();
 }

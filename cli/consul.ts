@@ -35,9 +35,8 @@ interface Files {
 }
 
 /**
- * Makes sure that there is a Consul. If the configured address is this machine's and nothing
- * answers there, one is started as `consul agent -dev`, which outlives a kill -9 of arpanet:
- * the next `arpanet up` finds it and owns it again.
+ * Makes sure that there is a Consul. If none is there that could come up, one is started
+ * as `consul agent -dev`, which outlives a kill -9 of arpanet: the next `arpanet up` finds it and owns it again.
  * @param dns IPv4 address of this host at which containers reach it
  * @returns what has to be stopped with arpanet; undefined for a Consul that is somebody else's
  * @throws Error naming what is missing and the remedy
@@ -56,9 +55,7 @@ export async function ensureConsul(
 		log: join(stateDir, "consul.log"),
 	};
 	const ifAbsent = async (signal: AbortSignal) =>
-		(await isAbsent(consul.address))
-			? start(config, dns, files, signal)
-			: undefined;
+		(await isAbsent(config)) ? start(config, dns, files, signal) : undefined;
 	const started = await ifAbsent(signal);
 	if (started) {
 		log.info({ ...started, log: files.log }, "started a Consul of our own");
@@ -72,9 +69,14 @@ export async function ensureConsul(
 	return own(agent, files, log, ifAbsent);
 }
 
-/** Whether an address is one of this machine, and nothing listens there. @throws Error for a name that does not resolve */
-export async function isAbsent(address: string): Promise<boolean> {
-	if (!address.startsWith("http://")) return false;
+/**
+ * Whether there is no Consul, and none to wait for: the configured address is this machine's and nothing listens there. A
+ * host whose engine is there for others is one of several, and theirs may only be down: another in its place would split them.
+ * @throws Error for a name that does not resolve
+ */
+export async function isAbsent({ arpanet }: Config): Promise<boolean> {
+	const { address } = arpanet.consul;
+	if (arpanet.host.engine || !address.startsWith("http://")) return false;
 	const { host, port } = addressOf(address);
 	if (!(await isLocal(host))) return false;
 	try {

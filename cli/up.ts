@@ -17,7 +17,7 @@ const STOP_MS = 25_000;
 
 /**
  * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse: list what serves clients last.
- * @param embedded start a Consul if the configured one is this machine's and is not there
+ * @param embedded start a Consul where there is none to wait for
  * @throws Error naming what cannot start and the remedy; what had started is stopped again
  */
 export async function runRoles(

@@ -30,7 +30,7 @@ export async function checkConsul(
 	servers: string[],
 ): Promise<Finding[]> {
 	const { address } = config.arpanet.consul;
-	if (await isAbsent(address).catch(() => false)) {
+	if (await isAbsent(config).catch(() => false)) {
 		return checkEmbedded(address, servers);
 	}
 	let leader: string;

@@ -139,3 +139,35 @@ test("up says who has port 53, and leaves nothing running", async (t) => {
 	);
 	t.is(await leader(host), undefined);
 });
+
+test("up on one of several hosts waits for their Consul, and makes up none in its place", async (t) => {
+	const lab = await startLab({ consul: false });
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+	const arpanet = await startArpanet(host, {
+		configure: ({ arpanet }) => {
+			arpanet.host.engine = `tcp://${host.address}:2377`;
+		},
+	});
+	t.is(await leader(host), undefined);
+	const list = await docker(arpanet, ["ps", "--format={{.Names}}"]);
+	t.deepEqual(list, { code: 0, stdout: "", stderr: "" });
+	const network = ["network", "create", "abc_default"];
+	const early = await docker(arpanet, network);
+	t.regex(early.stderr, /consul: \S+ does not answer .*: start Consul/);
+	const check = await host.exec("node", [
+		arpanetProgram,
+		...["check", "-c", arpanet.config],
+	]);
+	t.regex(check.stdout, /^fail .*consul: \S+ does not answer/m);
+
+	await host.startConsul();
+	for (let tries = 0; ; tries++) {
+		const { code, stderr } = await docker(arpanet, network);
+		if (code === 0) break;
+		if (tries === 50) return t.fail(stderr);
+		await setTimeout(100);
+	}
+	t.is(await arpanet.stop(), 0);
+});

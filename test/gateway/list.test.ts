@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { eventually } from "./helpers.ts";
 import {
@@ -102,4 +103,48 @@ test("a copy that was started elsewhere is listed, and is no copy of its service
 		"/b": { "com.docker.compose.service": "web", a: "b" },
 		[`/${name}`]: { a: "b" },
 	});
+});
+
+test("a restart that a kill calls off is seen at once, though no event tells of its end", async (t) => {
+	const id = "a".repeat(64);
+	const FinishedAt = new Date().toISOString();
+	const events: object[] = [];
+	let isOver = false;
+	let inspected = 0;
+	const tell = (Action: string) =>
+		events.push({
+			...{ Type: "container", Action, Actor: { ID: id, Attributes: {} } },
+			timeNano: Date.now() * 1e6,
+		});
+	const engine: FakeEngine = (_, { pathname }) => {
+		if (pathname.endsWith("/events")) {
+			return events.map((event) => `${JSON.stringify(event)}\n`).join("");
+		}
+		const Status = isOver ? "exited" : "restarting";
+		if (pathname.includes(id)) {
+			inspected++;
+			const State = { Status, ExitCode: 3, StartedAt: FinishedAt, FinishedAt };
+			const more = { Running: !isOver, Restarting: !isOver };
+			return { Id: id, Created: FinishedAt, State: { ...State, ...more } };
+		}
+		const words = `${isOver ? "Exited" : "Restarting"} (3) Less than a second ago`;
+		const row = { Id: id, Names: ["/a"], Created: 1767225600, Ports: [] };
+		const state = { State: Status, Status: words, Mounts: [] };
+		return `${JSON.stringify([{ ...row, ...state }])}\n`;
+	};
+	tell("die");
+	const hosts = await startHosts(t, { one: engine, two: withContainers() });
+	const isRead = async () => {
+		const before = inspected;
+		await eventually(async () => {
+			await statuses(hosts);
+			return inspected > before;
+		});
+		await setTimeout(50); // the rest of the reading
+	};
+	await isRead();
+	tell("kill");
+	await isRead();
+	isOver = true;
+	t.regex(`${await statuses(hosts)}`, /^Exited \(3\)/);
 });
