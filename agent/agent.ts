@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
@@ -87,6 +88,7 @@ export class Agent {
 	/** Begins to watch; returns at once and goes on until `stop`. */
 	start(): void {
 		const { signal } = this.#abort;
+		setMaxListeners(0, signal); // each container that is looked at in a moment waits on it
 		this.#watches = WATCHED.map((prefix) =>
 			this.#services.store.watch(prefix, () => this.#ring()),
 		);
@@ -99,10 +101,21 @@ export class Agent {
 					this.#mustLook = true;
 			}),
 		);
-		this.#running = Promise.all([
+		this.#running = this.#run(signal);
+	}
+
+	async #run(signal: AbortSignal): Promise<void> {
+		let heard = () => {};
+		const isHeard = new Promise<void>((resolve) => {
+			heard = resolve;
+		});
+		const announcing = announce(this.#services, signal, heard);
+		// until then another host may have this one's name, and all that stands under it
+		await Promise.race([isHeard, announcing]);
+		await Promise.all([
+			announcing,
 			this.#watch(),
 			this.#sweep(),
-			announce(this.#services, signal),
 			overlay(
 				this.#services,
 				this.#parts.underlay,

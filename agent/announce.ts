@@ -28,13 +28,19 @@ const WORTH_TELLING = 0.05;
 /**
  * Says that this host is there, as long as it is: its record for good, its state under a session
  * that ends when it falls silent.
+ * @param heard is called when it was said for the first time, and no other host has its name
  */
 export async function announce(
 	services: Services,
 	signal: AbortSignal,
+	heard: () => void,
 ): Promise<void> {
 	const announcer = new Announcer(services);
-	await repeat(() => announcer.beat(), {
+	const beat = async () => {
+		await announcer.beat();
+		heard();
+	};
+	await repeat(beat, {
 		signal,
 		rest: async (failed) => {
 			if (failed) await rejoin(services.store);
@@ -93,6 +99,7 @@ class Announcer {
 
 	async #beat(before: string | undefined): Promise<string> {
 		const { store, host } = this.#services;
+		if (!before) await this.#mustBeOurs();
 		if (!before || !this.#complete) await this.#writeRecord();
 		if (before) await store.ask(() => store.consul.session.renew(before));
 		const session = before ?? (await this.#newSession());
@@ -104,23 +111,32 @@ class Announcer {
 			return session;
 		}
 		const { alive, beat } = hostKeys(host.name);
-		const other = await store.get<HostState>(alive);
-		// this very host's, before it was stopped or killed: its session would keep us waiting, and then leave a gap
-		const own = !other || other.value.address === host.address;
-		const earlier: Operation[] = own
-			? [
-					{ verb: "delete", key: alive },
-					{ verb: "delete", key: beat },
-				]
-			: [];
-		if (!(await this.#hold(session, state, earlier))) {
+		try {
+			await this.#mustBeOurs();
+			// this very host's, before it was stopped or killed: its session would keep us waiting, and then leave a gap
+			const earlier: Operation[] = [
+				{ verb: "delete", key: alive },
+				{ verb: "delete", key: beat },
+			];
+			if (!(await this.#hold(session, state, earlier))) {
+				throw new Error(`another arpanet was faster to be ${host.name}`);
+			}
+		} catch (error) {
 			await store.ask(() => store.consul.session.destroy(session));
-			throw new Error(
-				`another host, at ${other?.value.address}, is announced as ${host.name}; give one another host.name`,
-			);
+			throw error;
 		}
 		this.#told = load;
 		return session;
+	}
+
+	/** @throws Error while another host lives under this one's name: then nothing that stands under it is ours */
+	async #mustBeOurs(): Promise<void> {
+		const { store, host } = this.#services;
+		const other = await store.get<HostState>(hostKeys(host.name).alive);
+		if (!other || other.value.address === host.address) return;
+		throw new Error(
+			`another host, at ${other.value.address}, is announced as ${host.name}; give one another host.name`,
+		);
 	}
 
 	/**

@@ -1,6 +1,7 @@
 import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
+import { readFormat } from "../pipeline/state/format.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
 import { GATEWAYS, gatewayIn } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
@@ -107,7 +108,9 @@ async function look(services: Services, underlay: Underlay): Promise<boolean> {
 			wrong.push(`network ${each.scope}: ${messageOf(error)}`); // the others are woven all the same
 		}
 	}
-	for (const device of present.keys()) await ip("link", "del", device);
+	if (present.size > 0 && !(await readFormat(services.store))) {
+		wrong.push("Consul tells nothing of arpanet's; what is woven stays");
+	} else for (const device of present.keys()) await ip("link", "del", device);
 	if (wrong.length > 0) throw new Error(wrong.join("; "));
 	return wanted.length > 0;
 }

@@ -10,7 +10,11 @@ interface Member {
 	/** Of Serf, TCP and UDP. */
 	Port: number;
 	Tags: { role?: string };
+	/** Serf's: 3 for one that has left. */
+	Status: number;
 }
+
+const LEFT = 3;
 
 /**
  * Has this host's Consul talk to the servers that it can reach again. By itself one that was cut off may stay
@@ -22,7 +26,7 @@ export async function rejoin({ consul }: Store): Promise<void> {
 	const members = await consul.agent.members().catch(() => []);
 	await Promise.all(
 		(members as unknown as Member[])
-			.filter(({ Tags }) => Tags.role === "consul")
+			.filter(({ Tags, Status }) => Tags.role === "consul" && Status !== LEFT)
 			.map(async ({ Addr, Port }) => {
 				if (!(await isReachable(Addr, Port))) return;
 				const host = Addr.includes(":") ? `[${Addr}]` : Addr;

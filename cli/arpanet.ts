@@ -9,6 +9,8 @@ import type { RoleName } from "./up.ts";
 
 // every command loads what it needs itself: --help and a slip of the finger are answered at once
 
+/** Of the log, that are kept while they cannot be written. */
+const LOG_BYTES = 1_000_000;
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 const program = new Command("arpanet")
@@ -246,7 +248,12 @@ function role(
 				import("./up.ts"),
 				import("./access.ts"),
 			]);
-			const log = pino({ name: "arpanet", level: flags.logLevel });
+			const out = pino.destination({ sync: false, maxLength: LOG_BYTES });
+			// a full disk, or a terminal that is gone, ends no daemon; nor may it keep one from its end, as trying on for ever would
+			out.on("error", () => {
+				out.flushSync = () => {};
+			});
+			const log = pino({ name: "arpanet", level: flags.logLevel }, out);
 			const settings = applyAccess(await config(), flags);
 			await runRoles(roles, settings, log, name === "up");
 		});

@@ -62,6 +62,11 @@ export async function ensureConsul(
 		return own(started, files, log, ifAbsent);
 	}
 	const agent = await left(files);
+	if (agent && config.arpanet.host.engine) {
+		throw new Error(
+			`consul: the one at ${consul.address} is a trial's, which arpanet had started and which knows of no other host; stop it (kill ${agent.pid}) and start this host's own`,
+		);
+	}
 	if (!agent || !(await isOrphan(files))) return undefined;
 	log.info({ ...agent }, "goes on with the Consul of an earlier arpanet");
 	await waitForLeader(consul.address, agent, files, signal);

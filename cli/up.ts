@@ -16,7 +16,7 @@ interface Running extends Role {
 const STOP_MS = 25_000;
 
 /**
- * Runs roles in this process until SIGINT or SIGTERM, then stops them in reverse: list what serves clients last.
+ * Runs roles in this process until SIGINT, SIGTERM or SIGHUP, then stops them in reverse: list what serves clients last.
  * @param embedded start a Consul where there is none to wait for
  * @throws Error naming what cannot start and the remedy; what had started is stopped again
  */
@@ -64,7 +64,8 @@ export async function runRoles(
 
 function onSignal(log: Logger): AbortSignal {
 	const abort = new AbortController();
-	for (const signal of ["SIGINT", "SIGTERM"]) {
+	// SIGHUP: its terminal was closed
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 		process.on(signal, () => {
 			if (!abort.signal.aborted) log.info({ signal }, "stopping");
 			abort.abort();

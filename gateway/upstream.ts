@@ -21,6 +21,8 @@ export interface Upstream {
 	sink: UpstreamSink | null;
 	/** It has served a request before, so the engine may have closed it meanwhile. */
 	reused: boolean;
+	/** When it became idle, on `performance`'s clock. */
+	idleSince: number;
 }
 
 /** So many idle connections are kept at most, and for so long. */
@@ -58,10 +60,18 @@ export class EnginePool {
 		return `tcp://${host}:${address.port}`;
 	}
 
-	/** A connection that can be written to at once; how it fails, the sink is told. */
-	take(sink: UpstreamSink): Upstream {
+	/**
+	 * A connection that can be written to at once; how it fails, the sink is told.
+	 * @param once what is to be sent cannot be sent again: then it is one that was in use a moment ago. The other end of an older one
+	 *   may have given it up without our hearing of it, when this host was cut off.
+	 */
+	take(sink: UpstreamSink, once = false): Upstream {
 		const upstream = this.#idle.pop();
 		if (!upstream) return this.fresh(sink);
+		if (once && performance.now() - upstream.idleSince > KEEP_ALIVE_MS) {
+			upstream.socket.destroy();
+			return this.fresh(sink);
+		}
 		upstream.socket.setTimeout(0);
 		upstream.sink = sink;
 		upstream.reused = true;
@@ -92,7 +102,13 @@ export class EnginePool {
 					} as ConnectionOptions)
 				: connect({ ...where, ...options });
 		inflow.attach(socket);
-		const upstream: Upstream = { socket, inflow, sink, reused: false };
+		const upstream: Upstream = {
+			socket,
+			inflow,
+			sink,
+			reused: false,
+			idleSince: 0,
+		};
 		const limit = setTimeout(() => {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
 		}, CONNECT_LIMIT);
@@ -130,6 +146,7 @@ export class EnginePool {
 			return;
 		}
 		upstream.inflow.renew();
+		upstream.idleSince = performance.now();
 		socket.setTimeout(IDLE_MS);
 		this.#idle.push(upstream);
 	}

@@ -1,10 +1,11 @@
+import { networkInterfaces } from "node:os";
 import type { Config } from "../../pipeline/config.ts";
 import { parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
-import type { KnownHost } from "../../pipeline/state/hosts.ts";
+import type { HostRecord, KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Tls } from "../../pipeline/tls.ts";
 import { ask } from "../ask.ts";
-import { openCluster } from "../boot.ts";
+import { hostOf, openCluster } from "../boot.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 import { handshakeRemedy } from "./tls.ts";
 
@@ -13,7 +14,8 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 	const { cluster, close } = openCluster(config);
 	try {
 		const [own, ...others] = await cluster.all();
-		if (others.length === 0) return [];
+		const wrong = checkSelf(hostOf(config), await cluster.hosts.list());
+		if (others.length === 0) return wrong;
 		const found = others.map((host) => checkHost(host, cluster.tls));
 		if (own && !own.engine) {
 			found.push(
@@ -25,12 +27,44 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 				),
 			);
 		}
-		return await Promise.all(found);
+		return [...wrong, ...(await Promise.all(found))];
 	} catch {
 		return []; // that Consul does not answer another line says
 	} finally {
 		await close();
 	}
+}
+
+/** This host is who it says it is. */
+function checkSelf({ name, address }: HostRecord, all: KnownHost[]): Finding[] {
+	const own = Object.values(networkInterfaces()).flat();
+	if (!own.some((each) => each?.address === address)) {
+		return [
+			fail(
+				`host: ${address} is no address of this machine`,
+				"set arpanet.host.address to the one at which the others reach it",
+			),
+		];
+	}
+	const known = all.find((each) => each.name === name)?.state?.address;
+	if (known && known !== address) {
+		return [
+			fail(
+				`host: one at ${known} is announced as ${name}, and this one is at ${address}`,
+				"give each its own arpanet.host.name; if the address of this one has changed, restart arpanet",
+			),
+		];
+	}
+	const twin = all.find(
+		(each) => each.name !== name && each.address === address,
+	);
+	if (!twin) return [];
+	return [
+		fail(
+			`host: ${address} is host ${twin.name}'s address, too`,
+			`set arpanet.host.address on one of them; if ${twin.name} was this host's name, set arpanet.host.name back to it`,
+		),
+	];
 }
 
 async function checkHost(

@@ -1,8 +1,12 @@
 import type { Chain } from "../chain.ts";
-import type { EndpointSettings, NetworkConnect } from "../docker.ts";
+import type {
+	ContainerInspect,
+	EndpointSettings,
+	NetworkConnect,
+} from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
-import type { Services } from "../plugin.ts";
+import type { Facts, Services } from "../plugin.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import { type ContainerRecord, takenOver } from "../state/containers.ts";
 import {
@@ -12,6 +16,7 @@ import {
 	leasedScope,
 	leaseKey,
 } from "../state/leases.ts";
+import type { NetworkRecord } from "../state/networks.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import type { ContainerLifecycle } from "./container.ts";
@@ -19,6 +24,28 @@ import { Holds, replacedBy } from "./holds.ts";
 
 /** Tries before a connect gives up against others that want the same. */
 const MAX_TRIES = 50;
+
+/** A container that is connected: what it has, and how it comes to have more. */
+interface Holder {
+	/** Name that it is on record under; its own if it is on none. */
+	recordName: string;
+	/** Keys in Consul. */
+	held: readonly string[];
+	/**
+	 * The operations that write down what it comes to hold.
+	 * @param operations the plugins'
+	 * @param settings as the client sent them
+	 */
+	take(
+		operations: readonly Operation[],
+		holds: Holds,
+		settings: EndpointSettings,
+	): Promise<Operation[]>;
+	/** The record of the container that has what this one could not have, if this one takes its place. */
+	replacedBy(
+		conflicts: readonly Operation[],
+	): Promise<Entry<ContainerRecord> | undefined>;
+}
 
 /** What happens when containers are connected to further networks, told to the plugins and written to Consul. */
 export class Connections {
@@ -47,34 +74,24 @@ export class Connections {
 		ref: string,
 		body: NetworkConnect,
 	): Promise<NetworkConnect | undefined> {
-		const { cluster, containers, networks, store } = this.#services;
+		const { cluster, networks, store } = this.#services;
 		const known = await networks.find(ref);
 		const found = known && (await cluster.surelyFind(body.Container));
 		if (!found) return undefined;
-		const { container } = found;
-		const isForeign = !isOurs(container);
-		const facts = isForeign
-			? { host: found.host }
-			: readLabels(container.Config.Labels);
-		const name = container.Name.slice(1);
+		const { container, host } = found;
+		const facts = isOurs(container)
+			? readLabels(container.Config.Labels)
+			: { host };
 		const conflicts: Operation[] = [];
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const network = await networks.get(known.value.scope);
 			if (!network) return undefined; // went meanwhile
-			const entry = isForeign ? undefined : await containers.find(name, facts);
-			if (!entry && !isForeign) {
-				throw new HttpError(
-					503,
-					`container ${name} is not on record, so it can be given no address in network ${known.value.name}; its host's agent puts it back within seconds: try again`,
-				);
-			}
+			const holder = isOurs(container)
+				? await this.#onRecord(container, facts, network.value)
+				: await this.#foreign(container, network.value);
 			const operations: Operation[] = [];
-			const leases = isForeign
-				? await this.#foreignLeases(container.Id, network.value.scope)
-				: [];
-			const held = entry?.value.holds ?? leases.map(({ key }) => key);
-			const holds = new Holds(operations, held, replaced);
+			const holds = new Holds(operations, holder.held, replaced);
 			const changed = structuredClone(body);
 			try {
 				await this.#chain.acquire("connect", {
@@ -82,41 +99,69 @@ export class Connections {
 					facts,
 					network,
 					body: changed,
-					recordName: entry ? containers.name(entry.key) : name,
-					holds: held,
+					recordName: holder.recordName,
+					holds: holder.held,
 					replaced: replaced?.value,
 					conflicts,
 					commit: (operation) => operations.push(operation),
 					hold: (key, value) => holds.add(key, value),
 				});
-				if (!entry) {
-					// the leader gives it back when the container does not have it any more
-					await store.commit(asForeign(operations, leases, container.Id));
-				} else if (operations.length > 0) {
-					const value = withMore(entry.value, holds);
-					await store.commit([
-						{ verb: "update", key: entry.key, value, index: entry.index },
-						...operations,
-						...holds.handOver(),
-						...(await this.#noted(entry, network.value.name, {
-							...body.EndpointConfig,
-						})),
-					]);
+				if (operations.length > 0) {
+					const settings = { ...body.EndpointConfig };
+					await store.commit(await holder.take(operations, holds, settings));
 				}
 				return changed;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				conflicts.push(error.operation);
-				replaced = entry && (await replacedBy(name, conflicts, this.#services));
+				replaced = await holder.replacedBy(conflicts);
 			}
 		}
 		throw new HttpError(503, `network ${ref}: too many at once; try again`);
 	}
 
-	/** What is leased in a network to a container that is none of arpanet's. */
-	async #foreignLeases(id: string, scope: string): Promise<Entry<Lease>[]> {
-		const leases = await this.#services.store.list<Lease>(leaseKey(scope, ""));
-		return leases.filter(({ value }) => value.foreign === id);
+	/** @throws HttpError 503 while it is not on record */
+	async #onRecord(
+		{ Name }: ContainerInspect,
+		facts: Facts,
+		network: NetworkRecord,
+	): Promise<Holder> {
+		const { containers } = this.#services;
+		const name = Name.slice(1);
+		const entry = await containers.find(name, facts);
+		if (!entry) {
+			throw new HttpError(
+				503,
+				`container ${name} is not on record, so it can be given no address in network ${network.name}; its host's agent puts it back within seconds: try again`,
+			);
+		}
+		const { key, value, index } = entry;
+		return {
+			recordName: containers.name(key),
+			held: value.holds,
+			take: async (operations, holds, settings) => [
+				{ verb: "update", key, value: withMore(value, holds), index },
+				...operations,
+				...holds.handOver(),
+				...(await this.#noted(entry, network.name, settings)),
+			],
+			replacedBy: (conflicts) => replacedBy(name, conflicts, this.#services),
+		};
+	}
+
+	/** A container that is none of arpanet's. The leader gives its lease back when it does not have the address any more. */
+	async #foreign(
+		{ Id, Name }: ContainerInspect,
+		{ scope }: NetworkRecord,
+	): Promise<Holder> {
+		const all = await this.#services.store.list<Lease>(leaseKey(scope, ""));
+		const leases = all.filter(({ value }) => value.foreign === Id);
+		return {
+			recordName: Name.slice(1),
+			held: leases.map(({ key }) => key),
+			take: async (operations) => asForeign(operations, leases, Id),
+			replacedBy: async () => undefined,
+		};
 	}
 
 	/**

@@ -59,7 +59,7 @@ export class Reconcile {
 		container: ContainerInspect,
 		missing: ReadonlySet<string> = new Set(),
 	): Promise<void> {
-		const { containers, store } = this.#services;
+		const { containers, host, store } = this.#services;
 		const facts = readLabels(container.Config.Labels);
 		const name = container.Name.slice(1);
 		const entry = await containers.find(name, facts);
@@ -73,7 +73,12 @@ export class Reconcile {
 		];
 		const isWhole = !entry?.value.lacks;
 		if (entry && isWhole && wanted.every((held) => !missing.has(held))) return;
-		const written = entry ?? (await this.#ownRecord(name));
+		const written = entry ?? (await containers.get(name));
+		const other = written?.value.facts.host ?? host.name;
+		if (!entry && other !== host.name) {
+			await this.adopt(await this.#putAside(container, other), missing);
+			return;
+		}
 		// of two tries of a create the record may be the second's, and the container the first's
 		const own =
 			written && holdSame(written.value.facts, facts)
@@ -120,18 +125,38 @@ export class Reconcile {
 	}
 
 	/**
-	 * What is on record of a name of this host though its container is another by now.
-	 * @throws HttpError 409 if it is another host's: that may be making one of that name
+	 * A container whose name another host's got while it was on no record itself gives way: as under Compose one that is being replaced, it
+	 * goes by its id, too.
+	 * @returns it by its new name
+	 * @throws HttpError 409 if it was not made by arpanet on this host, or the other one is not there
 	 */
-	async #ownRecord(name: string): Promise<Entry<ContainerRecord> | undefined> {
-		const { containers, host } = this.#services;
-		const record = await containers.get(name);
-		const other = record?.value.facts.host;
-		if (!other || other === host.name) return record;
-		throw new HttpError(
-			409,
-			`${name} is on record on host ${other}; docker rename or rm the one here, at this host's own engine`,
+	async #putAside(
+		{ Id, Name, Config }: ContainerInspect,
+		other: string,
+	): Promise<ContainerInspect> {
+		const { cluster, containers, engine, host, log, store } = this.#services;
+		const name = Name.slice(1);
+		const isFromHere = readLabels(Config.Labels).host === host.name;
+		const another =
+			isFromHere &&
+			(await cluster.ask(other, (engine) => engine.inspectContainer(name)));
+		if (!another || another.Name !== Name) {
+			throw new HttpError(
+				409,
+				`${name} is on record on host ${other}; docker rename or rm the one here, at this host's own engine`,
+			);
+		}
+		const to = `${Id.slice(0, 12)}_${name}`;
+		await engine.post(
+			`/containers/${Id}/rename?name=${encodeURIComponent(to)}`,
 		);
+		const why = `${other} has a ${name}, made while this one was on no record`;
+		log.warn({ container: name, to, why }, "renamed");
+		const repair = { what: "container renamed", to: containers.key(to), why };
+		await store.commit([this.#repairs.note({ ...repair, container: to })]);
+		const renamed = await engine.inspectContainer(Id);
+		if (!renamed) throw new HttpError(404, `${to} went meanwhile`);
+		return renamed;
 	}
 
 	async #adoptMissing(

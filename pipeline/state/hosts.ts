@@ -119,9 +119,12 @@ export class Hosts {
 		return this.#known?.size ?? 0;
 	}
 
-	/** Whether Consul was not read yet, though `host.engine` says that there are other hosts. */
+	/**
+	 * Whether Consul was not read yet, though `host.engine` says that there are other hosts. One that tells of no host at all has not
+	 * told: it has lost everything, or leaves out what the token may not read.
+	 */
 	get isUnread(): boolean {
-		return this.#known === undefined && this.#self.engine !== undefined;
+		return this.count === 0 && this.#self.engine !== undefined;
 	}
 
 	/** The operation that makes a commit fail if a host was drained, or is another, since it was looked at. */

@@ -167,7 +167,7 @@ export class Networks {
 			this.#store.get<string>(key),
 			this.#store.get<Lease>(leaseKey(scope, address)),
 		]);
-		const isOwn = lease?.value.host === host && !lease.value.container;
+		const isOwn = lease && isBridgeOf(host, lease.value);
 		if (lease && !isOwn) return false;
 		if (lease && known?.value === address) return true;
 		const commit = this.#store.commit([
@@ -381,39 +381,46 @@ export class Networks {
 		return this.#read(entry.value.scope);
 	}
 
+	/** A network whose record alone was lost keeps the subnet and the bridge that it has. */
 	async #grant(
 		wanted: WantedNetwork,
 		{ pool, reserved, size, avoid = () => [] }: Granting,
 	): Promise<Entry<NetworkRecord>> {
+		const { scope, host } = wanted;
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
 		// the serial may have been lost or be of an old backup
 		const last = (await this.list()).map(({ value }) => value.vni);
-		const used = granted.map(({ key }) => subnetOf(key));
+		const had = granted.find(({ value }) => value === scope);
+		const used = granted
+			.filter((each) => each !== had)
+			.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
-			: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
-		const { gateway = new Netmask(subnet).first, restored, ...rest } = wanted;
+			: had
+				? subnetOf(had.key)
+				: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
+		const bridge = await this.#store.get<string>(gatewayKey(scope, host));
+		const {
+			gateway = gatewayOn(bridge, new Netmask(subnet)),
+			restored,
+			...rest
+		} = wanted;
+		const lease = await this.#store.get<Lease>(leaseKey(scope, gateway));
+		const isOthers = lease && !isBridgeOf(host, lease.value);
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};
 		const record: NetworkRecord = { ...rest, ...asked, subnet, vni };
+		const grant = subnetKey(subnet);
 		await this.#store.commit([
-			serial
-				? {
-						verb: "update",
-						key: SERIAL,
-						value: vni,
-						index: serial.index,
-					}
-				: { verb: "create", key: SERIAL, value: vni },
-			{ verb: "create", key: subnetKey(subnet), value: wanted.scope },
-			{ verb: "create", key: NETWORKS + wanted.scope, value: record },
-			{
-				verb: "create",
-				key: gatewayKey(wanted.scope, wanted.host),
-				value: gateway,
-			},
-			gatewayLease(record, wanted.host, gateway),
+			replacing(SERIAL, serial, vni),
+			replacing(grant, had?.key === grant ? had : undefined, scope),
+			{ verb: "create", key: NETWORKS + scope, value: record },
+			// another's: the host gets one when it makes its bridge, or its agent puts down what its bridge has
+			...(isOthers
+				? []
+				: [replacing(gatewayKey(scope, host), bridge, gateway)]),
+			...(lease ? [] : [gatewayLease(record, host, gateway)]),
 		]);
 		const entry = await this.#read(wanted.scope);
 		if (!entry)
@@ -463,6 +470,16 @@ function gatewayLease(
 ): Operation {
 	const value: Lease = { host, deployment: network.deployment };
 	return { verb: "create", key: leaseKey(network.scope, address), value };
+}
+
+/** Whether an address is leased to a host's bridge. */
+function isBridgeOf(host: string, lease: Lease): boolean {
+	return lease.host === host && !lease.container;
+}
+
+/** The address on record of a host's bridge if it is one of the subnet, else the subnet's first. */
+function gatewayOn(bridge: Entry<string> | undefined, subnet: Netmask): string {
+	return bridge && subnet.contains(bridge.value) ? bridge.value : subnet.first;
 }
 
 /** `abc` for the default network of deployment abc, `abc-back` for its network back: a DNS label in any case. */

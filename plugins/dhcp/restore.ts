@@ -99,10 +99,15 @@ export class Restore {
 		context: AdoptContext,
 		lease: Lease,
 	): Promise<void> {
-		const { store, log, networks } = this.#services;
+		const { containers, store, log, networks } = this.#services;
 		const key = leaseKey(network.value.scope, address);
 		const known = await store.get<Lease>(key);
-		if (known && known.value.container !== context.recordName) {
+		const holder = known?.value.container ?? "";
+		// one that was renamed while its record was lost has left its lease under its old name
+		const isOthers =
+			holder !== context.recordName &&
+			(await containers.get(holder))?.value.holds.includes(key);
+		if (known && (isOthers || !holder)) {
 			log.error(
 				{ address, holder: known.value, container: context.recordName },
 				"two containers hold one address; remove one of them",

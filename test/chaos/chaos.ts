@@ -59,6 +59,7 @@ async function onStage(
 		const violations = await play(stage);
 		if (violations.length === 0) return;
 		failed(violations);
+		await tellState(stage.hosts[0] as Host);
 		for (const { host, role, arpanet } of stage.members) {
 			const lines = arpanet.log().split("\n").slice(-15);
 			const last = lines.join("\n").slice(0, 4000);
@@ -66,6 +67,17 @@ async function onStage(
 		}
 	} finally {
 		await stage.lab.stop();
+	}
+}
+
+/** What is in Consul, without what says nothing of how it came to be so. */
+async function tellState({ consul }: Host): Promise<void> {
+	const answer = await fetch(`${consul}/v1/kv/arpanet/?recurse`);
+	const entries = (await answer.json()) as { Key: string; Value: string }[];
+	for (const { Key, Value } of entries) {
+		if (/^arpanet\/(beats|bodies|images)\b/.test(Key)) continue;
+		const value = Buffer.from(Value ?? "", "base64").toString();
+		console.log(`${Key}: ${value.slice(0, 400)}`);
 	}
 }
 

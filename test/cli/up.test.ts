@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import test from "ava";
@@ -170,4 +170,24 @@ test("up on one of several hosts waits for their Consul, and makes up none in it
 		await setTimeout(100);
 	}
 	t.is(await arpanet.stop(), 0);
+});
+
+test("up goes on while its log cannot be written, and ends with its terminal", async (t) => {
+	const lab = await startLab({ consul: false });
+	t.teardown(() => lab.stop());
+	const [host] = lab.hosts;
+	if (!host) return t.fail();
+	const full = await open("/dev/full", "a");
+	const arpanet = host.spawn("node", [arpanetProgram, "up"], {
+		stdio: ["ignore", full.fd, "inherit"],
+	});
+	await full.close();
+	const ended = new Promise((resolve) => arpanet.once("exit", resolve));
+	const ps = ["docker", ["-H", "tcp://127.0.0.1:2375", "ps"]] as const;
+	for (let tries = 0; (await host.exec(...ps)).code !== 0; tries++) {
+		if (tries === 100) return t.fail("the gateway does not answer");
+		await setTimeout(100);
+	}
+	arpanet.kill("SIGHUP");
+	t.is(await Promise.race([ended, setTimeout(10_000, "hangs")]), 0);
 });

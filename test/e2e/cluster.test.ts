@@ -1,12 +1,13 @@
 import { once } from "node:events";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import { Engine } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
-import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
+import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
 import { type Host, type Lab, startLab } from "../lab/lab.ts";
@@ -787,5 +788,54 @@ test.serial(
 		t.is(starts("meanwhile"), 1);
 		t.is(starts("away"), 1, "once, as it was followed before");
 		stream.end();
+	},
+);
+
+test.serial(
+	"a host that has another's name by mistake takes nothing from it, and is told so",
+	async (t) => {
+		const [h1, , h3] = hosts;
+		const made = await api("POST", "/containers/create?name=twin-1", {
+			Image: "busybox",
+			Labels: { "arpanet.deployment": "twin", "arpanet.service": "web" },
+			Env: ["constraint:node==h1"],
+			Cmd: ["sleep", "1000"],
+		});
+		t.is(made.status, 201, made.body.message);
+		t.is((await api("POST", "/containers/twin-1/start")).status, 204);
+		const state = async () => {
+			const nodes = await fetch(`${h1.consul}/v1/catalog/service/web-twin`);
+			const record = await fetch(
+				`${h1.consul}/v1/kv/arpanet/hosts/h1/record?raw`,
+			);
+			const { address } = (await record.json()) as { address: string };
+			return { address, copies: ((await nodes.json()) as object[]).length };
+		};
+		const file = join(h3.dataDir, "twin.yml");
+		const own = await readFile(gateways[2]?.config ?? "", "utf8");
+		await writeFile(
+			file,
+			own.replace("name: h3", "name: h1").replace(":2377", ":2387"),
+		);
+		const twin = h3.spawn("node", [arpanetProgram, "agent", "-c", file], {
+			stdio: ["ignore", "pipe", "inherit"],
+		});
+		const ended = once(twin, "exit");
+		let log = "";
+		twin.stdout?.on("data", (chunk) => {
+			log += chunk;
+		});
+		const before = await state();
+		await eventually(
+			async () => log,
+			(said) => /another host, at \S+, is announced as h1/.test(said),
+			60,
+		);
+		await setTimeout(3_000); // for a look, as every agent takes when it starts
+		t.deepEqual(await state(), before);
+		const check = await h3.exec("node", [arpanetProgram, "check", "-c", file]);
+		t.regex(check.stdout, /^fail .*host: one at \S+ is announced as h1/m);
+		twin.kill();
+		t.deepEqual(await ended, [0, null], log);
 	},
 );

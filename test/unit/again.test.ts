@@ -4,7 +4,7 @@ import { readLabels } from "../../pipeline/facts.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
-import { silent } from "./doubles.ts";
+import { EngineDouble, silent } from "./doubles.ts";
 
 // what comes late, or a second time, of a container whose name and address another has by now
 
@@ -357,3 +357,42 @@ test("what an image says of the container that it was committed from is none of 
 	const own = { "arpanet.host": "h1", "arpanet.facts": "host" };
 	t.deepEqual(readLabels({ ...image, ...own }), { host: "h1" });
 });
+
+test.serial(
+	"a container whose name another host's got while its record was lost goes by its id, and keeps its address",
+	async (t) => {
+		const engines = { h1: new EngineDouble(), h2: new EngineDouble() };
+		const plugins = "deployment-id placement dhcp network".split(" ");
+		const [h1, h2] = ["h1", "h2"].map((host) => {
+			const allocator = new Allocator(consul.address, {
+				...{ host, engines, plugins },
+			});
+			t.teardown(() => allocator.close());
+			return allocator;
+		}) as [Allocator, Allocator];
+		const name = "twice_web_1";
+		const make = async (on: Allocator) => {
+			const { body, address } = await on.create("twice", name);
+			return { id: on.docker.create(name, body), address };
+		};
+		const look = async ({ docker, reconcile }: Allocator) =>
+			reconcile.sweep(await docker.engine.listContainers("arpanet.host"));
+
+		const { id, address } = await make(h1);
+		const key = h1.services.containers.key(name);
+		await h1.store.commit([{ verb: "delete", key }]);
+		const other = await make(h2);
+		await look(h1);
+		await look(h2);
+		const aside = `${id.slice(0, 12)}_${name}`;
+		t.is(engines.h1.containers.get(id)?.Name, `/${aside}`);
+		t.is(engines.h2.containers.get(other.id)?.Name, `/${name}`);
+		const lease = `arpanet/leases/twice/${address}`;
+		const record = await h1.services.containers.get(aside);
+		t.true(record?.value.holds.includes(lease), `${record?.value.holds}`);
+		t.like(await h1.store.get(lease), { value: { container: aside } });
+		t.like(await h1.services.containers.get(name), {
+			value: { facts: { host: "h2" } },
+		});
+	},
+);

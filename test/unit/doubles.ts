@@ -119,6 +119,12 @@ export class EngineDouble {
 				if (path === "/volumes") return { Volumes: [...this.volumes.values()] };
 				return this.volumes.get(/^\/volumes\/(.*)/.exec(path)?.[1] ?? "");
 			},
+			post: async (path: string) => {
+				const [, id = "", name = ""] =
+					/^\/containers\/(\w+)\/rename\?name=(.+)$/.exec(path) ?? [];
+				const container = this.containers.get(id);
+				if (container) container.Name = `/${decodeURIComponent(name)}`;
+			},
 			createVolume: async ({ Name, DriverOpts, Labels }: VolumeCreate) => {
 				const name = Name ?? "";
 				this.volumes.set(name, {

@@ -103,6 +103,55 @@ test("a bridge's address is no other's, also when somebody has deleted its lease
 	});
 });
 
+test("a network whose record alone is lost keeps its subnet, whoever needs it first", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const one = newAllocator({ plugins });
+	const other = newAllocator({ plugins, host: "h2" });
+	const network = async () => {
+		await one.services.networks.list();
+		return (await one.services.networks.get("lost"))?.value;
+	};
+	const lose = (...keys: string[]) =>
+		one.store.commit(
+			["networks/lost", ...keys].map((key) => ({
+				verb: "delete",
+				key: `arpanet/${key}`,
+			})),
+		);
+	const { body } = await one.create("lost", "lost_web_1");
+	one.docker.create("lost_web_1", body);
+	const before = await network();
+	const bridge = await one.services.networks.gatewayOf("lost", "h1");
+	t.truthy(bridge);
+
+	// its host's agent, with whatever else is lost
+	for (const key of [
+		"hosts/none",
+		"gateways/lost/h1",
+		`leases/lost/${bridge}`,
+	]) {
+		await lose(key);
+		await one.reconcile.sweep([]);
+		t.is((await network())?.subnet, before?.subnet, key);
+		t.is(await one.services.networks.gatewayOf("lost", "h1"), bridge, key);
+		t.like(await one.store.get(`arpanet/leases/lost/${bridge}`), {
+			value: { host: "h1" },
+		});
+	}
+
+	// a create on a host that has nothing of it yet
+	await lose();
+	const { address } = await other.create("lost", "lost_web_2");
+	t.is((await network())?.subnet, before?.subnet);
+	const leases = await one.store.keys("arpanet/leases/lost/");
+	t.is(
+		new Set(leases).size,
+		4,
+		`${leases} are two containers' and two bridges'`,
+	);
+	t.true(leases.includes(`arpanet/leases/lost/${address}`));
+});
+
 test("a network that two give back at once takes no other's subnet along", async (t) => {
 	const [one, two, three] = [1, 2, 3].map(
 		() => newAllocator().services.networks,
