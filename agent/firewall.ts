@@ -6,35 +6,29 @@ import { command } from "./commands.ts";
 export interface Chain {
 	name: string;
 	/** `filter` unless told. */
-	table?: "nat";
+	table?: "nat" | "raw";
 	from?: { chain: string; match: string[] }[];
 	rules: string[];
 }
 
-/** The chains that the kernel has by itself. */
-const OF_THE_KERNEL = /^(INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/;
+/** Docker asks it before its own rules; it has none with `--iptables=false`, nor with nftables. */
+const DOCKERS = "DOCKER-USER";
 
 /**
- * Makes our chains what they are to be, and the rules that lead to them the first where they stand, in one go.
- * @throws Error with what iptables says, or with the chain that should lead to one of ours and is not there
+ * Makes our chains what they are to be, and the rules that lead to them the first where they stand, in one go. Where Docker's
+ * own chain is not there, FORWARD leads to ours: what is dropped there is dropped, whoever else would let it through.
+ * @throws Error with what iptables says
  */
 export async function writeChains(chains: Chain[]): Promise<void> {
-	const missing = new Set<string>();
 	await restore(chains, ({ name, from = [], rules }, standing) => [
 		...rules.map((rule) => `-A ${name} ${rule}`),
-		...from.flatMap(({ chain, match }) => {
-			if (OF_THE_KERNEL.test(chain) || standing.includes(`\n:${chain} `)) {
-				return [["-I", chain, ...match, "-j", name].join(" ")];
-			}
-			missing.add(chain);
-			return [];
+		...from.map(({ chain, match }) => {
+			const isMissing =
+				chain === DOCKERS && !standing.includes(`\n:${DOCKERS} `);
+			const at = isMissing ? "FORWARD" : chain;
+			return ["-I", at, ...match, "-j", name].join(" ");
 		}),
 	]);
-	if (missing.size > 0) {
-		throw new Error(
-			`the firewall has no chain ${[...missing].join(", ")}: Docker makes it, unless it was told --iptables=false`,
-		);
-	}
 }
 
 /** Takes our chains away, whatever is in them and leads to them. @throws Error with what iptables says */
@@ -51,8 +45,9 @@ async function restore(
 	rest: (chain: Chain, standing: string) => string[],
 ): Promise<void> {
 	const saved = (await command("iptables-save")).split(/^\*/m);
-	const text = (["filter", "nat"] as const).flatMap((table) => {
+	const text = (["filter", "nat", "raw"] as const).flatMap((table) => {
 		const standing = saved.find((each) => each.startsWith(`${table}\n`)) ?? "";
+		if (table === "raw" && !standing) return []; // nobody has rules there, and the kernel may not have it
 		const own = chains.filter((chain) => (chain.table ?? "filter") === table);
 		const names = own.map(({ name }) => name);
 		return [

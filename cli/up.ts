@@ -1,7 +1,9 @@
 import { setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../pipeline/config.ts";
+import { messageOf } from "../pipeline/errors.ts";
 import { boot, hostOf } from "./boot.ts";
+import { checkTls } from "./checks/tls.ts";
 import { ensureConsul, type OwnConsul } from "./consul.ts";
 import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
 
@@ -14,6 +16,7 @@ interface Running extends Role {
 
 /** Time for everything together to end by itself: the gateway answers what it was asked. */
 const STOP_MS = 25_000;
+const DAY_MS = 24 * 3600 * 1000;
 
 /**
  * Runs roles in this process until SIGINT, SIGTERM or SIGHUP, then stops them in reverse: list what serves clients last.
@@ -29,6 +32,7 @@ export async function runRoles(
 	const stop = onSignal(log);
 	const booted = await boot(config, log);
 	const running: Running[] = [{ name: "connections", stop: booted.close }];
+	void watchCertificates(config, log, stop);
 	let consul: OwnConsul | undefined;
 	try {
 		if (embedded) {
@@ -72,6 +76,25 @@ function onSignal(log: Logger): AbortSignal {
 		});
 	}
 	return abort.signal;
+}
+
+/** Certificates end one day: says in the log what `arpanet check` says of them, now and once a day. */
+async function watchCertificates(
+	config: Config,
+	log: Logger,
+	signal: AbortSignal,
+): Promise<void> {
+	const rest = { signal, ref: false };
+	while (!signal.aborted) {
+		try {
+			for (const { level, what, remedy } of checkTls(config)) {
+				if (level !== "ok") log.warn({ remedy }, what);
+			}
+		} catch (error) {
+			log.warn({ err: messageOf(error) }, "certificates cannot be read");
+		}
+		await setTimeout(DAY_MS, undefined, rest).catch(() => {});
+	}
 }
 
 /** Stops in reverse and past errors; who does not end in time is left behind. */

@@ -267,6 +267,17 @@ export function isUnasked(mode: string): boolean {
 	return mode === "" || mode === "default";
 }
 
+/** The images that a container is made of: its own, and those that it mounts. @param create as a client sent it, unchecked */
+export function imagesOf({ Image, HostConfig }: ContainerCreate): string[] {
+	const mounts: unknown = HostConfig?.Mounts;
+	const mounted = (Array.isArray(mounts) ? mounts : [])
+		.filter((mount) => mount?.Type === "image")
+		.map(({ Source }) => Source);
+	return [Image, ...mounted].filter(
+		(image) => typeof image === "string" && image !== "",
+	);
+}
+
 /** A container's name among those that links give it. */
 export function ownName(names: string[]): string {
 	return names.find((name) => name.lastIndexOf("/") === 0)?.slice(1) ?? "";

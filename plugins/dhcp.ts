@@ -27,7 +27,7 @@ import {
 } from "../pipeline/state/networks.ts";
 import { keyIn, type Operation } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
-import type { Pool } from "../pipeline/state/subnets.ts";
+import { claim, type Pool } from "../pipeline/state/subnets.ts";
 import {
 	askedOf,
 	implicitNetwork,
@@ -169,6 +169,12 @@ export default definePlugin<Config>({
 					},
 				);
 				const { value } = entry;
+				if (wanted.subnet && claim(wanted.subnet, []) !== value.subnet) {
+					throw new HttpError(
+						409,
+						`dhcp: containers hold addresses of network ${value.name} in ${value.subnet}; remove them (docker compose down), then it can have ${wanted.subnet}`,
+					);
+				}
 				const gateway = await networks.ensureGateway(entry, value.host, () =>
 					leases.pick(value),
 				);

@@ -30,18 +30,17 @@ function questions(peer: string): string[] {
  */
 export function forwarding(seen: Seen): Chain[] {
 	const peers = seen.peers.filter(isIPv4);
-	const opened = seen.exposed
-		.filter(({ address }) => isIPv4(address))
-		.flatMap((exposure) => {
-			const { address } = exposure;
-			const subnets = admitted(exposure, seen.all)?.map(
-				(subnet) => `-s ${subnet} `,
-			) ?? [""];
-			return [
-				...subnets.map((from) => `${from}-d ${address} -j ACCEPT`),
-				`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
-			];
-		});
+	const exposed = seen.exposed.filter(({ address }) => isIPv4(address));
+	const there = exposed.flatMap((exposure) => {
+		const subnets = admitted(exposure, seen.all)?.map(
+			(subnet) => `-s ${subnet} `,
+		) ?? [""];
+		return subnets.map((from) => `${from}-d ${exposure.address} -j ACCEPT`);
+	});
+	const back = exposed.map(
+		({ address }) =>
+			`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
+	);
 	return [
 		{
 			name: "ARPANET-FORWARD",
@@ -49,8 +48,16 @@ export function forwarding(seen: Seen): Chain[] {
 			rules: [
 				...peers.flatMap(questions),
 				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
-				...opened,
+				...there,
+				...back,
 			],
+		},
+		{
+			// what comes to a container from another bridge Docker 28 drops here, before DOCKER-USER is asked (moby, iptabler/endpoint.go)
+			name: "ARPANET-DIRECT",
+			table: "raw",
+			from: [{ chain: "PREROUTING", match: [] }],
+			rules: there,
 		},
 		{
 			name: "ARPANET-VXLAN",

@@ -1,4 +1,4 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { type ContainerCreate, imagesOf } from "../../pipeline/docker.ts";
 import { HttpError, messageOf } from "../../pipeline/errors.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import {
@@ -338,7 +338,7 @@ export class Reschedule {
 			there?.Config.Labels?.["arpanet.slot"] ===
 			create.Labels?.["arpanet.slot"];
 		if (there && isIt) return there.Id;
-		await this.#bringImage(String(create.Image), to);
+		for (const image of imagesOf(create)) await this.#bringImage(image, to);
 		const record = await this.#services.containers.get(name); // that took its time
 		if (record?.value.facts.host !== to) {
 			throw new HttpError(409, `${name} was removed meanwhile`); // the next look ends the move

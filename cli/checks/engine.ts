@@ -7,7 +7,16 @@ import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 /** The oldest API with all that arpanet asks of an engine: Docker 1.12. */
 const MIN_API = 24;
 
-/** The engine answers, and is new enough. */
+/**
+ * Releases of Docker in which names do not resolve, all or those in internal networks: its DNS asks nobody else
+ * (moby #51614, #47538, #47832).
+ */
+const WITHOUT_NAMES =
+	/^(29\.1\.0|26\.0\.\d+|26\.1\.[0-2]|25\.0\.[45]|23\.0\.11)\b/;
+/** From this one on docker-compose 1.29 finds no `ContainerConfig` in an image: Docker 26. */
+const NOT_FOR_COMPOSE_1 = 45;
+
+/** The engine answers, is new enough, and is no release that is known not to do. */
 export async function checkEngine(config: Config): Promise<Finding[]> {
 	const { engine } = config.arpanet;
 	try {
@@ -18,10 +27,29 @@ export async function checkEngine(config: Config): Promise<Finding[]> {
 		};
 		const seen = `engine: Docker ${Version} with API ${ApiVersion} answers at ${engine}`;
 		const [, minor = 0] = ApiVersion.split(".").map(Number);
-		if (minor >= MIN_API) return [ok(seen)];
-		return [
-			warn(seen, `API 1.${MIN_API} is the oldest known to do; update Docker`),
-		];
+		if (minor < MIN_API) {
+			return [
+				warn(seen, `API 1.${MIN_API} is the oldest known to do; update Docker`),
+			];
+		}
+		const found = [ok(seen)];
+		if (WITHOUT_NAMES.test(Version)) {
+			found.push(
+				warn(
+					`engine: in Docker ${Version} names do not resolve in containers, or not in internal networks`,
+					"update Docker",
+				),
+			);
+		}
+		if (minor >= NOT_FOR_COMPOSE_1) {
+			found.push(
+				warn(
+					`engine: docker-compose 1.29 cannot recreate containers with API ${ApiVersion}`,
+					"set COMPOSE_API_VERSION=1.44 where it runs, or use docker compose",
+				),
+			);
+		}
+		return [...found, ...(await checkFirewall(engine))];
 	} catch (error) {
 		return [
 			fail(
@@ -30,4 +58,19 @@ export async function checkEngine(config: Config): Promise<Finding[]> {
 			),
 		];
 	}
+}
+
+/** Docker's own firewall is one that ours can open. */
+async function checkFirewall(engine: string): Promise<Finding[]> {
+	const { text } = await ask(parseEngineUrl(engine), "/info", ANSWER_MS);
+	const { FirewallBackend } = JSON.parse(text) as {
+		FirewallBackend?: { Driver: string };
+	};
+	if (FirewallBackend?.Driver !== "nftables") return [];
+	return [
+		warn(
+			"engine: its firewall is nftables, so arpanet.expose opens nothing",
+			'set "firewall-backend": "iptables" in /etc/docker/daemon.json',
+		),
+	];
 }

@@ -27,7 +27,8 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 				),
 			);
 		}
-		return [...wrong, ...(await Promise.all(found))];
+		const versions = await checkVersions(config, others, cluster.tls);
+		return [...wrong, ...(await Promise.all(found)), ...versions];
 	} catch {
 		return []; // that Consul does not answer another line says
 	} finally {
@@ -65,6 +66,45 @@ function checkSelf({ name, address }: HostRecord, all: KnownHost[]): Finding[] {
 			`set arpanet.host.address on one of them; if ${twin.name} was this host's name, set arpanet.host.name back to it`,
 		),
 	];
+}
+
+/** There is a version of the API that all hosts' engines take; those that do not answer other lines are about. */
+export async function checkVersions(
+	{ arpanet }: Config,
+	others: KnownHost[],
+	tls: Tls | undefined,
+): Promise<Finding[]> {
+	const engines = [
+		{ name: arpanet.host.name, address: parseEngineUrl(arpanet.engine) },
+		...others.flatMap(({ name, engine, state }) =>
+			engine && state ? [{ name, address: parseEngineUrl(engine, tls) }] : [],
+		),
+	];
+	const told = await Promise.all(
+		engines.map(async ({ name, address }) => {
+			const answer = await ask(address, "/version", ANSWER_MS).catch(() => {});
+			if (answer?.status !== 200) return [];
+			const { ApiVersion, MinAPIVersion = "1.12" } = JSON.parse(answer.text);
+			return [
+				{ name, newest: minorOf(ApiVersion), oldest: minorOf(MinAPIVersion) },
+			];
+		}),
+	);
+	const all = told.flat();
+	const old = all.toSorted((a, b) => a.newest - b.newest)[0];
+	const young = all.toSorted((a, b) => b.oldest - a.oldest)[0];
+	if (!old || !young || young.oldest <= old.newest) return [];
+	return [
+		fail(
+			`hosts: ${young.name}'s Docker takes API 1.${young.oldest} and later, ${old.name}'s speaks 1.${old.newest} at most: no client can use both`,
+			`update Docker on ${old.name}; until then "min-api-version": "1.${old.newest}" in /etc/docker/daemon.json on ${young.name}`,
+		),
+	];
+}
+
+/** `1.41`: 41 */
+function minorOf(version: string): number {
+	return Number(version.split(".")[1]);
 }
 
 async function checkHost(

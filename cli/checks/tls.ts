@@ -47,7 +47,7 @@ export function checkTls({ arpanet }: Config): Finding[] {
 	const end = new Date(certificate.validTo);
 	const seen = `tls: ${tls.cert} is good until ${end.toISOString().slice(0, 10)}`;
 	return end.getTime() - Date.now() < SOON
-		? [warn(seen, "make it anew: arpanet certs")]
+		? [warn(seen, "make it anew: arpanet certs; then restart arpanet")]
 		: [ok(seen)];
 }
 

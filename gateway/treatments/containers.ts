@@ -1,3 +1,4 @@
+import { type ContainerCreate, imagesOf } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
 import type { BringImage } from "../../pipeline/lifecycle/image-carrier.ts";
@@ -47,7 +48,7 @@ export function containers(
 		query,
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
-		let create: { Image?: string; Labels?: Record<string, string> };
+		let create: ContainerCreate;
 		try {
 			create = JSON.parse(body ?? "");
 		} catch {
@@ -56,8 +57,10 @@ export function containers(
 		const placed = create.Labels?.["arpanet.host"];
 		const host = placed ?? cluster.self;
 		const name = nameIn(query);
-		if (create.Image) {
-			const coming = bringImage(create.Image, host); // Docker looks for it first, too
+		const images = imagesOf(create);
+		if (images.length > 0) {
+			// Docker looks for them first, too
+			const coming = Promise.all(images.map((each) => bringImage(each, host)));
 			const facts = placed && readLabels(create.Labels ?? null);
 			await (facts ? records.keepDuring(name ?? "", facts, coming) : coming);
 		}

@@ -189,6 +189,10 @@ export function images(
 				const known = images.get(image.Id) ?? image;
 				known.RepoTags = union(known.RepoTags, image.RepoTags);
 				known.RepoDigests = union(known.RepoDigests, image.RepoDigests);
+				const { Containers = -1 } = image;
+				if (known !== image && Containers > 0) {
+					known.Containers = Containers + Math.max(0, known.Containers ?? 0);
+				}
 				images.set(image.Id, known);
 				for (const tag of image.RepoTags ?? []) {
 					meanings.set(tag, (meanings.get(tag) ?? new Set()).add(image.Id));
@@ -361,6 +365,8 @@ interface Image {
 	Created: number;
 	RepoTags: string[] | null;
 	RepoDigests: string[] | null;
+	/** How many use it, on its host; -1 from an engine that does not say (before API 1.51). */
+	Containers?: number;
 }
 
 /** What an image is called that has no name. */

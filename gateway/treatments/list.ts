@@ -95,6 +95,8 @@ export function containerList(engines: Engines, views: Views): Treatment {
 			return rows.map((row) => ofHost(withoutService(row), address));
 		} catch (error) {
 			if (name === cluster.self) throw error; // the others would say the same
+			// it lives, and does not take what is asked, such as the client's version of the API
+			if (error instanceof HttpError && error.status === 400) throw error;
 			return remembered();
 		}
 	}

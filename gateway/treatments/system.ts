@@ -43,27 +43,34 @@ function mergeInfo(answers: HostAnswer[]): unknown {
 }
 
 interface Usage {
-	Images: { Id: string; Containers: number }[] | null;
+	Images?: { Id: string; Containers: number }[] | null;
 	[key: string]: unknown;
 }
 
-/** `GET /system/df` of all hosts: what they keep together, each image once with all its containers. */
+/** `GET /system/df` of all hosts: what they keep together, in API versions before 1.53 each image once with all its containers. */
 function mergeUsage(answers: HostAnswer[]): unknown {
-	const sum: Record<string, unknown> = {};
-	for (const { answer } of answers) {
-		for (const [key, part] of Object.entries(answer as Usage)) {
-			const before = sum[key];
-			if (typeof part === "number") sum[key] = part + Number(before ?? 0);
-			else if (Array.isArray(before) && Array.isArray(part)) {
-				sum[key] = [...before, ...part];
-			} else sum[key] = before ?? part;
-		}
-	}
+	const sum = answers.map(({ answer }) => answer).reduce(together) as Usage;
+	if (!("Images" in sum)) return sum;
 	const images = new Map<string, { Id: string; Containers: number }>();
-	for (const image of (sum as Usage).Images ?? []) {
+	for (const image of sum.Images ?? []) {
 		const Containers =
 			(images.get(image.Id)?.Containers ?? 0) + image.Containers;
 		images.set(image.Id, { ...image, Containers });
 	}
 	return { ...sum, Images: [...images.values()] };
+}
+
+/** Numbers are added, lists joined, objects taken part by part; of anything else the first is it. */
+function together(a: unknown, b: unknown): unknown {
+	if (typeof a === "number" && typeof b === "number") return a + b;
+	if (Array.isArray(a) && Array.isArray(b)) return [...a, ...b];
+	if (!isObject(a) || !isObject(b)) return a ?? b;
+	const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
+	return Object.fromEntries(
+		[...keys].map((key) => [key, together(a[key], b[key])]),
+	);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
 }

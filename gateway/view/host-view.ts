@@ -94,6 +94,8 @@ export class HostView {
 	 */
 	async rows(version: string): Promise<readonly Listed[] | undefined> {
 		if (performance.now() < this.#restUntil) return undefined;
+		// its events would be in other words, too
+		if (this.#headers.length > 0 && !this.#speaks(version)) return undefined;
 		const { answer } = await this.#journal.read(version);
 		if (this.#headers.length === 0) this.#headers = answer.headers;
 		if (!this.#speaks(version)) return undefined;
@@ -144,11 +146,11 @@ export class HostView {
 			: performance.now() - this.#looked;
 	}
 
-	/** Rows are the same in every version of the API up to 1.46; from then on they are known in the engine's own. */
+	/** Rows are the same in every version of the API up to 1.45; from then on they are known in the engine's own. */
 	#speaks(version: string): boolean {
 		const own = this.#headers[this.#headers.indexOf("Api-Version") + 1] ?? "";
 		if (version === "" || version === `/v${own}`) return true;
-		return Number(own.split(".")[1]) <= 46;
+		return Number(own.split(".")[1]) <= 45;
 	}
 
 	#apply({ events, unbroken }: News): void {

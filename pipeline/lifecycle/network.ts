@@ -66,12 +66,15 @@ export class NetworkLifecycle {
 			home.inspectNetwork(value.name),
 		);
 		if (stands) return;
-		await this.retire(value);
+		const isGone = await this.retire(value);
+		if (isGone || value.implicit) return;
+		// stopped containers keep their addresses in it; what the other hosts have of it goes where nothing runs in it: it may come back as another
+		await this.#chain.release("networkRemoved", { network: value });
 	}
 
-	/** Gives a network back if no container holds a lease in it. */
-	async retire(network: NetworkRecord): Promise<void> {
-		await this.#services.networks.retire(network.scope, async (record) => {
+	/** Gives a network back if no container holds a lease in it. @returns whether it is gone */
+	retire(network: NetworkRecord): Promise<boolean> {
+		return this.#services.networks.retire(network.scope, async (record) => {
 			const error = await this.#chain.release("networkRemoved", {
 				network: record,
 			});

@@ -151,7 +151,7 @@ export class Containers {
 	async keepDuring(
 		name: string,
 		facts: Facts,
-		work: Promise<void>,
+		work: Promise<unknown>,
 	): Promise<void> {
 		let beats = 0;
 		const write = async () => {

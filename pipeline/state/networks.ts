@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
 import type { ContainerSummary, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
@@ -68,7 +69,7 @@ interface Granting extends Pool {
 	size: number;
 	/** Gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap. */
 	avoid?: () => string[];
-	/** Is told of a network that was there already, and may refuse it. */
+	/** Its user makes it: is told of a network that was there already, and may refuse it. */
 	found?: (network: NetworkRecord) => Promise<void>;
 }
 
@@ -236,8 +237,11 @@ export class Networks {
 			}
 			if (existing) {
 				const entry = same(existing, wanted);
-				await granting.found?.(entry.value);
-				return entry;
+				if (!granting.found) return entry;
+				await granting.found(entry.value);
+				const updated = await this.#madeAnew(entry, wanted);
+				if (updated) return updated;
+				continue;
 			}
 			try {
 				return await this.#grant(wanted, granting);
@@ -246,6 +250,25 @@ export class Networks {
 				this.forget(wanted.scope); // another was faster: look again
 			}
 		}
+	}
+
+	/**
+	 * A network that its user makes anew while containers still hold addresses in it: what he asks for now is what hosts get that it is still to
+	 * come to.
+	 * @returns undefined if it has changed meanwhile
+	 */
+	async #madeAnew(
+		entry: Entry<NetworkRecord>,
+		wanted: WantedNetwork,
+	): Promise<Entry<NetworkRecord> | undefined> {
+		const { body: _, fitted: __, ...rest } = entry.value;
+		const value: NetworkRecord = {
+			...rest,
+			...(wanted.body ? { body: wanted.body } : {}),
+			...(wanted.fitted ? { fitted: true } : {}),
+		};
+		if (isDeepStrictEqual(value, entry.value)) return entry;
+		return this.#update(entry, value);
 	}
 
 	/**

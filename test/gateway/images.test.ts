@@ -214,6 +214,32 @@ test("of an image that is named without a tag only the latest is copied", async 
 	);
 });
 
+test("an image that a container mounts comes to where the container is made, as its own does", async (t) => {
+	const held = [image(NEW, "app:latest"), image(OLD, "data:latest")];
+	const { route, asked } = await startHosts(t, {
+		one: (method, url) =>
+			url.pathname.endsWith("/get") ? "tar" : withImages(held)(method, url),
+		two: (method, url) =>
+			url.pathname === "/images/load" ? "" : withImages([])(method, url),
+	});
+	const create = {
+		Image: "app",
+		Labels: { "arpanet.host": "two" },
+		HostConfig: {
+			Mounts: [
+				{ Type: "image", Source: "data", Target: "/data" },
+				{ Type: "volume", Source: "app", Target: "/app" },
+			],
+		},
+	};
+	const body = JSON.stringify(create);
+	t.is(await route("POST", "/containers/create", body), "two");
+	t.deepEqual(
+		asked.one?.filter((each) => each.endsWith("/get")).sort(),
+		["app", "data"].map((name) => `GET /images/${name}%3Alatest/get`),
+	);
+});
+
 test("what was made since an image, or before it, is listed from hosts that lack that one, too", async (t) => {
 	const { route } = await startHosts(t, {
 		one: withImages([image(NEW, "new:latest")]),

@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
+import { HttpError } from "../../pipeline/errors.ts";
 import { eventually } from "./helpers.ts";
 import {
 	type FakeEngine,
@@ -147,4 +148,14 @@ test("a restart that a kill calls off is seen at once, though no event tells of 
 	await isRead();
 	isOver = true;
 	t.regex(`${await statuses(hosts)}`, /^Exited \(3\)/);
+});
+
+test("an engine that does not take the client's version of the API is not taken for a lost one", async (t) => {
+	const two: FakeEngine = () => {
+		throw new HttpError(400, "client version 1.41 is too old");
+	};
+	const { route } = await startHosts(t, { one: withContainers("a"), two });
+	await t.throwsAsync(route("GET", "/v1.41/containers/json?all=1"), {
+		message: /client version 1.41 is too old/,
+	});
 });

@@ -1,6 +1,9 @@
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
+import { checkEngine } from "../../cli/checks/engine.ts";
+import { checkVersions } from "../../cli/checks/hosts.ts";
 import { checkPrograms } from "../../cli/checks/programs.ts";
 import { parseConfig } from "../../pipeline/config.ts";
+import { fakeEngine } from "../gateway/hosts.ts";
 
 const CONFIG = parseConfig("endpoints: {}\nadapters: {}\n", "ps.yml");
 const ENCRYPTED = parseConfig(
@@ -22,5 +25,65 @@ for (const [config, find, isRoot, level, text] of [
 		const [finding] = checkPrograms(config, find, isRoot);
 		t.is(finding?.level, level);
 		t.regex(`${finding?.what}; ${finding?.remedy}`, text);
+	});
+}
+
+/** The configuration of a host with an engine of a few lines. */
+async function withEngine(
+	t: ExecutionContext,
+	version: object,
+	info: object = {},
+) {
+	const { url } = await fakeEngine(t, (_, { pathname }) =>
+		pathname === "/version" ? version : info,
+	);
+	const file = `endpoints: {}\nadapters: {}\narpanet: {engine: "${url}", host: {name: here}}\n`;
+	return { config: parseConfig(file, "ps.yml"), url };
+}
+
+for (const [Version, ApiVersion, found] of [
+	["20.10.24", "1.41", [/^ok engine: Docker 20.10.24 with API 1.41/]],
+	["1.11.2", "1.23", [/^warn .*API 1.24 is the oldest/]],
+	[
+		"26.0.1",
+		"1.45",
+		[/^ok /, /^warn .*names do not resolve/, /^warn .*compose 1.29/],
+	],
+	["27.5.1", "1.47", [/^ok /, /^warn .*COMPOSE_API_VERSION=1.44/]],
+] as const) {
+	test(`what is said of Docker ${Version}`, async (t) => {
+		const { config } = await withEngine(t, { Version, ApiVersion });
+		const said = await checkEngine(config);
+		t.is(said.length, found.length);
+		for (const [i, { level, what, remedy }] of said.entries()) {
+			t.regex(`${level} ${what}; ${remedy}`, found[i] ?? /nothing more/);
+		}
+	});
+}
+
+test("a firewall of Docker's that ours cannot open is named", async (t) => {
+	const version = { Version: "29.1.3", ApiVersion: "1.44" };
+	const info = { FirewallBackend: { Driver: "nftables" } };
+	const { config } = await withEngine(t, version, info);
+	t.regex(`${(await checkEngine(config))[1]?.what}`, /expose opens nothing/);
+});
+
+for (const [there, said] of [
+	[{ ApiVersion: "1.43" }, /here's Docker takes API 1.44 .*there's .* 1.43/],
+	[{ ApiVersion: "1.47", MinAPIVersion: "1.24" }, undefined],
+] as const) {
+	test(`Docker 29 beside one that speaks API ${there.ApiVersion}`, async (t) => {
+		const own = { ApiVersion: "1.52", MinAPIVersion: "1.44" };
+		const { config } = await withEngine(t, own);
+		const { url: engine } = await withEngine(t, there);
+		const state = { load: 0, address: "" };
+		const other = { name: "there", address: "", cpus: 1, memory: 1 };
+		const found = await checkVersions(
+			config,
+			[{ ...other, engine, state }],
+			undefined,
+		);
+		t.is(found.length, said ? 1 : 0);
+		if (said) t.regex(found[0]?.what ?? "", said);
 	});
 }

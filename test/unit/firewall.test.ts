@@ -25,6 +25,12 @@ const CHAINS: Chain[] = [
 		from: [{ chain: "PREROUTING", match: [] }],
 		rules: [],
 	},
+	{
+		name: "ARPANET-R",
+		table: "raw",
+		from: [{ chain: "PREROUTING", match: [] }],
+		rules: ["-d 10.32.1.7/32 -j ACCEPT"],
+	},
 ];
 
 test("the firewall's chains are written in one go, each led to once, and go without a trace", async (t) => {
@@ -64,14 +70,35 @@ test("the firewall's chains are written in one go, each led to once, and go with
 	t.is(twice, cleared);
 });
 
-test("a chain of Docker's that is missing is named, and all else is written", async (t) => {
-	const [said, standing] = await inEmptyNetwork(`
-		await writeChains(chains).catch(({ message }) => shown.push(message));
+test("where Docker's chain is missing FORWARD leads to ours, until it is there", async (t) => {
+	const [without, back] = await inEmptyNetwork(`
+		await writeChains(chains);
+		show();
+		execFileSync("iptables", ["-N", "DOCKER-USER"]);
+		await writeChains(chains);
 		show();
 	`);
-	t.regex(said ?? "", /no chain DOCKER-USER.*--iptables/);
-	t.regex(standing ?? "", /-p udp .*-j ARPANET-A/);
-	t.regex(standing ?? "", /-A PREROUTING -j ARPANET-N/);
+	t.regex(without ?? "", /^-A FORWARD -j ARPANET-C$/m);
+	t.regex(without ?? "", /-p udp .*-j ARPANET-A/);
+	t.notRegex(back ?? "FORWARD", /^-A FORWARD/m);
+	t.regex(back ?? "", /^-A DOCKER-USER -j ARPANET-C$/m);
+});
+
+test("what Docker drops before its own chain is asked is let through there", async (t) => {
+	const drop = "PREROUTING -d 10.32.1.7/32 ! -i br-1 -j DROP";
+	const [shown, cleared] = await inEmptyNetwork(`
+		execFileSync("iptables", ["-t", "raw", "-A", ...${JSON.stringify(drop)}.split(" ")]);
+		await writeChains(chains);
+		show("raw");
+		await clearChains(chains);
+		show("raw");
+	`);
+	t.deepEqual(shown?.match(/^-A PREROUTING.*/gm), [
+		"-A PREROUTING -j ARPANET-R",
+		`-A ${drop}`,
+	]);
+	t.regex(shown ?? "", /^-A ARPANET-R -d 10.32.1.7\/32 -j ACCEPT$/m);
+	t.notRegex(cleared ?? "ARPANET", /ARPANET/);
 });
 
 /** Runs a script in a network namespace of its own, with an empty firewall. @returns what it has shown */
@@ -81,8 +108,8 @@ async function inEmptyNetwork(script: string): Promise<string[]> {
 		const { writeChains, clearChains } = await import("${MODULE}");
 		const chains = ${JSON.stringify(CHAINS)};
 		const shown = [];
-		const show = () => {
-			const tables = ["filter", "nat"].map((table) =>
+		const show = (...names) => {
+			const tables = (names.length > 0 ? names : ["filter", "nat"]).map((table) =>
 				String(execFileSync("iptables-save", ["-t", table])));
 			shown.push(tables.join("").replace(/^#.*\\n/gm, ""));
 		};

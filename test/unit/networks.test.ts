@@ -1,8 +1,10 @@
 import test from "ava";
+import type { NetworkCreate } from "../../pipeline/docker.ts";
 import { Leases } from "../../pipeline/state/leases.ts";
 import type { Networks } from "../../pipeline/state/networks.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
+import { EngineDouble } from "./doubles.ts";
 
 let consul: TestConsul;
 const allocators: Allocator[] = [];
@@ -313,4 +315,43 @@ test("in a subnet that the user has chosen further hosts' bridges leave him the 
 		() => leases.pickForBridge((network as NonNullable<typeof network>).value),
 	);
 	t.is(bridge, "172.29.5.254");
+});
+
+test("a network that its user makes anew while containers hold addresses in it is on every host as he asks for it now", async (t) => {
+	const consul = await startConsul();
+	const engines = { h1: new EngineDouble(), h2: new EngineDouble() };
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const h1 = new Allocator(consul.address, { engines, plugins });
+	t.teardown(async () => {
+		h1.close();
+		await consul.stop();
+	});
+	await h1.announce(Object.keys(engines));
+	await h1.follow();
+	const make = async (more: Partial<NetworkCreate> = {}) => {
+		const asked = { ...composeNetwork("changed"), ...more };
+		const body = await h1.networks.create(asked, {});
+		engines.h1.networks.set(asked.Name, { ...asked, ...body, Id: "a1" });
+		await h1.networks.created(asked.Name, "a1");
+		return body?.IPAM?.Config?.[0]?.Subnet;
+	};
+	const fill = (host: string, name: string) =>
+		h1.create("changed", name, {
+			HostConfig: { NetworkMode: "changed_default" },
+			Env: [`constraint:node==${host}`],
+		});
+	const before = await make();
+	await fill("h2", "changed_web_1");
+	t.false(engines.h2.networks.get("changed_default")?.Internal ?? false);
+
+	engines.h1.networks.delete("changed_default");
+	await h1.networks.removed("changed_default");
+	t.false(engines.h2.networks.has("changed_default"));
+	await t.throwsAsync(
+		make({ IPAM: { Config: [{ Subnet: "10.99.0.0/24" }] } }),
+		{ message: /changed_default in \S+; remove them .* have 10.99.0.0\/24$/ },
+	);
+	t.is(await make({ Internal: true }), before);
+	await fill("h2", "changed_web_2");
+	t.true(engines.h2.networks.get("changed_default")?.Internal);
 });
