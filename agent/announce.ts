@@ -28,7 +28,7 @@ const WORTH_TELLING = 0.05;
 /**
  * Says that this host is there, as long as it is: its record for good, its state under a session
  * that ends when it falls silent.
- * @param heard is called when it was said for the first time, and no other host has its name
+ * @param heard is called whenever it was said: then no other host has its name
  */
 export async function announce(
 	services: Services,
@@ -104,8 +104,13 @@ class Announcer {
 		if (before) await store.ask(() => store.consul.session.renew(before));
 		const session = before ?? (await this.#newSession());
 		const load = this.#meter.look();
-		const known = before && (await this.#isKnown(load));
-		const state: HostState = { ...load, address: host.address };
+		const engineless = await this.#services.engine.isAway();
+		const known = before && (await this.#isKnown(load, engineless));
+		const state: HostState = {
+			...load,
+			address: host.address,
+			...(engineless ? { engineless } : {}),
+		};
 		if (await this.#hold(session, known ? undefined : state)) {
 			if (!known) this.#told = load;
 			return session;
@@ -187,16 +192,18 @@ class Announcer {
 	}
 
 	/** Whether all gateways know that this host lives, and how busy it is: with many hosts every write wakes them all. */
-	async #isKnown(load: Load): Promise<boolean> {
+	async #isKnown(load: Load, engineless: boolean): Promise<boolean> {
 		const { cluster, host } = this.#services;
 		const told = this.#told;
 		const known = (await cluster.hosts.list()).find(
 			({ name }) => name === host.name,
 		);
-		// somebody deleted its record, or removed this host while it was not heard
-		if (!known || known.removed) this.#complete = false;
+		// somebody deleted its record or wrote another's over it, or removed this host while it was not heard
+		const isOurs = known?.address === host.address && !known.removed;
+		if (!isOurs) this.#complete = false;
 		return (
 			known?.state !== undefined &&
+			(known.state.engineless ?? false) === engineless &&
 			told !== undefined &&
 			(["load", "memory", "network"] as const).every(
 				(each) => Math.abs(load[each] - told[each]) < WORTH_TELLING,
@@ -230,7 +237,7 @@ class Announcer {
 	/** What Swarm let constraints ask of an engine; undefined while it does not answer. */
 	async #engineLabels(): Promise<Record<string, string> | undefined> {
 		try {
-			const info = await this.#services.engine.info();
+			const info = await this.#services.engine.info(BEAT_MS);
 			const own = (info.Labels ?? []).map((label) => {
 				const mark = label.indexOf("=");
 				return [label.slice(0, mark), label.slice(mark + 1)];

@@ -1,11 +1,11 @@
 import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
-import { readFormat } from "../pipeline/state/format.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
 import { GATEWAYS, gatewayIn } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { MTU } from "../pipeline/state/networks.ts";
+import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./commands.ts";
 import { repeat } from "./repeat.ts";
@@ -58,9 +58,10 @@ export async function overlay(
 	signal: AbortSignal,
 ): Promise<void> {
 	let woven = true; // by an earlier run, for all that is known
+	const unwanted = new Ripening<Link>();
 	const work = async () => {
 		if (woven || !services.cluster.alone) {
-			woven = await look(services, underlay);
+			woven = await look(services, underlay, unwanted);
 		}
 	};
 	await repeat(work, {
@@ -83,8 +84,15 @@ interface Wanted {
 	peers: string[];
 }
 
-/** @returns whether anything is woven now */
-async function look(services: Services, underlay: Underlay): Promise<boolean> {
+/**
+ * @param unwanted devices whose networks Docker still has: when Consul has lost what is said of them, it comes back with the next sweeps
+ * @returns whether anything is woven now
+ */
+async function look(
+	services: Services,
+	underlay: Underlay,
+	unwanted: Ripening<Link>,
+): Promise<boolean> {
 	const { cluster } = services;
 	const [, ...others] = await cluster.all();
 	const keptOut = await hostsKeptOut(services.store);
@@ -108,11 +116,18 @@ async function look(services: Services, underlay: Underlay): Promise<boolean> {
 			wrong.push(`network ${each.scope}: ${messageOf(error)}`); // the others are woven all the same
 		}
 	}
-	if (present.size > 0 && !(await readFormat(services.store))) {
-		wrong.push("Consul tells nothing of arpanet's; what is woven stays");
-	} else for (const device of present.keys()) await ip("link", "del", device);
+	const left = [...present.values()];
+	const stale = unwanted
+		.ripe(
+			left
+				.filter(({ master }) => bridges.has(master ?? ""))
+				.map((link) => ({ key: link.ifname, index: 0, value: link })),
+		)
+		.map(({ value }) => value);
+	const gone = left.filter(({ master }) => !bridges.has(master ?? ""));
+	for (const { ifname } of [...gone, ...stale]) await ip("link", "del", ifname);
 	if (wrong.length > 0) throw new Error(wrong.join("; "));
-	return wanted.length > 0;
+	return wanted.length > 0 || left.length > gone.length;
 }
 
 /** The networks with containers here that other hosts have too. */

@@ -35,7 +35,7 @@ interface Files {
 }
 
 /**
- * Makes sure that there is a Consul. If none is there that could come up, one is started
+ * Makes sure that there is a Consul. Where there is none, and none to wait for, one is started
  * as `consul agent -dev`, which outlives a kill -9 of arpanet: the next `arpanet up` finds it and owns it again.
  * @param dns IPv4 address of this host at which containers reach it
  * @returns what has to be stopped with arpanet; undefined for a Consul that is somebody else's
@@ -64,7 +64,7 @@ export async function ensureConsul(
 	const agent = await left(files);
 	if (agent && config.arpanet.host.engine) {
 		throw new Error(
-			`consul: the one at ${consul.address} is a trial's, which arpanet had started and which knows of no other host; stop it (kill ${agent.pid}) and start this host's own`,
+			`consul: a trial's still runs here (pid ${agent.pid}), started by arpanet, and knows of no other host; kill ${agent.pid}, and start this host's own`,
 		);
 	}
 	if (!agent || !(await isOrphan(files))) return undefined;

@@ -135,6 +135,7 @@ function stateOf({ state, drained, removed }: KnownHost): string {
 	if (removed) return "removed";
 	if (!state) return "lost";
 	if (state.stopping) return "stopping";
+	if (state.engineless) return "no engine";
 	return drained ? "drained" : "ready";
 }
 

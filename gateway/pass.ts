@@ -94,7 +94,7 @@ export class Pass implements Exchange, UpstreamSink {
 		this.#replay = incoming.sent;
 		if (this.#early) connection.socket.pause();
 		else if (connection.socket.isPaused()) connection.socket.resume();
-		this.#upstream = pool.take(this, !this.#harmless());
+		this.#upstream = pool.take(this, !this.#harmless() || !incoming.body.done);
 		this.#upstream.socket.write(incoming.sent);
 		if (connection.ended) this.clientEnd();
 	}

@@ -30,6 +30,8 @@ const COPY_QUIET_MS = 300_000;
 const KEEPALIVE_MS = 5_000;
 /** How soon one that is being started again is asked again. */
 const RETRY_MS = 100;
+/** How long an engine that may be away is listened to. */
+const AWAY_MS = 1_000;
 
 /**
  * Reads `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
@@ -178,6 +180,21 @@ export class Engine {
 		}
 	}
 
+	/** Whether it is not there: nobody takes a connection. One that hangs, or is busy, is there. */
+	async isAway(): Promise<boolean> {
+		try {
+			await this.#client.ask({
+				method: "GET",
+				path: "/_ping",
+				signal: AbortSignal.timeout(AWAY_MS),
+			});
+			return false;
+		} catch (error) {
+			const { code = "" } = error as NodeJS.ErrnoException;
+			return /^(ECONNREFUSED|ENOENT)$/.test(code);
+		}
+	}
+
 	/** `POST` to any path of the API. @returns the answer, if it is one in JSON @throws HttpError */
 	async post<T>(path: string, body?: unknown): Promise<T> {
 		return (await this.#call("POST", path, body)) as T;
@@ -220,9 +237,13 @@ export class Engine {
 		}
 	}
 
-	/** What `GET /info` says of the engine. @throws HttpError 502 when it does not answer */
-	async info(): Promise<EngineInfo> {
-		return (await this.#call("GET", "/info")) as never;
+	/**
+	 * What `GET /info` says of the engine.
+	 * @param timeout milliseconds without a byte
+	 * @throws HttpError 502 when it does not answer
+	 */
+	async info(timeout?: number): Promise<EngineInfo> {
+		return (await this.#call("GET", "/info", undefined, timeout)) as never;
 	}
 
 	/**

@@ -213,7 +213,7 @@ export interface Hooks {
 	networkCreate?(context: NetworkCreateContext): Result;
 	/** Docker created the network. As with `created`, not certain to be told. */
 	networkCreated?(context: NetworkContext): Result;
-	/** No container holds a lease in the network any more, and none can get one: take down what was made for it. */
+	/** Its home's Docker does not have the network any more: take down what was made for it. Stopped containers may hold leases in it, and it may be made anew. */
 	networkRemoved?(context: NetworkContext): Result;
 	/** A container is about to be connected to a further network of a deployment. */
 	connect?(context: ConnectContext): Result;

@@ -152,6 +152,8 @@ async function removeFrom(
 	const now = await networks.get(scope);
 	// who took too long over it finds that it was granted anew: that one stays
 	if (now && now.value.vni !== vni) return;
+	// what its home has by now its user has just made
+	if (now && !now.value.retiring && host === now.value.host) return;
 	await engine.removeNetwork(found.Id);
 }
 

@@ -180,7 +180,13 @@ export default definePlugin({
 			const [first] = holders;
 			// where a create that is not committed yet, or `plan`, put it
 			const asked = services.slots.hostOfVolume(name);
-			if (!first) return { name, record, ...(asked && { homes: [asked] }) };
+			if (!first) {
+				// it may have it all the same
+				const isAway =
+					record && (await cluster.hosts.get(at)).state?.engineless;
+				const home = isAway ? at : asked;
+				return { name, record, ...(home && { homes: [home] }) };
+			}
 			const { Driver, Options, Labels } = first.volume;
 			const spec: VolumeCreate = {
 				Name: name,
@@ -314,6 +320,7 @@ async function holdersOf(
 	isAsked: (host: string) => boolean = () => true,
 ): Promise<{ host: string; volume: VolumeInspect }[]> {
 	const hosts = (await cluster.reachable())
+		.filter(({ state }) => !state?.engineless) // as one that is lost
 		.map((each) => each.name)
 		.filter(isAsked);
 	const found = await Promise.all(

@@ -31,12 +31,15 @@ function questions(peer: string): string[] {
 export function forwarding(seen: Seen): Chain[] {
 	const peers = seen.peers.filter(isIPv4);
 	const exposed = seen.exposed.filter(({ address }) => isIPv4(address));
-	const there = exposed.flatMap((exposure) => {
-		const subnets = admitted(exposure, seen.all)?.map(
-			(subnet) => `-s ${subnet} `,
-		) ?? [""];
-		return subnets.map((from) => `${from}-d ${exposure.address} -j ACCEPT`);
-	});
+	const there = (whoever: string[]) =>
+		exposed.flatMap((exposure) => {
+			const subnets = admitted(exposure, seen.all)?.map(
+				(subnet) => `-s ${subnet} `,
+			);
+			return (subnets ?? whoever).map(
+				(from) => `${from}-d ${exposure.address} -j ACCEPT`,
+			);
+		});
 	const back = exposed.map(
 		({ address }) =>
 			`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
@@ -48,7 +51,7 @@ export function forwarding(seen: Seen): Chain[] {
 			rules: [
 				...peers.flatMap(questions),
 				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
-				...there,
+				...there([""]),
 				...back,
 			],
 		},
@@ -57,7 +60,8 @@ export function forwarding(seen: Seen): Chain[] {
 			name: "ARPANET-DIRECT",
 			table: "raw",
 			from: [{ chain: "PREROUTING", match: [] }],
-			rules: there,
+			// who is no container of a deployment it keeps out all the same
+			rules: there(seen.here.map(({ subnet }) => `-s ${subnet} `)),
 		},
 		{
 			name: "ARPANET-VXLAN",

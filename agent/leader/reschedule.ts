@@ -193,8 +193,8 @@ export class Reschedule {
 			);
 		}
 		const { connected } = body.value;
-		const image = String(body.value.create.Image ?? "");
-		if (!(await isAnywhere(image, cluster))) {
+		for (const image of imagesOf(body.value.create)) {
+			if (await isAnywhere(image, cluster)) continue;
 			throw new HttpError(
 				409,
 				`no host that lives has image ${image}; docker pull it`,

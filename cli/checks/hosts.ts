@@ -39,7 +39,8 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 /** This host is who it says it is. */
 function checkSelf({ name, address }: HostRecord, all: KnownHost[]): Finding[] {
 	const own = Object.values(networkInterfaces()).flat();
-	if (!own.some((each) => each?.address === address)) {
+	const isAlone = all.every((each) => each.name === name);
+	if (!isAlone && !own.some((each) => each?.address === address)) {
 		return [
 			fail(
 				`host: ${address} is no address of this machine`,
@@ -63,7 +64,7 @@ function checkSelf({ name, address }: HostRecord, all: KnownHost[]): Finding[] {
 	return [
 		fail(
 			`host: ${address} is host ${twin.name}'s address, too`,
-			`set arpanet.host.address on one of them; if ${twin.name} was this host's name, set arpanet.host.name back to it`,
+			`set arpanet.host.address on one of them; if ${twin.name} was this host's name, set arpanet.host.name back to it; if it is gone for good: arpanet host rm ${twin.name}`,
 		),
 	];
 }
@@ -84,7 +85,8 @@ export async function checkVersions(
 		engines.map(async ({ name, address }) => {
 			const answer = await ask(address, "/version", ANSWER_MS).catch(() => {});
 			if (answer?.status !== 200) return [];
-			const { ApiVersion, MinAPIVersion = "1.12" } = JSON.parse(answer.text);
+			const told = JSON.parse(answer.text) as Record<string, string>;
+			const { ApiVersion = "", MinAPIVersion = "1.12" } = told;
 			return [
 				{ name, newest: minorOf(ApiVersion), oldest: minorOf(MinAPIVersion) },
 			];

@@ -43,12 +43,16 @@ export function checkTls({ arpanet }: Config): Finding[] {
 			),
 		);
 	}
-	if (faults.length > 0) return faults;
+	if (faults.some(({ level }) => level === "fail")) return faults;
 	const end = new Date(certificate.validTo);
 	const seen = `tls: ${tls.cert} is good until ${end.toISOString().slice(0, 10)}`;
-	return end.getTime() - Date.now() < SOON
-		? [warn(seen, "make it anew: arpanet certs; then restart arpanet")]
-		: [ok(seen)];
+	const isSoon = end.getTime() - Date.now() < SOON;
+	return [
+		...faults,
+		isSoon
+			? warn(seen, "make it anew: arpanet certs; then restart arpanet")
+			: ok(seen),
+	];
 }
 
 /** What to do about a TLS handshake that failed; undefined for another kind of error. */

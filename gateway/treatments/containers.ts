@@ -76,7 +76,11 @@ export function containers(
 	}: TreatedRequest): Promise<EnginePool> {
 		const found = await cluster.surelyFind(ref);
 		const name = nameIn(query);
-		if (!found) return container(ref);
+		if (!found) {
+			await container(ref); // its host may be lost
+			// one that is there by now must not be renamed without a look at its new name
+			throw new HttpError(404, `No such container: ${ref}`);
+		}
 		if (name) {
 			try {
 				await keepName(name, found.host, found.container.Id, afterwards);

@@ -1,6 +1,6 @@
 import type { ContainerSummary } from "../../pipeline/docker.ts";
 import { messageIn } from "../../pipeline/engine.ts";
-import { HttpError } from "../../pipeline/errors.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -14,6 +14,8 @@ import { ofHost } from "./ports.ts";
 import { isMeant } from "./remembered.ts";
 import type { OwnAnswer, TreatedRequest, Treatment } from "./treatment.ts";
 
+/** What an engine says of a client's version of the API that it does not take any more. */
+const TOO_OLD = /^client version \S+ is too old/;
 /** What a host may hang on. */
 const TOPIC = "/containers";
 
@@ -95,8 +97,8 @@ export function containerList(engines: Engines, views: Views): Treatment {
 			return rows.map((row) => ofHost(withoutService(row), address));
 		} catch (error) {
 			if (name === cluster.self) throw error; // the others would say the same
-			// it lives, and does not take what is asked, such as the client's version of the API
-			if (error instanceof HttpError && error.status === 400) throw error;
+			// it lives: no version of the API suits all hosts
+			if (TOO_OLD.test(messageOf(error))) throw error;
 			return remembered();
 		}
 	}

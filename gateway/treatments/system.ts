@@ -49,7 +49,7 @@ interface Usage {
 
 /** `GET /system/df` of all hosts: what they keep together, in API versions before 1.53 each image once with all its containers. */
 function mergeUsage(answers: HostAnswer[]): unknown {
-	const sum = answers.map(({ answer }) => answer).reduce(together) as Usage;
+	const sum = answers.map(({ answer }) => answer).reduce(together, {}) as Usage;
 	if (!("Images" in sum)) return sum;
 	const images = new Map<string, { Id: string; Containers: number }>();
 	for (const image of sum.Images ?? []) {

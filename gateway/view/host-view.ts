@@ -68,8 +68,6 @@ export class HostView {
 	#doubtful = new Set<string>();
 	/** Those of them that are being read. */
 	#reading = new Set<string>();
-	/** Signalled since they last started: a restart that a signal calls off ends without an event. */
-	readonly #signalled = new Set<string>();
 	/** When the whole list was asked for; 0: it is to be asked for. */
 	#looked = 0;
 	#mistrusts = 0;
@@ -165,8 +163,6 @@ export class HostView {
 			case "container":
 				if (HARMLESS.test(Action)) return;
 				this.#doubtful.add(Actor.ID);
-				if (Action === "kill") this.#signalled.add(Actor.ID);
-				if (Action === "start") this.#signalled.delete(Actor.ID);
 				if (Action === "create") {
 					const time = new Date(timeNano / 1e6).toISOString();
 					this.#born.set(Actor.ID, inNanoseconds(time));
@@ -262,9 +258,9 @@ export class HostView {
 			const listed = listedOf(row, container);
 			this.#known.set(listed.id, listed);
 			this.#born.delete(listed.id);
-			const calledOff =
-				listed.state === "restarting" && this.#signalled.has(listed.id);
-			if (calledOff || !agrees(listed.status, row, from, to)) {
+			// a restart that is called off ends without an event
+			const mayEnd = listed.state === "restarting";
+			if (mayEnd || !agrees(listed.status, row, from, to)) {
 				this.#doubtful.add(listed.id);
 			}
 			found.delete(listed.id);
@@ -289,7 +285,6 @@ export class HostView {
 	#forget(id: string): void {
 		this.#known.delete(id);
 		this.#born.delete(id);
-		this.#signalled.delete(id);
 		this.#sorted = undefined;
 	}
 }

@@ -64,6 +64,8 @@ export class Reconcile {
 		const name = container.Name.slice(1);
 		const entry = await containers.find(name, facts);
 		if (entry && entry.key !== containers.key(name)) {
+			const other = (await containers.get(name))?.value.facts.host;
+			if (other && other !== host.name) await this.#putAside(container, other);
 			await this.#containers.renamed(container.Id);
 			return;
 		}

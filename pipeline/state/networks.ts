@@ -241,6 +241,7 @@ export class Networks {
 				await granting.found(entry.value);
 				const updated = await this.#madeAnew(entry, wanted);
 				if (updated) return updated;
+				this.forget(wanted.scope); // it has changed meanwhile
 				continue;
 			}
 			try {
@@ -414,14 +415,14 @@ export class Networks {
 		const granted = await this.#store.list<string>(SUBNETS);
 		// the serial may have been lost or be of an old backup
 		const last = (await this.list()).map(({ value }) => value.vni);
-		const had = granted.find(({ value }) => value === scope);
+		const own = granted.filter(({ value }) => value === scope);
 		const used = granted
-			.filter((each) => each !== had)
+			.filter(({ value }) => value !== scope)
 			.map(({ key }) => subnetOf(key));
 		const subnet = wanted.subnet
 			? claim(wanted.subnet, used)
-			: had
-				? subnetOf(had.key)
+			: own[0]
+				? subnetOf(own[0].key)
 				: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
 		const bridge = await this.#store.get<string>(gatewayKey(scope, host));
 		const {
@@ -437,7 +438,11 @@ export class Networks {
 		const grant = subnetKey(subnet);
 		await this.#store.commit([
 			replacing(SERIAL, serial, vni),
-			replacing(grant, had?.key === grant ? had : undefined, scope),
+			replacing(
+				grant,
+				own.find(({ key }) => key === grant),
+				scope,
+			),
 			{ verb: "create", key: NETWORKS + scope, value: record },
 			// another's: the host gets one when it makes its bridge, or its agent puts down what its bridge has
 			...(isOthers

@@ -238,7 +238,7 @@ export class Store {
 	#denied(what: string): HttpError {
 		return new HttpError(
 			503,
-			`consul: ${this.address} refuses arpanet's token (${what.trim()}); arpanet check says which right it lacks; if none, restart arpanet: it reads the token when it starts`,
+			`consul: ${this.address} refuses arpanet's token (${what.trim()}); arpanet check says which right it lacks; if it lacks none, restart arpanet, which reads the token when it starts`,
 		);
 	}
 }

@@ -102,12 +102,15 @@ export class Restore {
 		const { containers, store, log, networks } = this.#services;
 		const key = leaseKey(network.value.scope, address);
 		const known = await store.get<Lease>(key);
-		const holder = known?.value.container ?? "";
+		const { container: holder, foreign } = known?.value ?? {};
 		// one that was renamed while its record was lost has left its lease under its old name
 		const isOthers =
+			known &&
 			holder !== context.recordName &&
-			(await containers.get(holder))?.value.holds.includes(key);
-		if (known && (isOthers || !holder)) {
+			(!holder ||
+				foreign ||
+				(await containers.get(holder))?.value.holds.includes(key));
+		if (isOthers) {
 			log.error(
 				{ address, holder: known.value, container: context.recordName },
 				"two containers hold one address; remove one of them",

@@ -792,6 +792,39 @@ test.serial(
 );
 
 test.serial(
+	"a host whose Docker is down gets nothing new, and keeps nobody from a volume",
+	async (t) => {
+		const [, , h3] = hosts;
+		const config = gateways[2]?.config ?? "";
+		const state = async () => {
+			const { stdout } = await h3.exec("node", [
+				arpanetProgram,
+				...["hosts", "-c", config],
+			]);
+			return stdout.split("\n").find((line) => line.startsWith("h3 "));
+		};
+		await h3.stopEngine();
+		await eventually(state, (line) => /no engine/.test(line ?? ""), 60);
+		for (let i = 1; i <= 6; i++) {
+			const { status, body } = await api(
+				"POST",
+				`/containers/create?name=downs-${i}`,
+				{
+					Image: "busybox",
+					Labels: { "arpanet.deployment": "downs" },
+					Cmd: ["sleep", "1000"],
+					HostConfig: { Binds: [`downs-${i}:/data`] },
+				},
+				gateways[i % 2],
+			);
+			t.is(status, 201, body.message);
+		}
+		await h3.startEngine();
+		await eventually(state, (line) => / ready/.test(line ?? ""), 60);
+	},
+);
+
+test.serial(
 	"a host that has another's name by mistake takes nothing from it, and is told so",
 	async (t) => {
 		const [h1, , h3] = hosts;

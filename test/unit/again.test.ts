@@ -371,9 +371,9 @@ test.serial(
 			return allocator;
 		}) as [Allocator, Allocator];
 		const name = "twice_web_1";
-		const make = async (on: Allocator) => {
-			const { body, address } = await on.create("twice", name);
-			return { id: on.docker.create(name, body), address };
+		const make = async (on: Allocator, as = name) => {
+			const { body, address } = await on.create("twice", as);
+			return { id: on.docker.create(as, body), address };
 		};
 		const look = async ({ docker, reconcile }: Allocator) =>
 			reconcile.sweep(await docker.engine.listContainers("arpanet.host"));
@@ -393,6 +393,18 @@ test.serial(
 		t.like(await h1.store.get(lease), { value: { container: aside } });
 		t.like(await h1.services.containers.get(name), {
 			value: { facts: { host: "h2" } },
+		});
+
+		// so does one that Docker could be had to rename past its record
+		const late = await make(h1, "twice_web_2");
+		const container = engines.h1.containers.get(late.id);
+		if (container) container.Name = `/${name}`;
+		await look(h1);
+		const now = `${late.id.slice(0, 12)}_${name}`;
+		t.is(container?.Name, `/${now}`);
+		t.is(await h1.services.containers.get("twice_web_2"), undefined);
+		t.like(await h1.services.containers.get(now), {
+			value: { facts: { address: late.address } },
 		});
 	},
 );

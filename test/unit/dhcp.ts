@@ -74,9 +74,10 @@ export class Allocator {
 	) {
 		this.store = new Store({ address: consul });
 		this.docker = options.engines?.[options.host ?? "h1"] ?? new EngineDouble();
+		const name = options.host ?? "h1";
 		const host = {
-			name: options.host ?? "h1",
-			address: "10.213.0.1",
+			name,
+			address: `10.213.0.${name.slice(1)}`, // as `announce` has it
 			cpus: 2,
 			memory: 2 ** 30,
 		};
