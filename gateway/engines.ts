@@ -36,9 +36,9 @@ export class Engines {
 		this.local = local;
 	}
 
-	/** Whether this host's engine answers by itself: no other host is known, be it that Consul has not been read yet. */
+	/** Whether this host's engine answers by itself: no other host is known, be it that Consul has told of none yet. */
 	get localOnly(): boolean {
-		return this.cluster.alone || this.cluster.hosts.isUnread;
+		return this.cluster.alone || this.cluster.hosts.isUntold;
 	}
 
 	/** The connections to a host's engine. @throws HttpError 502 for a host that is not known */

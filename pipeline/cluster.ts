@@ -78,9 +78,9 @@ export class Cluster {
 		this.#local = local;
 	}
 
-	/** Whether this is the only host; false until Consul was read, if `host.engine` says that there are others. */
+	/** Whether this is the only host; false until Consul has told of any, if `host.engine` says that there are others. */
 	get alone(): boolean {
-		return this.hosts.count <= 1 && !this.hosts.isUnread;
+		return this.hosts.count <= 1 && !this.hosts.isUntold;
 	}
 
 	/** Hosts that live and whose engines can be reached from here, this one first. */

@@ -168,30 +168,26 @@ export class Engine {
 
 	/** Whether it answers at all. @param patience milliseconds */
 	async ping(patience: number): Promise<boolean> {
+		return (await this.#silence(patience)) === undefined;
+	}
+
+	/** Whether it is not there: nobody takes a connection. One that hangs, or is busy, is there. */
+	async isAway(): Promise<boolean> {
+		const code = await this.#silence(AWAY_MS);
+		return code === "ECONNREFUSED" || code === "ENOENT";
+	}
+
+	/** Why a ping has no answer, in Node's code or none; undefined if it has one. @param patience milliseconds */
+	async #silence(patience: number): Promise<string | undefined> {
 		try {
 			await this.#client.ask({
 				method: "GET",
 				path: "/_ping",
 				signal: AbortSignal.timeout(patience),
 			});
-			return true;
-		} catch {
-			return false;
-		}
-	}
-
-	/** Whether it is not there: nobody takes a connection. One that hangs, or is busy, is there. */
-	async isAway(): Promise<boolean> {
-		try {
-			await this.#client.ask({
-				method: "GET",
-				path: "/_ping",
-				signal: AbortSignal.timeout(AWAY_MS),
-			});
-			return false;
+			return undefined;
 		} catch (error) {
-			const { code = "" } = error as NodeJS.ErrnoException;
-			return /^(ECONNREFUSED|ENOENT)$/.test(code);
+			return (error as NodeJS.ErrnoException).code ?? "";
 		}
 	}
 

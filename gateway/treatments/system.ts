@@ -49,7 +49,7 @@ interface Usage {
 
 /** `GET /system/df` of all hosts: what they keep together, in API versions before 1.53 each image once with all its containers. */
 function mergeUsage(answers: HostAnswer[]): unknown {
-	const sum = answers.map(({ answer }) => answer).reduce(together, {}) as Usage;
+	const sum = answers.map(({ answer }) => answer).reduce(summed, {}) as Usage;
 	if (!("Images" in sum)) return sum;
 	const images = new Map<string, { Id: string; Containers: number }>();
 	for (const image of sum.Images ?? []) {
@@ -61,13 +61,13 @@ function mergeUsage(answers: HostAnswer[]): unknown {
 }
 
 /** Numbers are added, lists joined, objects taken part by part; of anything else the first is it. */
-function together(a: unknown, b: unknown): unknown {
+function summed(a: unknown, b: unknown): unknown {
 	if (typeof a === "number" && typeof b === "number") return a + b;
 	if (Array.isArray(a) && Array.isArray(b)) return [...a, ...b];
 	if (!isObject(a) || !isObject(b)) return a ?? b;
 	const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
 	return Object.fromEntries(
-		[...keys].map((key) => [key, together(a[key], b[key])]),
+		[...keys].map((key) => [key, summed(a[key], b[key])]),
 	);
 }
 

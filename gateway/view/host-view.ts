@@ -54,6 +54,7 @@ const HARMLESS =
  *   tells of a death before its list shows it.
  * - What no event tells (a tag that BuildKit moves, networks of a container that does not run, a removal that fails) is found by
  *   a look at the whole list when the last is older than `TRUST_MS`, at once for what is written through this gateway (`doubt`).
+ * - Nor does any event tell that a pending restart was called off: what is about to restart stays in doubt.
  * - `Status` goes on by itself. Its words are made from the times in inspect, and are compared with the engine's own at every reading: where they
  *   are not the same, the engine answers itself.
  */
@@ -258,7 +259,7 @@ export class HostView {
 			const listed = listedOf(row, container);
 			this.#known.set(listed.id, listed);
 			this.#born.delete(listed.id);
-			// a restart that is called off ends without an event
+			// it may be called off
 			const mayEnd = listed.state === "restarting";
 			if (mayEnd || !agrees(listed.status, row, from, to)) {
 				this.#doubtful.add(listed.id);

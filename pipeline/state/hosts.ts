@@ -122,10 +122,10 @@ export class Hosts {
 	}
 
 	/**
-	 * Whether Consul was not read yet, though `host.engine` says that there are other hosts. One that tells of no host at all has not
-	 * told: it has lost everything, or leaves out what the token may not read.
+	 * Whether Consul has told of no host yet, though `host.engine` says that there are others: it was not read, has lost everything, or leaves
+	 * out what the token may not read.
 	 */
-	get isUnread(): boolean {
+	get isUntold(): boolean {
 		return this.count === 0 && this.#self.engine !== undefined;
 	}
 

@@ -172,7 +172,7 @@ test("up on one of several hosts waits for their Consul, and makes up none in it
 	t.is(await arpanet.stop(), 0);
 });
 
-test("up goes on while its log cannot be written, and ends with its terminal", async (t) => {
+test("up goes on while its log cannot be written, and ends in good order at SIGHUP", async (t) => {
 	const lab = await startLab({ consul: false });
 	t.teardown(() => lab.stop());
 	const [host] = lab.hosts;

@@ -344,13 +344,16 @@ test("a network that its user makes anew while containers hold addresses in it i
 	await fill("h2", "changed_web_1");
 	t.false(engines.h2.networks.get("changed_default")?.Internal ?? false);
 
+	t.true(engines.h2.networks.has("changed_default"));
 	engines.h1.networks.delete("changed_default");
 	await h1.networks.removed("changed_default");
 	t.false(engines.h2.networks.has("changed_default"));
 	await t.throwsAsync(
-		make({ IPAM: { Config: [{ Subnet: "10.99.0.0/24" }] } }),
+		make({ Internal: true, IPAM: { Config: [{ Subnet: "10.99.0.0/24" }] } }),
 		{ message: /changed_default in \S+; remove them .* have 10.99.0.0\/24$/ },
 	);
+	const refused = await h1.services.networks.get("changed");
+	t.not(refused?.value.body?.Internal, true, "nothing of what was refused");
 	t.is(await make({ Internal: true }), before);
 	await fill("h2", "changed_web_2");
 	t.true(engines.h2.networks.get("changed_default")?.Internal);
