@@ -304,7 +304,8 @@ test.serial(
 		t.true(logs.alive());
 		await fig(t, file, "talk", "stop");
 		t.true(await eventually(async () => !logs.alive(), Boolean));
-		t.regex(logs.text(), /talk_talk_1 exited with code \d+\n$/);
+		// Compose leaves its last line out when Docker ends the `wait` later than 100 ms after it told of `die`
+		t.regex(logs.text(), /said 9\n(talk_talk_1 exited with code \d+\n)?$/);
 		t.regex(
 			await fig(t, file, "talk", "logs", "--no-color", "--tail=2"),
 			/\| said 8\ntalk_1 +\| said 9\n$/,
