@@ -36,8 +36,14 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 	}
 }
 
-/** This host is who it says it is. */
-function checkSelf({ name, address }: HostRecord, all: KnownHost[]): Finding[] {
+/**
+ * This host is who it says it is.
+ * @param all what is known of the hosts in Consul, this one among them once it was announced
+ */
+export function checkSelf(
+	{ name, address }: Pick<HostRecord, "name" | "address">,
+	all: KnownHost[],
+): Finding[] {
 	const own = Object.values(networkInterfaces()).flat();
 	const isAlone = all.every((each) => each.name === name);
 	if (!isAlone && !own.some((each) => each?.address === address)) {

@@ -1,8 +1,9 @@
 import test, { type ExecutionContext } from "ava";
 import { checkEngine } from "../../cli/checks/engine.ts";
-import { checkVersions } from "../../cli/checks/hosts.ts";
+import { checkSelf, checkVersions } from "../../cli/checks/hosts.ts";
 import { checkPrograms } from "../../cli/checks/programs.ts";
 import { parseConfig } from "../../pipeline/config.ts";
+import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import { fakeEngine } from "../gateway/hosts.ts";
 
 const CONFIG = parseConfig("endpoints: {}\nadapters: {}\n", "ps.yml");
@@ -86,4 +87,41 @@ for (const [there, said] of [
 		t.is(found.length, said ? 1 : 0);
 		if (said) t.regex(found[0]?.what ?? "", said);
 	});
+}
+
+const OTHER = known("other", "192.0.2.9");
+
+for (const [what, here, all, said] of [
+	["alone", "192.0.2.1", [known("here", "192.0.2.1")], undefined],
+	["well", "127.0.0.1", [known("here", "127.0.0.1"), OTHER], undefined],
+	["new", "127.0.0.1", [OTHER], undefined],
+	[
+		"at an address of no card",
+		"192.0.2.1",
+		[OTHER],
+		/192\.0\.2\.1 is no address of this machine; set arpanet\.host\.address/,
+	],
+	[
+		"of a name that another has",
+		"127.0.0.1",
+		[known("here", "192.0.2.2"), OTHER],
+		/one at 192\.0\.2\.2 is announced as here.* 127\.0\.0\.1; give each its own/,
+	],
+	[
+		"at another's address",
+		"127.0.0.1",
+		[known("here", "127.0.0.1"), known("was", "127.0.0.1")],
+		/127\.0\.0\.1 is host was's address.*arpanet host rm was$/,
+	],
+] as const) {
+	test(`a host ${what}: ${said ? "said" : "nothing is said"}`, (t) => {
+		const found = checkSelf({ name: "here", address: here }, [...all]);
+		t.is(found.length, said ? 1 : 0);
+		if (said) t.regex(`${found[0]?.what}; ${found[0]?.remedy}`, said);
+	});
+}
+
+/** A host that lives at an address. */
+function known(name: string, address: string): KnownHost {
+	return { name, address, cpus: 1, memory: 1, state: { load: 0, address } };
 }
