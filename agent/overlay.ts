@@ -103,6 +103,10 @@ async function look(
 		DEVICE.test(link.ifname),
 	);
 	const present = new Map(links.map((link) => [link.ifname, link]));
+	for (const { ifname } of superseded(links, wanted)) {
+		await ip("link", "del", ifname);
+		present.delete(ifname);
+	}
 	const bridges = new Set((await linksOf("bridge")).map((link) => link.ifname));
 	const wrong = kept && wanted.length > 0 ? [kept] : [];
 	for (const each of wanted) {
@@ -128,6 +132,18 @@ async function look(
 	for (const { ifname } of [...gone, ...stale]) await ip("link", "del", ifname);
 	if (wrong.length > 0) throw new Error(wrong.join("; "));
 	return wanted.length > 0 || left.length > gone.length;
+}
+
+/**
+ * Devices in bridges that are to have another one: a network that was put on record anew has another VNI. Two hosts with both
+ * in a bridge are a loop, in which each broadcast goes round for ever and takes the hosts down.
+ */
+function superseded(links: Link[], wanted: Wanted[]): Link[] {
+	const deviceOf = new Map(wanted.map((each) => [each.bridge, each.device]));
+	return links.filter(({ ifname, master = "" }) => {
+		const device = deviceOf.get(master);
+		return device !== undefined && device !== ifname;
+	});
 }
 
 /** The networks with containers here that other hosts have too. */

@@ -211,9 +211,11 @@ test.serial("the checker catches what shows only while it lasts", async (t) => {
 	t.regex(answered.join("\n"), /^8: without Consul, h2 answers 201 after/m);
 
 	const traffic = await Traffic.watch(stage.hosts, picture, WITNESS);
+	await flood(picture);
 	await cutOverlay();
 	await sleep(1_000);
 	const lost = (await traffic.end()).join("\n");
+	t.regex(lost, /^4: abc_witness_2 \(h2\) got \d+ packets in \d+ s$/m);
 	t.regex(lost, /^7: abc_witness_\d \(h\d\) lost packets [\d,]+ of \d+ to /m);
 });
 
@@ -245,6 +247,15 @@ test.serial("the checker catches what is broken on purpose", async (t) => {
 		t.regex(await said(await look(stage.hosts, SERVICES)), says, title);
 	}
 });
+
+/** As many packets for one witness as a loop would bring. */
+async function flood({ containers }: Picture): Promise<void> {
+	const to = containers.find(({ name }) => name === "abc_witness_2");
+	await docker(stage.hosts[0] as Host, [
+		...["exec", "abc_witness_1", "ping", "-A", "-q", "-w", "2"],
+		to?.address ?? "",
+	]);
+}
 
 /** Takes the overlay from every host. */
 async function cutOverlay(): Promise<void> {

@@ -644,9 +644,47 @@ test.serial("what someone deletes of the overlay comes back", async (t) => {
 	t.true(await whole());
 });
 
+test.serial(
+	"a network that is put on record anew never has two devices in its bridge: they would be a loop",
+	async (t) => {
+		const [h1, h2] = lab.hosts as [Host, Host];
+		await run(t, "ring_a_1", h1);
+		await run(t, "ring_b_1", h2);
+		const b = await addressOf(t, "ring_b_1", "ring_default");
+		const whole = () =>
+			eventually(
+				() => reaches("ring_a_1", b),
+				(there) => there,
+				30,
+			);
+		t.true(await whole());
+		const names = (devices: Device[]) => devices.map(({ ifname }) => ifname);
+		const old = names(await vxlans(h1));
+		const record = `${h1.consul}/v1/kv/arpanet/networks/ring`;
+		await fetch(record, { method: "DELETE" });
+		const isNew = await eventually(
+			async () => {
+				const all = await Promise.all([h1, h2].map(vxlans));
+				for (const devices of all) {
+					const bridges = devices.map(({ master }) => master);
+					t.is(new Set(bridges).size, bridges.length, `${names(devices)}`);
+				}
+				return all.every((some) => names(some).some((n) => !old.includes(n)));
+			},
+			Boolean,
+			30,
+		);
+		t.true(isNew);
+		t.true(await whole());
+		await cli(t, "rm", "-f", "ring_a_1", "ring_b_1");
+	},
+);
+
 interface Device {
 	ifname: string;
 	ifindex: number;
+	/** The bridge that it is in. */
+	master?: string;
 }
 
 async function vxlans(host: Host): Promise<Device[]> {

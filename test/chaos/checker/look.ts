@@ -1,5 +1,9 @@
 import { Resolver } from "node:dns/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ask, get } from "./http.ts";
+
+/** How long a Consul that has just lost its leader is asked again, in milliseconds. */
+const ELECTION_MS = 15_000;
 
 // Nothing here is the product's: what it reads and believes, the checker must not share.
 
@@ -139,8 +143,17 @@ async function networksOf(host: Seen): Promise<Network[]> {
 		}));
 }
 
+/** @throws what Consul says, when it goes on saying it */
 async function keysOf({ consul }: Seen): Promise<Map<string, unknown>> {
-	const answer = await fetch(`${consul}/v1/kv/arpanet/?recurse&consistent`);
+	const path = `${consul}/v1/kv/arpanet/?recurse&consistent`;
+	const until = performance.now() + ELECTION_MS;
+	let answer = await fetch(path);
+	while (answer.status >= 500) {
+		const says = await answer.text();
+		if (performance.now() > until) throw new Error(`${path}: ${says}`);
+		await sleep(500);
+		answer = await fetch(path);
+	}
 	if (answer.status === 404) return new Map();
 	const rows = (await answer.json()) as { Key: string; Value: string | null }[];
 	return new Map(
