@@ -9,6 +9,7 @@ import { readAndWritten } from "./garbage.ts";
 import { HookedExchange } from "./hooked.ts";
 import type { HookRunner } from "./hooks.ts";
 import {
+	field,
 	headEnd,
 	Malformed,
 	mayBecomeRequest,
@@ -89,6 +90,8 @@ export class ClientConnection {
 	/** Bytes written before the request that is being served. */
 	#written = 0;
 	#partial: Buffer | null = null;
+	/** Of the request that is being served. */
+	#head: RequestHead | undefined;
 
 	constructor(socket: Socket, context: GatewayContext) {
 		this.socket = socket;
@@ -131,6 +134,7 @@ export class ClientConnection {
 		this.#written = this.socket.bytesWritten;
 
 		const { head } = incoming;
+		this.#head = head;
 		const { router } = this.context;
 		const passed = router.passing(head.method, head.path);
 		if (passed) this.afterwards(passed);
@@ -142,6 +146,11 @@ export class ClientConnection {
 		const route = router.route(head.method, head.target, null, this);
 		if (route instanceof EnginePool) Pass.start(this, incoming, route, null);
 		else HookedExchange.start(this, incoming, NO_HOOKS, route);
+	}
+
+	/** What the client says it is; empty when it does not. */
+	get userAgent(): string {
+		return (this.#head && field(this.#head, "user-agent")) ?? "";
 	}
 
 	/** Calls once the request that is being served has been answered, or its client is gone. */

@@ -3,12 +3,17 @@ import { imageCarrier } from "../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../pipeline/lifecycle/images.ts";
 import { decode, withoutVersion } from "../pipeline/verbs.ts";
 import { Engines, type GatewayServices } from "./engines.ts";
+import { concernsCompose1, isCompose1 } from "./treatments/compose1.ts";
 import { containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
 import { INSPECT, networks } from "./treatments/networks.ts";
 import { system } from "./treatments/system.ts";
-import type { OwnAnswer, Route } from "./treatments/treatment.ts";
+import type {
+	OwnAnswer,
+	Route,
+	TreatedRequest,
+} from "./treatments/treatment.ts";
 import { versions } from "./treatments/versions.ts";
 import { volumes } from "./treatments/volumes.ts";
 import { EnginePool } from "./upstream.ts";
@@ -19,8 +24,8 @@ const CREATE = /^\/(?:containers|networks)\/create$/;
 
 /**
  * Which engine answers a request, or how their answers become one: the first row that
- * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers
- * and the inspection of a network.
+ * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers,
+ * the inspection of a network and what docker-compose 1 could not read.
  */
 export class Router {
 	/** The engine of this host. */
@@ -56,14 +61,14 @@ export class Router {
 	/**
 	 * @param target path and query as the client sent them
 	 * @param body that the pre-hooks made, for a create
-	 * @param exchange tells when it is answered
+	 * @param exchange tells when it is answered, and whose it is
 	 * @throws HttpError what the client shall read
 	 */
 	route(
 		method: string,
 		target: string,
 		body: string | null,
-		exchange: { afterwards(callback: () => void): void },
+		exchange: Pick<TreatedRequest, "afterwards" | "userAgent">,
 	): EnginePool | Promise<EnginePool | OwnAnswer> {
 		if (!this.#engines) return this.local;
 		const mark = target.indexOf("?");
@@ -73,7 +78,9 @@ export class Router {
 		// the engine routes by the decoded path: %63reate is a create
 		const decoded = path.includes("%") ? withoutVersion(decode(path)) : plain;
 		const ours =
-			LIST.test(decoded) || (method === "GET" && INSPECT.test(plain));
+			LIST.test(decoded) ||
+			(method === "GET" && INSPECT.test(plain)) ||
+			(concernsCompose1(plain) && isCompose1(exchange.userAgent));
 		// a create goes where its hooks have placed it, also if Consul was away when this began
 		const placed = method === "POST" && CREATE.test(decoded);
 		const { localOnly, cluster } = this.#engines;
@@ -83,8 +90,9 @@ export class Router {
 			const match = paths.exec(plain) ?? paths.exec(decoded);
 			if (!match) continue;
 			const ref = decode(match[1] ?? "");
+			const { userAgent } = exchange;
 			const afterwards = exchange.afterwards.bind(exchange);
-			return treatment({ path, query, ref, body, afterwards });
+			return treatment({ path, query, ref, body, userAgent, afterwards });
 		}
 		return this.local;
 	}

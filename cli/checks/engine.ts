@@ -13,8 +13,6 @@ const MIN_API = 24;
  */
 const WITHOUT_NAMES =
 	/^(29\.1\.0|26\.0\.\d+|26\.1\.[0-2]|25\.0\.[45]|23\.0\.11)\b/;
-/** From this one on docker-compose 1.29 finds no `ContainerConfig` in an image: Docker 26. */
-const NOT_FOR_COMPOSE_1 = 45;
 
 /** The engine answers, is new enough, and is no release that is known not to do. */
 export async function checkEngine(config: Config): Promise<Finding[]> {
@@ -38,14 +36,6 @@ export async function checkEngine(config: Config): Promise<Finding[]> {
 				warn(
 					`engine: in Docker ${Version} names do not resolve in containers, or not in internal networks`,
 					"update Docker",
-				),
-			);
-		}
-		if (minor >= NOT_FOR_COMPOSE_1) {
-			found.push(
-				warn(
-					`engine: docker-compose 1.29 cannot recreate containers with API ${ApiVersion}`,
-					"set COMPOSE_API_VERSION=1.44 where it runs, or use docker compose",
 				),
 			);
 		}

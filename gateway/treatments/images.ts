@@ -9,6 +9,7 @@ import { isTrue } from "../../pipeline/spelling.ts";
 import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
+import { withContainerConfig } from "./compose1.ts";
 import { filtersOf, withFilters } from "./query.ts";
 import {
 	addedUp,
@@ -286,6 +287,11 @@ export function images(
 				const rows = await asking.catch(() => undefined);
 				return rows?.length ? engines.pool(made) : holder(ref);
 			},
+		],
+		[
+			/^GET$/,
+			/^\/images\/(.+)\/json$/,
+			withContainerConfig(({ ref }) => holder(ref)),
 		],
 		[/^/, /^\/images\/(.+)\/(?:json|history|get)$/, ({ ref }) => holder(ref)],
 	];

@@ -28,6 +28,8 @@ export interface TreatedRequest {
 	ref: string;
 	/** That the pre-hooks made. */
 	body: string | null;
+	/** What the client says it is, such as `docker-compose/1.29.2 docker-py/5.0.0`; empty when it does not. */
+	userAgent: string;
 	/** Calls when the request has been answered, or its client is gone. */
 	afterwards(callback: () => void): void;
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
+import { isCompose1, NEWEST_FOR_COMPOSE_1 } from "./compose1.ts";
 import type { OwnAnswer, Route, TreatedRequest } from "./treatment.ts";
 
 /** For so long an engine is taken to speak what it spoke: it changes when Docker is updated there. */
@@ -9,10 +10,11 @@ const KNOWN_MS = 60_000;
 const PATIENCE_MS = 500;
 
 /**
- * `/_ping` and `/version`, by which a client and the gateway agree on an API version: the newest that all hosts' engines speak. Where
- * that is this host's own, its engine answers to the byte.
+ * `/_ping` and `/version`, by which a client and the gateway agree on an API version: the newest that all hosts' engines speak, and
+ * that the client can do with. Where that is this host's own, its engine answers to the byte.
  */
-export function versions({ cluster, local }: Engines): Route[] {
+export function versions(engines: Engines): Route[] {
+	const { cluster, local } = engines;
 	/** By the engine's URL. */
 	const spoken = new Map<string, { version: string; at: number }>();
 
@@ -35,12 +37,14 @@ export function versions({ cluster, local }: Engines): Route[] {
 	async function agreed({
 		path,
 		query,
+		userAgent,
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
-		const hosts = await cluster.reachable();
-		const [own, ...others] = await Promise.all(
-			hosts.map(({ name }) => spokenBy(name)),
-		);
-		const oldest = others.reduce(older, own);
+		const limit = isCompose1(userAgent) ? NEWEST_FOR_COMPOSE_1 : undefined;
+		if (engines.localOnly && !limit) return local;
+		const hosts = engines.localOnly ? [] : await cluster.reachable();
+		const names = new Set([cluster.self, ...hosts.map(({ name }) => name)]);
+		const [own, ...others] = await Promise.all([...names].map(spokenBy));
+		const oldest = others.reduce(older, older(own, limit));
 		if (!own || !oldest || oldest === own) return local;
 		const engine = await cluster.engine();
 		const { status, headers, text } = await engine.answer(path + query);

@@ -117,8 +117,9 @@ export async function startHosts(
 		method: string,
 		target: string,
 		body: string | null = null,
+		userAgent = "",
 	): Promise<unknown> {
-		const exchange = { afterwards: () => {} };
+		const exchange = { userAgent, afterwards: () => {} };
 		const answer = await router.route(method, target, body, exchange);
 		if (answer instanceof EnginePool) {
 			const at = ({ engine }: KnownHost) => engine === answer.name;
