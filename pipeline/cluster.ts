@@ -30,7 +30,7 @@ const SOON_MS = 50;
 const HANGS_MS = 1_500;
 /** One that is slow with pings, too, may take so long. */
 const BUSY_MS = 10_000;
-/** Begins what an engine says of several ids that begin alike (moby, pkg/truncindex). */
+/** Begins what an engine says of several ids that begin alike; newer ones in small letters (moby, pkg/truncindex, then container/view). */
 const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
 
 /** Containers and execs of which is remembered where they are. */
@@ -377,7 +377,8 @@ function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
 }
 
 function isAmbiguous(error: unknown): boolean {
-	return error instanceof HttpError && error.message.startsWith(AMBIGUOUS);
+	if (!(error instanceof HttpError)) return false;
+	return error.message.toLowerCase().startsWith(AMBIGUOUS.toLowerCase());
 }
 
 function isUnheard(error: unknown): boolean {

@@ -3,6 +3,7 @@
 #
 #   bash scripts/setup.sh          as root, on Debian 12 with Node 20
 #   bash scripts/setup.sh peers    also what npm run peers needs: docker-compose's own tests, and pytest
+#   bash scripts/setup.sh docker RELEASE    also the Docker of another Debian release, such as trixie
 #
 # Engine, clients and network tools come through apt. What should not be installed system-wide (another Debian
 # release's binaries, or packages that would start a daemon) is unpacked into .cache/, which git ignores.
@@ -43,6 +44,9 @@ needs tcpdump tcpdump
 [ -x "$cache/redis/usr/bin/redis-server" ] || unpack+=(redis)
 [ -x "$bin/docker-compose-v2" ] || unpack+=(docker-compose-v2)
 has consul || [ -x "$bin/consul" ] || unpack+=(consul)
+if [ "${1:-}" = docker ]; then
+	[ -d "$cache/docker-$2" ] || unpack+=("docker-$2")
+fi
 if [ "${1:-}" = peers ]; then
 	[ -d "$cache/pytest" ] || unpack+=(pytest)
 	[ -d "$cache/docker-compose" ] || unpack+=(docker-compose-tests)
@@ -100,13 +104,14 @@ fetch() {
 	unpack_all "$debs" "$into"
 }
 
-# fetch_from SUITE DIR PACKAGE: the same from another Debian release, leaving the system's own sources alone
+# fetch_from SUITE DIR PACKAGE...: the same from another Debian release, leaving the system's own sources alone
 fetch_from() {
-	local into="$2" package="$3" private debs options
+	local into="$2" private debs options
 	private_apt deb "$1"
+	shift 2
 	debs="$private/debs"
 	mkdir "$debs"
-	download "$debs" "$package" "${options[@]}"
+	download "$debs" "$@" "${options[@]}"
 	unpack_all "$debs" "$into"
 	rm -rf "$private"
 }
@@ -206,14 +211,18 @@ for part in "${unpack[@]}"; do
 		fetch_from bullseye "$tree" consul
 		take "$tree" usr/bin/consul consul
 		;;
+	docker-compose-tests)
+		say "fetching docker-compose's own tests"
+		fetch_source "$cache/docker-compose" docker-compose
+		;;
+	docker-*)
+		say "fetching the Docker of Debian ${part#docker-}"
+		fetch_from "${part#docker-}" "$cache/$part" docker.io containerd
+		;;
 	pytest)
 		say "fetching pytest"
 		fetch "$cache/pytest" python3-pytest python3-pytest-timeout python3-attr python3-ddt python3-iniconfig \
 			python3-packaging python3-pluggy
-		;;
-	docker-compose-tests)
-		say "fetching docker-compose's own tests"
-		fetch_source "$cache/docker-compose" docker-compose
 		;;
 	esac
 done

@@ -320,14 +320,11 @@ async function holders(
 		engines.cluster.surelyAnswers(`/images/${ref}/json`),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
-	return byName(answers, record).map((holder) => {
-		const told = answers.find(({ host }) => host === holder.host)?.answer;
-		const { RepoTags, Created } = told as Pick<Image, "RepoTags"> & {
-			Created: string;
-		};
-		const created = Math.floor(Date.parse(Created) / 1000);
-		return { ...holder, names: RepoTags?.filter(isName) ?? [], created };
-	});
+	return byName(answers, record).map(({ image, ...holder }) => ({
+		...holder,
+		names: image.RepoTags?.filter(isName) ?? [],
+		created: Math.floor(Date.parse(image.Created) / 1000),
+	}));
 }
 
 /**

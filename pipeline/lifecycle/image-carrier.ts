@@ -3,7 +3,17 @@ import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
 import { IMAGES, type ImageRecord, imageKey } from "../state/images.ts";
 import type { Entry } from "../state/store.ts";
-import { type ImageInspect, type Images, namedAt } from "./images.ts";
+import {
+	type ImageInspect,
+	type Images,
+	isSameImage,
+	namedAt,
+} from "./images.ts";
+
+/** An image as a host has it. */
+interface Held extends ImageRecord {
+	image: ImageInspect;
+}
 
 /** How long the host may stay silent that named an image last, or that it is copied from: it may have much to do. */
 const PATIENCE_MS = 10_000;
@@ -34,6 +44,10 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
 		const [here] = byName(own);
+		const from = (source: Held | undefined) =>
+			source && here && isSameImage(source.image, here.image)
+				? undefined
+				: source?.host;
 		if (known) {
 			const { record, given, perhaps } = known;
 			const elsewhere = [...perhaps].filter((each) => each !== host);
@@ -45,15 +59,15 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			];
 			const [newest] = byName(told, record);
 			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
-			if (isNewest) return newest.id === here?.id ? undefined : newest.host;
+			if (isNewest) return from(newest);
 			if (record) {
 				const { host: home, id } = record.value;
-				const found = (await atHome(home, image, path)).answer;
-				if ((found as ImageInspect | undefined)?.Id === id) return home;
+				const found = await atHome(home, image, path);
+				const [there] = byName([found]);
+				if (there?.id === id) return from(there);
 			}
 		}
-		const source = await anywhere(path, known?.record);
-		return source?.id === here?.id ? undefined : source?.host;
+		return from(await anywhere(path, known?.record));
 	}
 
 	/**
@@ -91,9 +105,16 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	async function anywhere(
 		path: string,
 		record: Entry<ImageRecord> | undefined,
-	): Promise<ImageRecord | undefined> {
+	): Promise<Held | undefined> {
 		const [source] = byName(await askAll(path, cluster), record);
-		if (record) void images.correct(record, source).catch(() => {});
+		if (record) {
+			const found = source && {
+				host: source.host,
+				id: source.id,
+				at: source.at,
+			};
+			void images.correct(record, found).catch(() => {});
+		}
 		return source;
 	}
 
@@ -162,13 +183,14 @@ async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
 export function byName(
 	answers: readonly HostAnswer[],
 	record?: Entry<ImageRecord>,
-): ImageRecord[] {
+): Held[] {
 	return answers
 		.filter(({ answer }) => answer !== undefined)
 		.map(({ host, answer }) => {
 			const image = answer as ImageInspect;
 			const known = image.Id === record?.value.id ? record.value.at : 0;
-			return { host, id: image.Id, at: Math.max(namedAt(image), known) };
+			const at = Math.max(namedAt(image), known);
+			return { host, id: image.Id, at, image };
 		})
 		.sort((a, b) => b.at - a.at);
 }

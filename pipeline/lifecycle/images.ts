@@ -1,4 +1,5 @@
 import { setTimeout } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { Services } from "../plugin.ts";
 import {
 	type ImageRecord,
@@ -29,9 +30,13 @@ interface Giving {
 /** What is read of an engine's answer to `GET /images/{name}/json`. */
 export interface ImageInspect {
 	Id: string;
+	RepoTags?: string[] | null;
+	RepoDigests?: string[] | null;
 	/** RFC 3339, as the next. */
 	Created: string;
 	Metadata: { LastTagTime: string };
+	Config?: Record<string, unknown> | null;
+	RootFS?: { Layers?: string[] | null };
 }
 
 /** One row of `GET /images/json`. */
@@ -40,10 +45,37 @@ interface ImageSummary {
 	RepoTags: string[] | null;
 }
 
-/** When an image was given a name last, in milliseconds since 1970: engines note no more than that, and not for what was loaded. */
-export function namedAt({ Created, Metadata }: ImageInspect): number {
-	const times = [Created, Metadata.LastTagTime].map((time) => Date.parse(time));
+/**
+ * When an image was given a name last, in milliseconds since 1970: engines note no more than that, and not for what was loaded. With the
+ * containerd image store they do, so that a copy of ours would count as newer than what it is a copy of; there only its creation counts.
+ */
+export function namedAt(image: ImageInspect): number {
+	const { Created, Metadata } = image;
+	const told = isByManifest(image)
+		? [Created]
+		: [Created, Metadata.LastTagTime];
+	const times = told.map((time) => Date.parse(time));
 	return Math.max(0, ...times.filter((time) => !Number.isNaN(time)));
+}
+
+/** The containerd image store calls an image by its manifest, as registries do; the older ones by its configuration. */
+function isByManifest({ Id, RepoDigests }: ImageInspect): boolean {
+	return RepoDigests?.some((digest) => digest.endsWith(`@${Id}`)) ?? false;
+}
+
+/** What of a configuration makes a difference to its containers; engines write the rest in ways of their own. */
+const TELLING = ["Env", "Cmd", "Entrypoint", "WorkingDir", "User", "Labels"];
+
+/** Whether two engines mean one image, whatever they call it. */
+export function isSameImage(a: ImageInspect, b: ImageInspect): boolean {
+	if (a.Id === b.Id) return true;
+	if (isByManifest(a) === isByManifest(b)) return false;
+	const content = ({ Created, Config, RootFS }: ImageInspect) => [
+		Date.parse(Created),
+		RootFS?.Layers ?? [],
+		TELLING.map((key) => Config?.[key] || null),
+	];
+	return isDeepStrictEqual(content(a), content(b));
 }
 
 /**

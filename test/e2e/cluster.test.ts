@@ -216,10 +216,10 @@ test.serial(
 			const starts = digits
 				.flatMap((digit) => [digit, ...digits.map((other) => digit + other)])
 				.filter((start) => count(h1, start) === 0);
-			onTwo ??= starts.find(
+			onTwo = starts.find(
 				(start) => count(h2, start) === 1 && count(h3, start) === 1,
 			);
-			onOne ??= starts.find(
+			onOne = starts.find(
 				(start) => count(h2, start) === 2 && count(h3, start) === 0,
 			);
 		}
@@ -457,7 +457,12 @@ test.serial(
 			...args: string[]
 		) => {
 			await writeFile(join(context, "Dockerfile"), dockerfile);
-			await cli("build", "-t", tag, ...args, context);
+			const gateway = gateways[turn++ % gateways.length] as Arpanet;
+			// newer engines ask for BuildKit, which has no network of a container
+			const env = { DOCKER_BUILDKIT: "0" };
+			const built = ["build", "-t", tag, ...args, context];
+			const { code, stderr } = await docker(gateway, built, { env });
+			if (code !== 0) throw new Error(stderr);
 		};
 		await build("made:of", "FROM made:2\nRUN ls /made\n");
 		const network = ["--network", "container:b2"]; // where b2 is
@@ -496,7 +501,7 @@ test.serial(
 		t.is(refused.status, 409);
 		t.regex(
 			refused.body.message,
-			/conflict: unable to remove repository reference "made:3"/,
+			/conflict: unable to (remove repository reference "made:3"|delete made:3)/,
 		);
 		t.is(
 			(await docker(h1, ["images", "-q", "made:3"])).stdout.trim().length,
@@ -558,7 +563,7 @@ test.serial(
 		const left = await docker(h1, ["volume", "ls", "-q"]);
 		t.true(left.stdout.includes("both"), "all of it or nothing");
 		await cli("volume", "rm", "at-h3");
-		const pruned = await api("POST", "/volumes/prune");
+		const pruned = await api("POST", "/v1.41/volumes/prune");
 		t.deepEqual(pruned.body.VolumesDeleted.sort(), ["at-h1", "at-h2", "both"]);
 		t.is(typeof pruned.body.SpaceReclaimed, "number");
 		t.deepEqual(await list(), ["both"]);

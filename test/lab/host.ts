@@ -3,12 +3,13 @@ import {
 	type SpawnOptions,
 	spawn,
 } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { type RequestOptions, request } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+	cacheFolder,
 	findBinary,
 	type Result,
 	type RunOptions,
@@ -33,6 +34,8 @@ export interface HostOptions {
 	consulToken?: string;
 	/** More of the engine's configuration (daemon.json), in its own words, over the lab's. */
 	engineConfig?: Record<string, unknown>;
+	/** The Debian release whose Docker the hosts have, once `setup.sh docker RELEASE` has fetched it; `LAB_DOCKER` of the environment, else the machine's own. */
+	docker?: string | undefined;
 	/** What the hosts' /etc/resolv.conf holds; no name server unless told, so that look-ups on the host fail at once. */
 	resolvConf?: string;
 }
@@ -201,6 +204,7 @@ export class Host {
 			"dockerd",
 			["--config-file", file],
 			"engine.log",
+			{ ...process.env, PATH: this.#enginePath() },
 		);
 		this.#engine = engine;
 		await this.#ready(engine, "engine", 40_000, () =>
@@ -320,9 +324,29 @@ export class Host {
 		];
 	}
 
-	#daemon(command: string, args: readonly string[], log: string): ChildProcess {
+	/** Where the engine and its containerd are looked for. */
+	#enginePath(): string | undefined {
+		const { docker = process.env.LAB_DOCKER } = this.#options;
+		if (!docker) return process.env.PATH;
+		const tree = join(cacheFolder, `docker-${docker}`, "usr");
+		if (!existsSync(tree)) {
+			throw new Error(
+				`no ${tree}: run "bash scripts/setup.sh docker ${docker}"`,
+			);
+		}
+		const folders = [join(tree, "sbin"), join(tree, "bin")];
+		return [...folders, process.env.PATH].join(":");
+	}
+
+	#daemon(
+		command: string,
+		args: readonly string[],
+		log: string,
+		env = process.env,
+	): ChildProcess {
 		const out = openSync(join(this.dataDir, log), "a");
 		const child = this.spawn(command, args, {
+			env,
 			detached: true,
 			stdio: ["ignore", out, out],
 		});

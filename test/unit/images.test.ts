@@ -1,0 +1,54 @@
+import test from "ava";
+import {
+	type ImageInspect,
+	isSameImage,
+	namedAt,
+} from "../../pipeline/lifecycle/images.ts";
+
+const MADE = "2026-01-01T00:00:00Z";
+const LATER = "2026-01-02T00:00:00Z";
+
+const here: ImageInspect = {
+	Id: "sha256:configuration",
+	RepoDigests: [],
+	Created: MADE,
+	Metadata: { LastTagTime: LATER },
+	Config: { Env: ["A=1"], Cmd: ["run"], User: "", Labels: null },
+	RootFS: { Layers: ["sha256:layer"] },
+};
+/** The same image in an engine with the containerd image store. */
+const there: ImageInspect = {
+	...here,
+	Id: "sha256:manifest",
+	RepoDigests: ["app@sha256:manifest"],
+	Created: "2026-01-01T00:00:00.000Z",
+	Config: { Env: ["A=1"], Cmd: ["run"], ArgsEscaped: true },
+};
+
+test("an image is the same whatever its engine's image store calls it", (t) => {
+	t.true(isSameImage(here, there));
+	t.true(isSameImage(there, here));
+	t.true(isSameImage(here, { ...here, Created: LATER }), "of one id");
+});
+
+for (const [what, other] of [
+	["made at another time", { Created: LATER }],
+	["of other layers", { RootFS: { Layers: ["sha256:other"] } }],
+	["that runs something else", { Config: { ...here.Config, Cmd: ["no"] } }],
+	["in another environment", { Config: { ...here.Config, Env: ["A=2"] } }],
+] as const) {
+	test(`an image ${what} is another`, (t) => {
+		t.false(isSameImage(here, { ...there, ...other } as ImageInspect));
+	});
+}
+
+test("of engines with one image store, another id is another image", (t) => {
+	t.false(isSameImage(here, { ...here, Id: "sha256:other" }));
+	const other = { Id: "sha256:o", RepoDigests: ["app@sha256:o"] };
+	t.false(isSameImage(there, { ...there, ...other }));
+});
+
+test("a copy is no newer than what it is a copy of: the containerd image store notes when it was loaded", (t) => {
+	t.is(namedAt(here), Date.parse(LATER));
+	t.is(namedAt(there), Date.parse(MADE));
+});
