@@ -4,9 +4,12 @@ import {
 	type BringImage,
 	byName,
 } from "../../pipeline/lifecycle/image-carrier.ts";
-import type { Images } from "../../pipeline/lifecycle/images.ts";
+import {
+	type ImageInspect,
+	type Images,
+	isOnRecord,
+} from "../../pipeline/lifecycle/images.ts";
 import { isTrue } from "../../pipeline/spelling.ts";
-import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { withContainerConfig } from "./compose1.ts";
@@ -40,8 +43,8 @@ export function images(
 			cluster.answersOf([cluster.self], `/images/${ref}/json`),
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
-		const here = own?.answer as { Id: string } | undefined;
-		return here !== undefined && here.Id === known.record?.value.id;
+		const here = own?.answer as ImageInspect | undefined;
+		return here !== undefined && isOnRecord(here, known.record?.value);
 	}
 
 	/**
@@ -115,7 +118,7 @@ export function images(
 				({ ImageID }) => ImageID === image.id,
 			);
 		});
-		const removed = ({ host }: ImageRecord) =>
+		const removed = ({ host }: Holder) =>
 			cluster.ask(host, (engine) => engine.remove<object[]>(path + query));
 		const said: object[] = [];
 		for (const each of used) said.push(...(await removed(each)));
@@ -304,7 +307,9 @@ async function maker({ cluster }: Engines): Promise<string> {
 }
 
 /** A host that has an image, and what that is called there. */
-interface Holder extends ImageRecord {
+interface Holder {
+	host: string;
+	id: string;
 	names: string[];
 	/** Seconds since 1970. */
 	created: number;
@@ -320,8 +325,9 @@ async function holders(
 		engines.cluster.surelyAnswers(`/images/${ref}/json`),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
-	return byName(answers, record).map(({ image, ...holder }) => ({
-		...holder,
+	return byName(answers, record).map(({ host, image }) => ({
+		host,
+		id: image.Id,
 		names: image.RepoTags?.filter(isName) ?? [],
 		created: Math.floor(Date.parse(image.Created) / 1000),
 	}));

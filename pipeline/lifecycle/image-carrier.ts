@@ -4,16 +4,13 @@ import { HttpError } from "../errors.ts";
 import { IMAGES, type ImageRecord, imageKey } from "../state/images.ts";
 import type { Entry } from "../state/store.ts";
 import {
+	contentOf,
+	type Held,
 	type ImageInspect,
 	type Images,
-	isSameImage,
+	isOnRecord,
 	namedAt,
 } from "./images.ts";
-
-/** An image as a host has it. */
-interface Held extends ImageRecord {
-	image: ImageInspect;
-}
 
 /** How long the host may stay silent that named an image last, or that it is copied from: it may have much to do. */
 const PATIENCE_MS = 10_000;
@@ -45,7 +42,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		]);
 		const [here] = byName(own);
 		const from = (source: Held | undefined) =>
-			source && here && isSameImage(source.image, here.image)
+			source && here && contentOf(source.image) === contentOf(here.image)
 				? undefined
 				: source?.host;
 		if (known) {
@@ -64,7 +61,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 				const { host: home, id } = record.value;
 				const found = await atHome(home, image, path);
 				const [there] = byName([found]);
-				if (there?.id === id) return from(there);
+				if (there?.image.Id === id) return from(there);
 			}
 		}
 		return from(await anywhere(path, known?.record));
@@ -107,14 +104,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		record: Entry<ImageRecord> | undefined,
 	): Promise<Held | undefined> {
 		const [source] = byName(await askAll(path, cluster), record);
-		if (record) {
-			const found = source && {
-				host: source.host,
-				id: source.id,
-				at: source.at,
-			};
-			void images.correct(record, found).catch(() => {});
-		}
+		if (record) void images.correct(record, source).catch(() => {});
 		return source;
 	}
 
@@ -188,9 +178,8 @@ export function byName(
 		.filter(({ answer }) => answer !== undefined)
 		.map(({ host, answer }) => {
 			const image = answer as ImageInspect;
-			const known = image.Id === record?.value.id ? record.value.at : 0;
-			const at = Math.max(namedAt(image), known);
-			return { host, id: image.Id, at, image };
+			const known = isOnRecord(image, record?.value) ? record?.value.at : 0;
+			return { host, at: Math.max(namedAt(image), known ?? 0), image };
 		})
 		.sort((a, b) => b.at - a.at);
 }

@@ -1,5 +1,5 @@
+import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
 import type { Services } from "../plugin.ts";
 import {
 	type ImageRecord,
@@ -63,19 +63,44 @@ function isByManifest({ Id, RepoDigests }: ImageInspect): boolean {
 	return RepoDigests?.some((digest) => digest.endsWith(`@${Id}`)) ?? false;
 }
 
-/** What of a configuration makes a difference to its containers; engines write the rest in ways of their own. */
-const TELLING = ["Env", "Cmd", "Entrypoint", "WorkingDir", "User", "Labels"];
+/** What of a configuration makes a difference to containers; the rest each engine writes in its own way. */
+const TELLING = [
+	...["Env", "Cmd", "Entrypoint", "WorkingDir", "User", "Labels", "Volumes"],
+	...["ExposedPorts", "StopSignal", "Healthcheck", "OnBuild", "Shell"],
+];
 
-/** Whether two engines mean one image, whatever they call it. */
-export function isSameImage(a: ImageInspect, b: ImageInspect): boolean {
-	if (a.Id === b.Id) return true;
-	if (isByManifest(a) === isByManifest(b)) return false;
-	const content = ({ Created, Config, RootFS }: ImageInspect) => [
-		Date.parse(Created),
-		RootFS?.Layers ?? [],
-		TELLING.map((key) => Config?.[key] || null),
-	];
-	return isDeepStrictEqual(content(a), content(b));
+/** The same for two engines' copies of one image, whatever they call it, and for no other image. */
+export function contentOf({ Created, Config, RootFS }: ImageInspect): string {
+	const telling = TELLING.map((key) => {
+		const value = Config?.[key];
+		const isEmpty = typeof value === "object" && !Object.keys(value ?? {})[0];
+		return isEmpty ? null : value || null;
+	});
+	const content = [Date.parse(Created), RootFS?.Layers, telling];
+	const hash = createHash("sha256").update(JSON.stringify(content));
+	return hash.digest("base64url");
+}
+
+/** An image as a host has it. */
+export interface Held {
+	host: string;
+	/** As in its record. */
+	at: number;
+	image: ImageInspect;
+}
+
+/** What is put on record of an image. */
+export function recordOf({ host, at, image }: Held): ImageRecord {
+	return { host, id: image.Id, at, content: contentOf(image) };
+}
+
+/** Whether an engine's image is the one that is on record. */
+export function isOnRecord(
+	image: ImageInspect,
+	record: ImageRecord | undefined,
+): boolean {
+	if (!record) return false;
+	return image.Id === record.id || contentOf(image) === record.content;
 }
 
 /**
@@ -170,11 +195,13 @@ export class Images {
 		for (const [key, id] of names) {
 			const entry = known.get(key);
 			if (entry?.value.id === id) continue;
-			const at = await this.#namedAt(host, id);
-			if (at === undefined) continue; // removed meanwhile
+			const image = await this.#inspect(host, id);
+			if (!image) continue; // removed meanwhile
+			if (isOnRecord(image, entry?.value)) continue;
 			const given = before !== undefined && before.get(key) !== id;
 			const since = given ? (entry?.value.at ?? 0) + 1 : 0;
-			await this.#write(key, { host, id, at: Math.max(at, since) }, entry);
+			const at = Math.max(namedAt(image), since);
+			await this.#write(key, recordOf({ host, at, image }), entry);
 		}
 		for (const [key, entry] of known) {
 			if (entry.value.host !== host || names.has(key)) continue;
@@ -201,11 +228,14 @@ export class Images {
 	/** Puts right what is on record of a name: the host that was to have the image does not. */
 	async correct(
 		entry: Entry<ImageRecord>,
-		found: ImageRecord | undefined,
+		found: Held | undefined,
 	): Promise<void> {
 		const { store } = this.#services;
 		if (!found) return this.#forget(entry);
-		await ignoreConflict(store.commit([replacing(entry.key, entry, found)]));
+		const { key } = entry;
+		await ignoreConflict(
+			store.commit([replacing(key, entry, recordOf(found))]),
+		);
 	}
 
 	/** Ids of a host's images, by the keys of their names. */
@@ -223,11 +253,10 @@ export class Images {
 		return names;
 	}
 
-	async #namedAt(host: string, id: string): Promise<number | undefined> {
-		const image = await this.#services.cluster.ask(host, (engine) =>
+	#inspect(host: string, id: string): Promise<ImageInspect | undefined> {
+		return this.#services.cluster.ask(host, (engine) =>
 			engine.get<ImageInspect>(`/images/${id}/json`),
 		);
-		return image && namedAt(image);
 	}
 
 	async #forget({ key, index }: Entry<ImageRecord>): Promise<void> {

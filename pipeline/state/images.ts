@@ -11,6 +11,8 @@ export interface ImageRecord {
 	/** The host that said so, and has the image. */
 	host: string;
 	id: string;
+	/** By which a copy is known whose engine has another id for it: not all have one kind of image store. */
+	content?: string;
 	/** Milliseconds since 1970 at which the image was given the name, as far as the host knows. */
 	at: number;
 }
