@@ -103,10 +103,6 @@ async function look(
 		DEVICE.test(link.ifname),
 	);
 	const present = new Map(links.map((link) => [link.ifname, link]));
-	for (const { ifname } of superseded(links, wanted)) {
-		await ip("link", "del", ifname);
-		present.delete(ifname);
-	}
 	const bridges = new Set((await linksOf("bridge")).map((link) => link.ifname));
 	const wrong = kept && wanted.length > 0 ? [kept] : [];
 	for (const each of wanted) {
@@ -114,6 +110,7 @@ async function look(
 		const link = present.get(each.device);
 		present.delete(each.device);
 		try {
+			await removeOthers(each, present);
 			await setDevice(each, link, underlay.address);
 			await setPeers(each);
 		} catch (error) {
@@ -135,15 +132,18 @@ async function look(
 }
 
 /**
- * Devices in bridges that are to have another one: a network that was put on record anew has another VNI. Two hosts with both
- * in a bridge are a loop, in which each broadcast goes round for ever and takes the hosts down.
+ * Takes other devices of ours from a bridge, and from those that are present: a network that was put on record anew has another VNI.
+ * Two hosts with both in a bridge are a loop, in which each broadcast goes round for ever and takes the hosts down.
  */
-function superseded(links: Link[], wanted: Wanted[]): Link[] {
-	const deviceOf = new Map(wanted.map((each) => [each.bridge, each.device]));
-	return links.filter(({ ifname, master = "" }) => {
-		const device = deviceOf.get(master);
-		return device !== undefined && device !== ifname;
-	});
+async function removeOthers(
+	{ bridge }: Wanted,
+	present: Map<string, Link>,
+): Promise<void> {
+	for (const { ifname, master } of [...present.values()]) {
+		if (master !== bridge) continue;
+		await ip("link", "del", ifname);
+		present.delete(ifname);
+	}
 }
 
 /** The networks with containers here that other hosts have too. */

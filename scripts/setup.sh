@@ -45,6 +45,7 @@ needs tcpdump tcpdump
 [ -x "$bin/docker-compose-v2" ] || unpack+=(docker-compose-v2)
 has consul || [ -x "$bin/consul" ] || unpack+=(consul)
 if [ "${1:-}" = docker ]; then
+	[ -n "${2:-}" ] || die "which Debian release's? such as: bash scripts/setup.sh docker trixie"
 	[ -d "$cache/docker-$2" ] || unpack+=("docker-$2")
 fi
 if [ "${1:-}" = peers ]; then

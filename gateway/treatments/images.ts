@@ -5,9 +5,9 @@ import {
 	byName,
 } from "../../pipeline/lifecycle/image-carrier.ts";
 import {
+	contentOf,
 	type ImageInspect,
 	type Images,
-	isOnRecord,
 } from "../../pipeline/lifecycle/images.ts";
 import { isTrue } from "../../pipeline/spelling.ts";
 import type { Engines } from "../engines.ts";
@@ -31,7 +31,7 @@ export function images(
 	const { cluster, local } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
-		if (await isHere(ref)) return local;
+		if (engines.localOnly || (await isHere(ref))) return local;
 		const [first] = await holders(engines, names, ref);
 		return first ? engines.pool(first.host) : local;
 	}
@@ -44,7 +44,8 @@ export function images(
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
 		const here = own?.answer as ImageInspect | undefined;
-		return here !== undefined && isOnRecord(here, known.record?.value);
+		// a copy may have another id here, and clients compare ids
+		return here !== undefined && here.Id === known.record?.value.id;
 	}
 
 	/**
@@ -210,12 +211,18 @@ export function images(
 		}
 		for (const [tag, ids] of meanings) {
 			if (ids.size === 1 || tag === UNTAGGED) continue;
-			const [meant] = await holders(engines, names, tag);
+			const held = await holders(engines, names, tag);
+			const [meant] = held;
 			for (const id of ids) {
 				const image = images.get(id);
 				if (!meant || !image || id === meant.id) continue;
 				const others = image.RepoTags?.filter((each) => each !== tag) ?? [];
 				image.RepoTags = others.length > 0 ? others : [UNTAGGED];
+				// an engine with another kind of image store calls it so
+				const isCopy = held.some(
+					(each) => each.id === id && each.content === meant.content,
+				);
+				if (isCopy && others.length === 0) images.delete(id);
 			}
 		}
 		return [...images.values()].sort((a, b) => b.Created - a.Created);
@@ -310,6 +317,8 @@ async function maker({ cluster }: Engines): Promise<string> {
 interface Holder {
 	host: string;
 	id: string;
+	/** The same for copies, whatever their ids. */
+	content: string;
 	names: string[];
 	/** Seconds since 1970. */
 	created: number;
@@ -328,6 +337,7 @@ async function holders(
 	return byName(answers, record).map(({ host, image }) => ({
 		host,
 		id: image.Id,
+		content: contentOf(image),
 		names: image.RepoTags?.filter(isName) ?? [],
 		created: Math.floor(Date.parse(image.Created) / 1000),
 	}));

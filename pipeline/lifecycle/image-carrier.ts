@@ -174,6 +174,8 @@ export function byName(
 	answers: readonly HostAnswer[],
 	record?: Entry<ImageRecord>,
 ): Held[] {
+	// of copies with several ids that is the one that clients are told
+	const idOnRecord = ({ image }: Held) => Number(image.Id === record?.value.id);
 	return answers
 		.filter(({ answer }) => answer !== undefined)
 		.map(({ host, answer }) => {
@@ -181,5 +183,5 @@ export function byName(
 			const known = isOnRecord(image, record?.value) ? record?.value.at : 0;
 			return { host, at: Math.max(namedAt(image), known ?? 0), image };
 		})
-		.sort((a, b) => b.at - a.at);
+		.sort((a, b) => b.at - a.at || idOnRecord(b) - idOnRecord(a));
 }

@@ -76,7 +76,9 @@ export function contentOf({ Created, Config, RootFS }: ImageInspect): string {
 		const isEmpty = typeof value === "object" && !Object.keys(value ?? {})[0];
 		return isEmpty ? null : value || null;
 	});
-	const content = [Date.parse(Created), RootFS?.Layers, telling];
+	// without a date some engines say nothing, and some the year 1
+	const made = Math.max(0, Date.parse(Created) || 0);
+	const content = [made, RootFS?.Layers, telling];
 	const hash = createHash("sha256").update(JSON.stringify(content));
 	return hash.digest("base64url");
 }
@@ -197,8 +199,10 @@ export class Images {
 			if (entry?.value.id === id) continue;
 			const image = await this.#inspect(host, id);
 			if (!image) continue; // removed meanwhile
-			if (isOnRecord(image, entry?.value)) continue;
-			const given = before !== undefined && before.get(key) !== id;
+			// who said so itself and says otherwise now knows best
+			const own = entry?.value.host === host;
+			if (!own && isOnRecord(image, entry?.value)) continue;
+			const given = own || (before !== undefined && before.get(key) !== id);
 			const since = given ? (entry?.value.at ?? 0) + 1 : 0;
 			const at = Math.max(namedAt(image), since);
 			await this.#write(key, recordOf({ host, at, image }), entry);

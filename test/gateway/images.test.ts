@@ -2,7 +2,7 @@ import test from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
 import { imageCarrier } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../../pipeline/lifecycle/images.ts";
-import { type FakeEngine, startHosts } from "./hosts.ts";
+import { type FakeEngine, startHosts, storeOf } from "./hosts.ts";
 
 const OLD = `sha256:${"a".repeat(64)}`;
 const NEW = `sha256:${"b".repeat(64)}`;
@@ -103,6 +103,43 @@ test("an image without a name on one host has those of the others alone", async 
 		image(NEW, "app:latest"),
 		{ ...image(OLD, "app:v1"), RepoDigests: [] },
 	]);
+});
+
+test("a copy that another kind of image store calls by another id has no line of its own", async (t) => {
+	const copy = {
+		...{ Id: NEW, Created: 1, RepoTags: ["app:1"] },
+		RepoDigests: [`app@${NEW}`],
+	};
+	const { route } = await startHosts(t, {
+		one: withImages([copy]),
+		two: withImages([image(OLD, "app:1")]),
+	});
+	for (const query of ["", `?filters={"dangling":["false"]}`]) {
+		const rows = (await route("GET", `/images/json${query}`)) as Image[];
+		t.deepEqual(
+			rows.map(({ Id, RepoTags }) => [Id, RepoTags]),
+			[[OLD, ["app:1"]]],
+		);
+	}
+});
+
+test("a host that said what a name means may say otherwise, be it an older image", async (t) => {
+	const at = Date.parse("2027-01-01");
+	const key = "arpanet/images/app:1";
+	for (const host of ["one", "two"]) {
+		const store = storeOf({ [key]: { host, id: NEW, at } });
+		const written: unknown[] = [];
+		store.commit = async (operations) => void written.push(...operations);
+		const one = withImages([image(OLD, "app:1")]);
+		const engines = { one, two: withImages([image(NEW, "app:1")]) };
+		const { services } = await startHosts(t, engines, store);
+		await new Images(services).tell("one");
+		const said = written.map((each) => {
+			const { value } = each as { value: Record<string, unknown> };
+			return [value.host, value.id, value.at];
+		});
+		t.deepEqual(said, host === "one" ? [[host, OLD, at + 1]] : []);
+	}
 });
 
 test("an image that one host refuses to remove by its id is removed from none", async (t) => {

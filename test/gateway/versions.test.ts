@@ -1,5 +1,5 @@
 import test from "ava";
-import { type FakeEngine, startHosts } from "./hosts.ts";
+import { type FakeEngine, startHosts, storeOf } from "./hosts.ts";
 
 function speaking(ApiVersion: string): FakeEngine {
 	return (_, { pathname }) =>
@@ -51,6 +51,17 @@ for (const ContainerConfig of [null, undefined]) {
 		t.is(await route("GET", none, null, compose), "one", "which says so");
 	});
 }
+
+test("with one host neither needs Consul", async (t) => {
+	const store = storeOf();
+	store.get = store.list = async () => {
+		throw new Error("Consul does not answer");
+	};
+	const { route } = await startHosts(t, { one: speaking("1.51") }, store);
+	const ask = (path: string) => route("GET", path, null, "docker-compose/1.29");
+	t.deepEqual(await ask("/version"), { ApiVersion: "1.44", Os: "linux" });
+	t.is(await ask("/images/db/json"), "one");
+});
 
 test("docker-compose 1 is told the version of an older engine by itself", async (t) => {
 	const { route } = await startHosts(t, { one: speaking("1.41") });

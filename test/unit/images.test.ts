@@ -37,6 +37,12 @@ test("an image is the same whatever its engine's image store calls it", (t) => {
 	}
 });
 
+test("engines say in several ways that an image has no date", (t) => {
+	const none = { ...here, Created: "0001-01-01T00:00:00Z" };
+	t.is(contentOf(none), contentOf({ ...there, Created: "" }));
+	t.not(contentOf(none), contentOf(here));
+});
+
 test("a record of before goes by the id alone", (t) => {
 	const record = { host: "h1", id: here.Id, at: 1 };
 	t.true(isOnRecord(here, record));

@@ -55,8 +55,39 @@ export interface Picture {
 	catalog: Map<string, string[]>;
 }
 
+/** Consul answers that it cannot. */
+class NoLeader extends Error {}
+
+/** @throws NoLeader */
+async function askConsul(consul: string, path: string): Promise<Response> {
+	const answer = await fetch(`${consul}/v1/${path}`);
+	if (answer.status < 500) return answer;
+	throw new NoLeader(`${consul}/v1/${path}: ${await answer.text()}`);
+}
+
+/** Reads it again, all of it, where Consul has just lost its leader. */
+async function oncePossible<T>(read: () => Promise<T>): Promise<T> {
+	const until = performance.now() + ELECTION_MS;
+	for (;;) {
+		try {
+			return await read();
+		} catch (error) {
+			if (!(error instanceof NoLeader) || performance.now() > until)
+				throw error;
+			await sleep(500);
+		}
+	}
+}
+
 /** Reads everything. @param services names to ask DNS for, `web.abc` */
-export async function look(
+export function look(
+	hosts: readonly Seen[],
+	services: readonly string[],
+): Promise<Picture> {
+	return oncePossible(() => lookOnce(hosts, services));
+}
+
+async function lookOnce(
 	hosts: readonly Seen[],
 	services: readonly string[],
 ): Promise<Picture> {
@@ -143,17 +174,8 @@ async function networksOf(host: Seen): Promise<Network[]> {
 		}));
 }
 
-/** @throws what Consul says, when it goes on saying it */
 async function keysOf({ consul }: Seen): Promise<Map<string, unknown>> {
-	const path = `${consul}/v1/kv/arpanet/?recurse&consistent`;
-	const until = performance.now() + ELECTION_MS;
-	let answer = await fetch(path);
-	while (answer.status >= 500) {
-		const says = await answer.text();
-		if (performance.now() > until) throw new Error(`${path}: ${says}`);
-		await sleep(500);
-		answer = await fetch(path);
-	}
+	const answer = await askConsul(consul, "kv/arpanet/?recurse&consistent");
 	if (answer.status === 404) return new Map();
 	const rows = (await answer.json()) as { Key: string; Value: string | null }[];
 	return new Map(
@@ -170,7 +192,7 @@ export async function leaseOf(
 	deployment: string,
 	container: string,
 ): Promise<string | undefined> {
-	for (const [key, value] of await keysOf(host)) {
+	for (const [key, value] of await oncePossible(() => keysOf(host))) {
 		const [, kind, scope, address] = key.split("/");
 		const lease = value as { container?: string } | null;
 		if (kind === "leases" && scope === deployment) {
@@ -193,9 +215,8 @@ async function resolve(host: Seen, service: string): Promise<string[]> {
 }
 
 async function listed({ consul }: Seen, service: string): Promise<string[]> {
-	const answer = await fetch(
-		`${consul}/v1/health/service/${service}?passing&consistent`,
-	);
+	const path = `health/service/${service}?passing&consistent`;
+	const answer = await askConsul(consul, path);
 	const rows = (await answer.json()) as { Service: { Address: string } }[];
 	return rows.map(({ Service }) => Service.Address).sort();
 }

@@ -15,8 +15,8 @@ interface Pair {
 }
 
 /**
- * Packets between running containers on different hosts, a few every second. 7: none may be lost; 4: no container gets
- * more than is sent to it.
+ * Packets between running containers on different hosts, a few every second. 7: none may be lost; 4: who sends them is not
+ * flooded by what goes round in a loop.
  */
 export class Traffic {
 	readonly #pairs: Pair[];
