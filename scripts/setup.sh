@@ -46,7 +46,7 @@ needs tcpdump tcpdump
 has consul || [ -x "$bin/consul" ] || unpack+=(consul)
 if [ "${1:-}" = docker ]; then
 	[ -n "${2:-}" ] || die "which Debian release's? such as: bash scripts/setup.sh docker trixie"
-	[ -d "$cache/docker-$2" ] || unpack+=("docker-$2")
+	[ -d "$cache/engine-$2" ] || unpack+=("engine-$2")
 fi
 if [ "${1:-}" = peers ]; then
 	[ -d "$cache/pytest" ] || unpack+=(pytest)
@@ -212,18 +212,18 @@ for part in "${unpack[@]}"; do
 		fetch_from bullseye "$tree" consul
 		take "$tree" usr/bin/consul consul
 		;;
-	docker-compose-tests)
-		say "fetching docker-compose's own tests"
-		fetch_source "$cache/docker-compose" docker-compose
-		;;
-	docker-*)
-		say "fetching the Docker of Debian ${part#docker-}"
-		fetch_from "${part#docker-}" "$cache/$part" docker.io containerd
+	engine-*)
+		say "fetching the Docker of Debian ${part#engine-}"
+		fetch_from "${part#engine-}" "$cache/$part" docker.io containerd
 		;;
 	pytest)
 		say "fetching pytest"
 		fetch "$cache/pytest" python3-pytest python3-pytest-timeout python3-attr python3-ddt python3-iniconfig \
 			python3-packaging python3-pluggy
+		;;
+	docker-compose-tests)
+		say "fetching docker-compose's own tests"
+		fetch_source "$cache/docker-compose" docker-compose
 		;;
 	esac
 done

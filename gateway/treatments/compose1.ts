@@ -4,7 +4,7 @@ import type { Treatment } from "./treatment.ts";
 
 /**
  * docker-compose 1 was made for API 1.41, but takes the newest that there is, and cannot recreate a container then: it reads an
- * image's `ContainerConfig`, which 1.45 (Docker 26) dropped. This is the newest that has it.
+ * image's `ContainerConfig`, which 1.45 (Docker 26) dropped. This is the newest that has it, and has what it reads of events (1.52 has no `status`).
  */
 export const NEWEST_FOR_COMPOSE_1 = "1.44";
 
@@ -27,10 +27,13 @@ export function withContainerConfig(inspect: Treatment): Treatment {
 		if (!isCompose1(request.userAgent) || !(found instanceof EnginePool)) {
 			return found;
 		}
-		const { status, text } = await ask(found, request.path + request.query);
+		const { path, query } = request;
+		const { status, headers, text } = await ask(found, path + query);
 		if (status !== 200) return found;
 		const image = JSON.parse(text);
-		if (image.ContainerConfig) return found;
-		return { status, body: { ...image, ContainerConfig: image.Config } };
+		const body = image.ContainerConfig
+			? text
+			: JSON.stringify({ ...image, ContainerConfig: image.Config });
+		return { status, headers, bytes: Buffer.from(body) };
 	};
 }

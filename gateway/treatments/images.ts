@@ -4,11 +4,7 @@ import {
 	type BringImage,
 	byName,
 } from "../../pipeline/lifecycle/image-carrier.ts";
-import {
-	contentOf,
-	type ImageInspect,
-	type Images,
-} from "../../pipeline/lifecycle/images.ts";
+import { contentOf, type Images } from "../../pipeline/lifecycle/images.ts";
 import { isTrue } from "../../pipeline/spelling.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -43,7 +39,7 @@ export function images(
 			cluster.answersOf([cluster.self], `/images/${ref}/json`),
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
-		const here = own?.answer as ImageInspect | undefined;
+		const here = own?.answer as { Id: string } | undefined;
 		// a copy may have another id here, and clients compare ids
 		return here !== undefined && here.Id === known.record?.value.id;
 	}

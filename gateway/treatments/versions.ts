@@ -40,10 +40,10 @@ export function versions(engines: Engines): Route[] {
 		userAgent,
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const limit = isCompose1(userAgent) ? NEWEST_FOR_COMPOSE_1 : undefined;
-		if (engines.localOnly && !limit) return local;
-		const hosts = engines.localOnly ? [] : await cluster.reachable();
-		const names = new Set([cluster.self, ...hosts.map(({ name }) => name)]);
-		const [own, ...others] = await Promise.all([...names].map(spokenBy));
+		const names = engines.localOnly
+			? [cluster.self]
+			: (await cluster.reachable()).map(({ name }) => name);
+		const [own, ...others] = await Promise.all(names.map(spokenBy));
 		const oldest = others.reduce(older, older(own, limit));
 		if (!own || !oldest || oldest === own) return local;
 		const engine = await cluster.engine();

@@ -76,6 +76,11 @@ async function reaches(from: string, to: string, ...more: string[]) {
 	return (await ask(any(), "exec", from, ...ping)).code === 0;
 }
 
+/** The same within half a minute. */
+function soonReaches(from: string, to: string): Promise<boolean> {
+	return eventually(() => reaches(from, to), Boolean, 30);
+}
+
 /** The addresses that a container gets for a name, sorted. */
 async function resolves(
 	container: string,
@@ -619,12 +624,7 @@ test.serial(
 test.serial("what someone deletes of the overlay comes back", async (t) => {
 	const [h1, h2] = lab.hosts as [Host, Host];
 	const b = await addressOf(t, "red_b_1", "red_default");
-	const whole = () =>
-		eventually(
-			() => reaches("red_a_1", b),
-			(there) => there,
-			30,
-		);
+	const whole = () => soonReaches("red_a_1", b);
 	const devices = await vxlans(h1);
 	for (const { ifname } of devices) {
 		await h1.exec("ip", ["link", "del", ifname]);
@@ -651,12 +651,7 @@ test.serial(
 		await run(t, "ring_a_1", h1);
 		await run(t, "ring_b_1", h2);
 		const b = await addressOf(t, "ring_b_1", "ring_default");
-		const whole = () =>
-			eventually(
-				() => reaches("ring_a_1", b),
-				(there) => there,
-				30,
-			);
+		const whole = () => soonReaches("ring_a_1", b);
 		t.true(await whole());
 		const names = (devices: Device[]) => devices.map(({ ifname }) => ifname);
 		const old = names(await vxlans(h1));

@@ -34,7 +34,10 @@ export interface HostOptions {
 	consulToken?: string;
 	/** More of the engine's configuration (daemon.json), in its own words, over the lab's. */
 	engineConfig?: Record<string, unknown>;
-	/** The Debian release whose Docker the hosts have, once `setup.sh docker RELEASE` has fetched it; `LAB_DOCKER` of the environment, else the machine's own. */
+	/**
+	 * The Debian release whose Docker the hosts have, once `setup.sh docker RELEASE` has fetched it; `LAB_DOCKER` of the environment, else
+	 * the machine's own.
+	 */
 	docker?: string | undefined;
 	/** What the hosts' /etc/resolv.conf holds; no name server unless told, so that look-ups on the host fail at once. */
 	resolvConf?: string;
@@ -328,7 +331,7 @@ export class Host {
 	#enginePath(): string | undefined {
 		const { docker = process.env.LAB_DOCKER } = this.#options;
 		if (!docker) return process.env.PATH;
-		const tree = join(cacheFolder, `docker-${docker}`, "usr");
+		const tree = join(cacheFolder, `engine-${docker}`, "usr");
 		if (!existsSync(tree)) {
 			throw new Error(
 				`no ${tree}: run "bash scripts/setup.sh docker ${docker}"`,

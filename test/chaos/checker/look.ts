@@ -2,9 +2,6 @@ import { Resolver } from "node:dns/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask, get } from "./http.ts";
 
-/** How long a Consul that has just lost its leader is asked again, in milliseconds. */
-const ELECTION_MS = 15_000;
-
 // Nothing here is the product's: what it reads and believes, the checker must not share.
 
 /** A host as the checker reaches it. */
@@ -54,6 +51,9 @@ export interface Picture {
 	/** By service and deployment: addresses in the catalog under the name `web.abc`, sorted. */
 	catalog: Map<string, string[]>;
 }
+
+/** How long a Consul that has just lost its leader is asked again, in milliseconds. */
+const ELECTION_MS = 15_000;
 
 /** Consul answers that it cannot. */
 class NoLeader extends Error {}
