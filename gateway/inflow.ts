@@ -9,7 +9,7 @@ const BURST = 8;
 /** Milliseconds that a stream of small pieces is left to gather. */
 const REST_MS = 1;
 /** If so many bytes have gathered, the engine had to wait for us: a socket holds hardly more. */
-const FULL = 96 * 1024;
+const FULL = 64 * 1024;
 /** Then so many more small reads are needed before the next rest: it may be large pieces, each with a small one for its framing. */
 const PATIENCE = 32;
 /** Bytes that come so soon after a read, in milliseconds, belong to the same burst. */
