@@ -38,6 +38,8 @@ const FEW = 20;
 /** How long a view rests that does not agree with its engine however often it reads: another clock, or other words. */
 const REST_MS = 60_000;
 const MAX_FAILURES = 10;
+/** How often it is read whether one that is about to restart still is; an event tells of all else. */
+const RESTARTING_MS = 500;
 /** What happens in and with containers and leaves the list as it was. */
 const HARMLESS =
 	/^(exec_|attach|detach|top|resize|export|copy|commit|archive-path|extract-to-dir|update|prune)/;
@@ -69,6 +71,8 @@ export class HostView {
 	#doubtful = new Set<string>();
 	/** Those of them that are being read. */
 	#reading = new Set<string>();
+	/** Those that were about to restart when they were last read, and when that was. */
+	readonly #restarting = new Map<string, number>();
 	/** When the whole list was asked for; 0: it is to be asked for. */
 	#looked = 0;
 	#mistrusts = 0;
@@ -164,6 +168,7 @@ export class HostView {
 			case "container":
 				if (HARMLESS.test(Action)) return;
 				this.#doubtful.add(Actor.ID);
+				this.#restarting.delete(Actor.ID);
 				if (Action === "create") {
 					const time = new Date(timeNano / 1e6).toISOString();
 					this.#born.set(Actor.ID, inNanoseconds(time));
@@ -191,11 +196,11 @@ export class HostView {
 		this.#refreshing = true;
 		try {
 			if (this.#age > RENEW_MS) await this.#look();
-			for (let i = 0; this.#doubtful.size > 0 && i < 2; i++) {
+			for (let i = 0; this.#due().length > 0 && i < 2; i++) {
 				await this.#readDoubtful();
 				this.#reading = new Set();
 			}
-			this.#failures = this.#doubtful.size > 0 ? this.#failures + 1 : 0;
+			this.#failures = this.#due().length > 0 ? this.#failures + 1 : 0;
 			if (this.#failures > MAX_FAILURES) {
 				this.#failures = 0;
 				this.#restUntil = performance.now() + REST_MS;
@@ -239,9 +244,18 @@ export class HostView {
 		if (mistrusts === this.#mistrusts) this.#looked = looked;
 	}
 
+	/** What is to be read now of what is in doubt. */
+	#due(): string[] {
+		const now = performance.now();
+		return [...this.#doubtful].filter((id) => {
+			const read = this.#restarting.get(id);
+			return read === undefined || now - read > RESTARTING_MS;
+		});
+	}
+
 	async #readDoubtful(): Promise<void> {
-		this.#reading = this.#doubtful;
-		this.#doubtful = new Set();
+		this.#reading = new Set(this.#due());
+		for (const id of this.#reading) this.#doubtful.delete(id);
 		const found = new Map<string, ContainerInspect>();
 		await inParallel([...this.#reading], AT_ONCE, async (id) => {
 			const container = await this.#engine.inspectContainer(id);
@@ -261,6 +275,8 @@ export class HostView {
 			this.#born.delete(listed.id);
 			// it may be called off
 			const mayEnd = listed.state === "restarting";
+			if (mayEnd) this.#restarting.set(listed.id, performance.now());
+			else this.#restarting.delete(listed.id);
 			if (mayEnd || !agrees(listed.status, row, from, to)) {
 				this.#doubtful.add(listed.id);
 			}
@@ -286,6 +302,7 @@ export class HostView {
 	#forget(id: string): void {
 		this.#known.delete(id);
 		this.#born.delete(id);
+		this.#restarting.delete(id);
 		this.#sorted = undefined;
 	}
 }

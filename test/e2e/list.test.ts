@@ -189,6 +189,15 @@ const DEEDS: ((name: string, number: number) => Parameters<typeof ask>[])[] = [
 	(name) => [[engine, "DELETE", `/containers/${name}?force=1`]],
 ];
 
+/** While one restarts again and again the engine answers itself: see `HostView`. */
+async function removeRestarting(): Promise<void> {
+	const path = `/containers/json${filtered("", { status: ["restarting"] })}`;
+	const { text } = await ask(engine, "GET", path);
+	for (const { Id } of JSON.parse(text) as { Id: string }[]) {
+		await ask(engine, "DELETE", `/containers/${Id}?force=1`);
+	}
+}
+
 test("the list is the engine's to the byte, whatever happens to containers by whatever way", async (t) => {
 	t.log(`SEED=${stage.seed}`);
 	const below = random(stage.seed);
@@ -214,6 +223,7 @@ test("the list is the engine's to the byte, whatever happens to containers by wh
 		const query = QUERIES[below(QUERIES.length)];
 		if (await same(t, `${version}/containers/json${query}`)) own++;
 		if (await same(t, "/containers/json?all=1")) own++;
+		if (round % 10 === 9) await removeRestarting();
 	}
 	t.true(own > 20, `the gateway answered only ${own} lists itself`);
 	for (const query of QUERIES) await same(t, `/v1.41/containers/json${query}`);
