@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benchmarks run on: real Docker clients and engines, a real Consul.
 #
-#   bash scripts/setup.sh          as root, on Debian 12 with Node 20
+#   bash scripts/setup.sh          as root, on Debian 12 or 13 with Node 20
 #   bash scripts/setup.sh peers    also what npm run peers needs: docker-compose's own tests, and pytest
 #   bash scripts/setup.sh docker RELEASE    also the Docker of another Debian release, such as trixie
 #
 # Engine, clients and network tools come through apt. What should not be installed system-wide (another Debian
-# release's binaries, or packages that would start a daemon) is unpacked into .cache/, which git ignores.
+# release's binaries, or packages that would start a daemon) is unpacked into .cache/, which git ignores, and is the same on
+# every release.
 # Run it as often as you like: what is there already is left alone, and nothing is left running.
 set -euo pipefail
 
@@ -19,6 +20,10 @@ policy_is_ours=
 say() { echo "setup: $*"; }
 die() { echo "setup: $*" >&2; exit 1; }
 has() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+codename="$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}" || true)"
+# the release of what is unpacked: the last that has docker-compose 1.29
+usual=bookworm
+is_compose1() { has docker-compose && docker-compose --version 2>/dev/null | grep -q 'version 1\.'; }
 newer() { [ -e "$1" ] && [ ! "$2" -nt "$1" ]; }
 
 # --- what is missing -------------------------------------------------------------------------------------------
@@ -28,7 +33,10 @@ unpack=()   # to unpack into the cache
 needs() { has "$1" || packages+=("$2"); }
 
 needs dockerd docker.io
-needs docker-compose docker-compose
+if [ "$codename" != "$usual" ]; then # there these are part of docker.io, or not needed
+	needs docker docker-cli
+	docker buildx version >/dev/null 2>&1 || packages+=(docker-buildx)
+fi
 needs iptables iptables
 needs ip iproute2
 needs nsenter util-linux
@@ -36,9 +44,14 @@ needs openssl openssl
 needs wg wireguard-tools
 needs wireguard-go wireguard-go # where the kernel has no WireGuard
 needs tcpdump tcpdump
+needs ps procps # docker top asks it
+/usr/bin/python3 -I -c 'import docker' 2>/dev/null || packages+=(python3-docker)
 # by path: npm's PATH has another program of that name; the demo needs it to leave no empty tables behind
 [ -x /usr/sbin/nft ] || packages+=(nftables)
 
+if { [ ! -x "$bin/docker-compose" ] || [ ! -d "$cache/compose1" ]; } && ! is_compose1; then
+	if [ "$codename" = "$usual" ] && ! has docker-compose; then packages+=(docker-compose); else unpack+=(docker-compose); fi
+fi
 [ -x "$bin/busybox" ] || unpack+=(busybox)
 [ -x "$bin/docker-registry" ] || unpack+=(docker-registry)
 [ -x "$cache/redis/usr/bin/redis-server" ] || unpack+=(redis)
@@ -49,6 +62,7 @@ if [ "${1:-}" = docker ]; then
 	[ -d "$cache/engine-$2" ] || unpack+=("engine-$2")
 fi
 if [ "${1:-}" = peers ]; then
+	[ "$codename" = "$usual" ] || die "npm run peers needs Debian's $usual: docker-compose's own tests run on its Python"
 	[ -d "$cache/pytest" ] || unpack+=(pytest)
 	[ -d "$cache/docker-compose" ] || unpack+=(docker-compose-tests)
 fi
@@ -58,6 +72,7 @@ if [ ${#packages[@]} -gt 0 ] || [ ${#unpack[@]} -gt 0 ]; then
 	# Ubuntu has apt-get too, and none of the other releases that parts are fetched from
 	has apt-get && [ "$(. /etc/os-release && echo "$ID")" = debian ] ||
 		die "this is not Debian; install by hand: $missing (what is to be in .cache/ is told in this script). To run arpanet none of it is needed: see the README"
+	[ -n "$codename" ] || die "/etc/os-release does not say which release of Debian this is (VERSION_CODENAME)"
 	[ "$(id -u)" = 0 ] || die "missing: $missing. Run as root: bash scripts/setup.sh"
 fi
 
@@ -95,9 +110,10 @@ install_packages() {
 	try_twice apt install -y --no-install-recommends "$@" >/dev/null
 }
 
-# fetch DIR PACKAGE...: unpacks packages of this release into DIR, installing nothing
+# fetch DIR PACKAGE...: unpacks packages into DIR, installing nothing
 fetch() {
 	local into="$1" debs
+	[ "$codename" = "$usual" ] || { fetch_from "$usual" "$@"; return; }
 	shift
 	update "$@"
 	debs="$(mktemp -d "$cache/debs.XXXXXX")"
@@ -131,8 +147,7 @@ fetch_source() {
 
 # private_apt KIND [SUITE]: lists of deb or deb-src of this or another Debian release, in $private, for apt with $options
 private_apt() {
-	local kind="$1" codename suite source
-	codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
+	local kind="$1" suite source
 	suite="${2:-$codename}"
 	private="$(mktemp -d "$cache/apt-$suite.XXXXXX")"
 	mkdir -p "$private/sources" "$private/lists/partial" "$private/archives/partial"
@@ -151,7 +166,7 @@ private_apt() {
 		esac
 	done
 	options=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$private/sources"
-		-o "Dir::State::lists=$private/lists" -o "Dir::Cache=$private" -o Acquire::Check-Valid-Until=false)
+		-o "Dir::State::lists=$private/lists" -o Dir::State::status=/dev/null -o "Dir::Cache=$private" -o Acquire::Check-Valid-Until=false)
 	apt "${options[@]}" update
 }
 
@@ -188,6 +203,14 @@ fi
 for part in "${unpack[@]}"; do
 	tree="$cache/unpacked-$part"
 	case "$part" in
+	docker-compose)
+		say "fetching docker-compose 1.29 (Debian 12), and the Python that it runs on"
+		fetch "$cache/compose1" docker-compose python3-{docker,dockerpty,docopt,texttable,yaml,jsonschema,pyrsistent,attr} \
+			python3-{requests,urllib3,chardet,certifi,idna,dotenv,websocket,distro,six,packaging,pkg-resources,distutils} \
+			python3.11-minimal libpython3.11-{minimal,stdlib} libexpat1 zlib1g libffi8 libssl3 libyaml-0-2
+		mkdir -p "$bin"
+		cp "$root/scripts/docker-compose" "$bin/docker-compose"
+		;;
 	busybox)
 		say "fetching busybox (static, for images)"
 		fetch "$tree" busybox-static

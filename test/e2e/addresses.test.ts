@@ -182,6 +182,8 @@ test.serial(
 			(now) =>
 				Boolean(now?.State.Running) && now?.State.Pid !== before?.State.Pid,
 		);
+		// Docker 26 tells of it before it is in its network
+		await eventually(() => addressOf("kept_web_1"), Boolean);
 		t.is(await addressOf("kept_web_1"), address);
 		t.deepEqual(await stage.leases("kept"), lease);
 	},

@@ -7,6 +7,7 @@ import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import { Engine } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import { HttpClient } from "../../pipeline/http-client.ts";
 import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
@@ -146,12 +147,10 @@ test.serial(
 
 /** The engine's own answer. */
 async function fetchEngine(host: Host, path: string): Promise<unknown> {
-	const { stdout } = await host.exec("curl", [
-		...["-s", "-w", "\n%{http_code}", "--unix-socket", host.socketPath],
-		`http://docker${path}`,
-	]);
-	const [text = "", status] = stdout.split(/\n(?=\d+$)/);
-	return { status: Number(status), body: JSON.parse(text) };
+	const client = new HttpClient({ socketPath: host.socketPath });
+	const { status, text } = await client.ask({ method: "GET", path });
+	client.close();
+	return { status, body: JSON.parse(text) };
 }
 
 test.serial(

@@ -2,6 +2,7 @@ import { Resolver } from "node:dns/promises";
 import { type EventEmitter, once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
+import { hostKeys } from "../../pipeline/state/hosts.ts";
 import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { loadImages } from "../lab/images.ts";
@@ -84,6 +85,15 @@ async function consulIsWhole(): Promise<void> {
 		},
 		({ FailureTolerance }) => FailureTolerance === 1,
 		60,
+	);
+}
+
+/** Every agent has said that it lives. */
+async function allAreHeard(): Promise<void> {
+	await eventually(
+		() => Promise.all(lab.hosts.map(({ name }) => value(hostKeys(name).alive))),
+		(all) => all.every(Boolean),
+		30,
 	);
 }
 
@@ -255,6 +265,8 @@ test.serial(
 		for (const [key, content] of Object.entries(orphans)) {
 			await put(key, content);
 		}
+		const marked = () => value("arpanet/aliases/abc/");
+		t.truthy(await eventually(marked, Boolean, 30)); // as that alias should have been
 		const kept = await docker(gateway(), [
 			...["network", "create", "empty_default"],
 			...["--label", "com.docker.compose.project=empty"],
@@ -387,6 +399,9 @@ test.serial(
 test.serial(
 	"without its arpanet a host is not lost: its containers run and DNS answers for them",
 	async (t) => {
+		const mark = () => value("arpanet/aliases/abc/");
+		const unmarked = await eventually(mark, (seen) => seen === undefined, 60);
+		t.is(unmarked, undefined, "its only alias went long ago");
 		const all = await addresses(lab.hosts, "abc");
 		const leads = await leader();
 		const away = lab.hosts.find((host) => host !== leads) as Host;
@@ -444,6 +459,7 @@ test.serial(
 	"a lost host's containers are started elsewhere if they ask for it, and what it still has of them is stopped before anybody hears of it",
 	async (t) => {
 		await consulIsWhole();
+		await allAreHeard(); // one that slept is given nothing
 		const leads = await leader();
 		const cut = await follower(leads);
 		const rest = lab.hosts.filter((host) => host !== cut);
