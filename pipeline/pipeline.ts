@@ -211,7 +211,10 @@ export class Pipeline implements Adapter {
 			case "restart":
 			case "pause":
 				// also when Docker refused: then the container still runs
-				await this.#lifecycles.containers.observe(ref, true);
+				await this.#lifecycles.containers.observe(ref, "stop");
+				return;
+			case "start":
+				await this.#lifecycles.containers.observe(ref, "start");
 				return;
 			default:
 				await this.#lifecycles.containers.observe(ref);

@@ -129,8 +129,11 @@ export interface CreatedContext {
 export interface ContainerContext {
 	container: ContainerInspect;
 	facts: Facts;
-	/** In `started` alone: Docker has just answered a stop, restart or pause, so what the container is now it remains. */
-	settled?: boolean;
+	/**
+	 * In `started` alone, what Docker has just answered: a start; or a stop, restart or pause, so that what the container is now it
+	 * remains. Nothing where an event told, or a look.
+	 */
+	after?: "start" | "stop";
 }
 
 export interface StopContext extends ContainerContext {

@@ -11,7 +11,11 @@ import {
 	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
-import { aliases, type NamedAlias } from "../pipeline/state/aliases.ts";
+import {
+	Aliased,
+	aliases,
+	type NamedAlias,
+} from "../pipeline/state/aliases.ts";
 import { deleteService } from "../pipeline/state/catalog.ts";
 import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
 import { isCurrent } from "../pipeline/state/moves.ts";
@@ -60,19 +64,35 @@ export default definePlugin({
 	setup: (_, services) => {
 		/** Stops that were announced, until they should be over. */
 		const leavings = new Ripening<Leaving>(({ grace }) => grace);
+		const aliased = new Aliased(services.store);
 		const hooks = {
-			async started({ container, facts, settled }) {
+			async started({ container, facts, after }) {
 				if (!facts.service) return; // a one-off is no copy of a service
-				const found = services.store.nodeServices(
-					nodeFor(facts, services),
-					[ofContainer(container.Id), ...ofNumber(facts)].join(" or "),
-				);
-				const [leaving, wanted, all] = await Promise.all([
-					!settled && isLeaving(container, services),
-					registration(container, facts, found, services),
-					found,
+				if (after === "start") {
+					const isDone = await registerUnseen(
+						container,
+						facts,
+						aliased,
+						services,
+					);
+					if (isDone) return;
+				}
+				const [leaving, named, all] = await Promise.all([
+					after !== "stop" && isLeaving(container, services),
+					aliased.read(facts.deployment ?? ""),
+					services.store.nodeServices(
+						nodeFor(facts, services),
+						[ofContainer(container.Id), ...ofNumber(facts)].join(" or "),
+					),
 				]);
 				if (leaving) return;
+				const wanted = await registration(
+					container,
+					facts,
+					named,
+					all,
+					services,
+				);
 				const registered = all.filter((each) => isOf(container, each));
 				// Hook and event both tell of a start: the second finds nothing to write.
 				const left = leftNetworks(wanted, registered);
@@ -216,6 +236,50 @@ async function nodeChecks(
 		store.consul.health.node(node),
 	)) as unknown as { CheckID: string; Status: string }[];
 	return new Map(checks.map(({ CheckID, Status }) => [CheckID, Status]));
+}
+
+/**
+ * Registers a container without a look at what is there, as most that start can be: nothing of them is registered, no stop of theirs
+ * was announced, and their deployment has no aliases. The commit fails if any of that is not so. Aliases that were seen before are read.
+ * @returns false if it failed, or if there is more to do: then look
+ */
+async function registerUnseen(
+	container: ContainerInspect,
+	facts: Facts,
+	aliased: Aliased,
+	services: Services,
+): Promise<boolean> {
+	const { deployment = "", host = services.host.name } = facts;
+	const none = aliased.none(deployment);
+	const named = none ? [] : await aliased.read(deployment);
+	const wanted = await registration(container, facts, named, [], services);
+	const inNone = wanted.length === 1;
+	if (inNone || wanted.length > MAX_TOGETHER) return false;
+	try {
+		await services.store.commit([
+			isCurrent(host, container.Id),
+			{ verb: "absent", key: LEAVING + container.Id },
+			...(none ? [none] : []),
+			...wanted.map(ifNew),
+		]);
+		return true;
+	} catch (error) {
+		if (!(error instanceof Conflict)) throw error;
+		aliased.none(deployment, [error.operation]);
+		return false;
+	}
+}
+
+/** A registration that fails if there is a service of that ID. */
+function ifNew(wanted: Operation): Operation {
+	if (wanted.verb !== "catalog" || !("Service" in wanted.operation)) {
+		return wanted;
+	}
+	const { Service } = wanted.operation;
+	return {
+		verb: "catalog",
+		operation: { Service: { ...Service, Verb: "cas" } },
+	};
 }
 
 /** Takes a container that does not run out of the catalog. */

@@ -5,13 +5,16 @@ import {
 	type CreateContext,
 	definePlugin,
 	type Facts,
+	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
 import {
 	ALIASES,
 	type Alias,
+	Aliased,
 	aliases,
 	isAlias,
+	mark,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
 import { Conflict, type Operation } from "../pipeline/state/operations.ts";
@@ -33,85 +36,105 @@ const MAX_TRIES = 20;
 export default definePlugin({
 	name: "links",
 	after: ["deployment-id", "dhcp"],
-	setup: (_, services) => ({
-		async create(context) {
-			const { body, facts, networks, recordName } = context;
-			if (!facts.deployment || !facts.address) return; // Docker's own links still work there
+	setup: (_, services) => {
+		const aliased = new Aliased(services.store);
+		return {
+			async create(context) {
+				const { body, facts, networks, recordName, conflicts } = context;
+				if (!facts.deployment || !facts.address) return; // Docker's own links still work there
 
-			const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
-			const links = [
-				...takeLinks(body.HostConfig),
-				...Object.values(endpoints).flatMap(takeLinks),
-			];
-			const asked = await linked(links, facts.deployment, recordName, services);
-			const hostnames = [];
-			for (const { network, address } of networks) {
-				const endpoint =
-					endpoints[network.value.name] ??
-					endpoints[body.HostConfig?.NetworkMode ?? ""];
-				asked.push(...owned(endpoint?.Aliases, address, context));
-				hostnames.push(...hostname(body.Hostname, address, context));
-			}
-			// to save reads, only a service's first copy on a host checks that its name is free
-			const isFirst = isFirstCopy(facts, services);
-			if (asked.length + hostnames.length === 0 && !isFirst) return;
-			const known = await aliases(facts.deployment, services.store);
-			asked.push(...unclaimed(hostnames, known));
-			if (isFirst) mustBeFree(facts, known);
-			await mustBeNoService(asked, known, facts, services);
-			await give(asked, known, context, services);
-			if (asked.length > 0) facts.aliases = asked.map(asText).join(",");
-		},
-
-		async connect(context) {
-			const { body, facts, recordName } = context;
-			const endpoint = body.EndpointConfig;
-			const address = endpoint?.IPAMConfig?.IPv4Address;
-			if (!facts.deployment || !facts.address || !address) return; // not ours
-
-			const links = takeLinks(endpoint);
-			const asked = await linked(links, facts.deployment, recordName, services);
-			asked.push(...owned(endpoint.Aliases, address, context));
-			const { Hostname } = context.container.Config;
-			const hostnames = hostname(Hostname, address, context);
-			if (asked.length + hostnames.length === 0) return;
-			const known = await aliases(facts.deployment, services.store);
-			asked.push(...unclaimed(hostnames, known));
-			await mustBeNoService(asked, known, facts, services);
-			await give(asked, known, context, services);
-		},
-
-		/** Names that mean something else by now stay with that. */
-		async adopt({ facts, recordName, hold, commit }) {
-			const { deployment, aliases: text } = facts;
-			if (!deployment || !text) return; // asked for none
-			const known = await aliases(deployment, services.store);
-			const asked = text
-				.split(",")
-				.map((each) => fromText(each, recordName))
-				.filter((each) => !clashing(each, known));
-			const again = (key: string, value: unknown) => {
-				const there = known.find((each) => each.key === key);
-				hold(key, value, there);
-			};
-			await give(asked, known, { facts, hold: again, commit }, services);
-		},
-
-		/** A name that nobody asks for any more must not outlive its meaning. */
-		async removed({ facts, holds }) {
-			const keys = holds.filter((key) => key.startsWith(ALIASES));
-			if (!facts.deployment || keys.length === 0) return;
-			const all = await aliases(facts.deployment, services.store);
-			const rest = all.filter(({ key }) => !keys.includes(key));
-			for (const { key, alias, service, address } of all) {
-				if (!keys.includes(key) || address) continue;
-				const still = rest.some(
-					(each) => each.alias === alias && each.service === service,
+				const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
+				const links = [
+					...takeLinks(body.HostConfig),
+					...Object.values(endpoints).flatMap(takeLinks),
+				];
+				const asked = await linked(
+					links,
+					facts.deployment,
+					recordName,
+					services,
 				);
-				if (!still) await untag(facts.deployment, service, alias, services);
-			}
-		},
-	}),
+				const hostnames = [];
+				for (const { network, address } of networks) {
+					const endpoint =
+						endpoints[network.value.name] ??
+						endpoints[body.HostConfig?.NetworkMode ?? ""];
+					asked.push(...owned(endpoint?.Aliases, address, context));
+					hostnames.push(...hostname(body.Hostname, address, context));
+				}
+				// to save reads, only a service's first copy on a host checks that its name is free
+				const isFirst = isFirstCopy(facts, services);
+				if (asked.length + hostnames.length === 0) {
+					if (!isFirst) return;
+					const none = aliased.none(facts.deployment, conflicts);
+					if (none) {
+						context.commit(none);
+						return;
+					}
+				}
+				const known = await aliased.read(facts.deployment);
+				asked.push(...unclaimed(hostnames, known));
+				if (isFirst) mustBeFree(facts, known);
+				await mustBeNoService(asked, known, facts, services);
+				await give(asked, known, context, services);
+				if (asked.length > 0) facts.aliases = asked.map(asText).join(",");
+			},
+
+			async connect(context) {
+				const { body, facts, recordName } = context;
+				const endpoint = body.EndpointConfig;
+				const address = endpoint?.IPAMConfig?.IPv4Address;
+				if (!facts.deployment || !facts.address || !address) return; // not ours
+
+				const links = takeLinks(endpoint);
+				const asked = await linked(
+					links,
+					facts.deployment,
+					recordName,
+					services,
+				);
+				asked.push(...owned(endpoint.Aliases, address, context));
+				const { Hostname } = context.container.Config;
+				const hostnames = hostname(Hostname, address, context);
+				if (asked.length + hostnames.length === 0) return;
+				const known = await aliases(facts.deployment, services.store);
+				asked.push(...unclaimed(hostnames, known));
+				await mustBeNoService(asked, known, facts, services);
+				await give(asked, known, context, services);
+			},
+
+			/** Names that mean something else by now stay with that. */
+			async adopt({ facts, recordName, hold, commit }) {
+				const { deployment, aliases: text } = facts;
+				if (!deployment || !text) return; // asked for none
+				const known = await aliases(deployment, services.store);
+				const asked = text
+					.split(",")
+					.map((each) => fromText(each, recordName))
+					.filter((each) => !clashing(each, known));
+				const again = (key: string, value: unknown) => {
+					const there = known.find((each) => each.key === key);
+					hold(key, value, there);
+				};
+				await give(asked, known, { facts, hold: again, commit }, services);
+			},
+
+			/** A name that nobody asks for any more must not outlive its meaning. */
+			async removed({ facts, holds }) {
+				const keys = holds.filter((key) => key.startsWith(ALIASES));
+				if (!facts.deployment || keys.length === 0) return;
+				const all = await aliases(facts.deployment, services.store);
+				const rest = all.filter(({ key }) => !keys.includes(key));
+				for (const { key, alias, service, address } of all) {
+					if (!keys.includes(key) || address) continue;
+					const still = rest.some(
+						(each) => each.alias === alias && each.service === service,
+					);
+					if (!still) await untag(facts.deployment, service, alias, services);
+				}
+			},
+		} satisfies Hooks;
+	},
 });
 
 /** A name that a container asks for. */
@@ -268,6 +291,7 @@ async function give(
 		mustMeanOne({ alias, ...value }, deployment, known);
 		const key = `${ALIASES}${deployment}/${alias}/${value.address ?? own}`;
 		if (keys.has(key)) continue;
+		if (keys.size === 0) commit(mark(deployment)); // first: it must not be the part that is missing
 		keys.add(key);
 		hold(key, value);
 		if (value.address) continue; // this copy is registered with it when it runs

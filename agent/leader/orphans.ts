@@ -1,6 +1,12 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { Services } from "../../pipeline/plugin.ts";
-import { ALIASES } from "../../pipeline/state/aliases.ts";
+import {
+	ALIASES,
+	deploymentIn,
+	isMark,
+	mark,
+	markOf,
+} from "../../pipeline/state/aliases.ts";
 import { BODIES } from "../../pipeline/state/bodies.ts";
 import { EXCLUSIVE, PORTS, REASONS } from "../../pipeline/state/containers.ts";
 import { EXPOSED } from "../../pipeline/state/exposed.ts";
@@ -12,7 +18,11 @@ import {
 	leasedAddress,
 	leasedScope,
 } from "../../pipeline/state/leases.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	Conflict,
+	ignoreConflict,
+	type Operation,
+} from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
 import { COPIES, SLOTS } from "../../pipeline/state/slots.ts";
@@ -66,23 +76,49 @@ export class Orphans {
 		const records = await containers.list(); // after: what was made meanwhile is on record
 		const known = new Set(records.flatMap(({ value }) => value.holds));
 		const hosts = await cluster.hosts.list();
+		const aliased = new Set(
+			held
+				.filter(({ key }) => key.startsWith(ALIASES) && !isMark(key))
+				.map(({ key }) => deploymentIn(key)),
+		);
 		const orphans = held.filter(
 			(entry) =>
 				!known.has(entry.key) &&
 				!isGateway(entry) &&
+				!(isMark(entry.key) && aliased.has(deploymentIn(entry.key))) &&
 				couldTell(hosts, entry.value?.host),
 		);
+		await this.#mark([...aliased], held);
 		let repairs = 0;
 		for (const orphan of this.#ripening.ripe(orphans)) {
+			if (isMark(orphan.key)) {
+				await this.#unmark(orphan);
+				continue;
+			}
 			if (await this.#isHeld(orphan)) continue;
 			if (++repairs > MAX_EACH_LOOK) return;
 			await this.#giveBack(orphan);
 		}
 	}
 
+	/** Somebody deleted the mark that a deployment has aliases. */
+	async #mark(aliased: string[], held: Found[]): Promise<void> {
+		const marks = new Set(held.map(({ key }) => key).filter(isMark));
+		for (const deployment of aliased) {
+			if (marks.has(markOf(deployment))) continue;
+			await this.#services.store.commit([mark(deployment)]);
+		}
+	}
+
+	/** Of a deployment whose last alias went while it had a network, as aliases may. */
+	async #unmark({ key, index }: Found): Promise<void> {
+		const deletion: Operation = { verb: "delete", key, index };
+		await ignoreConflict(this.#services.store.commit([deletion]));
+	}
+
 	async #giveBack({ key, value, index }: Found): Promise<void> {
 		if (key.startsWith(HELD.alias)) {
-			const deployment = key.slice(HELD.alias.length).split("/")[0] ?? "";
+			const deployment = deploymentIn(key);
 			const context = { id: undefined, facts: { deployment }, holds: [key] };
 			await this.#chain.release("removed", context); // from the copies that answer to it, too
 		}

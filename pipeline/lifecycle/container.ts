@@ -112,16 +112,19 @@ export class ContainerLifecycle {
 
 	/**
 	 * A container's state may have changed: tells the plugins what is true now.
-	 * @param settled Docker has just answered a stop, restart or pause of it
+	 * @param after what Docker has just answered, see `ContainerContext`
 	 * @throws HttpError of the first plugin that failed
 	 */
-	async observe(ref: string, settled = false): Promise<void> {
+	async observe(ref: string, after?: ContainerContext["after"]): Promise<void> {
 		const context = await this.context(ref);
 		if (!context) return;
 		const { Running, Paused, Restarting } = context.container.State;
 		const isOther = isSuperseded(context.container.Name);
 		if (Running && !Paused && !Restarting && !isOther) {
-			await this.#chain.acquire("started", { ...context, settled });
+			await this.#chain.acquire("started", {
+				...context,
+				...(after ? { after } : {}),
+			});
 			return;
 		}
 		const error = await this.#chain.release("stopped", context);

@@ -1,4 +1,5 @@
-import type { Store } from "./store.ts";
+import type { Operation } from "./operations.ts";
+import type { Entry, Store } from "./store.ts";
 
 /** Where further names in DNS stand: links, and network aliases. */
 export const ALIASES = "arpanet/aliases/";
@@ -39,9 +40,84 @@ export async function aliases(
 	store: Store,
 ): Promise<NamedAlias[]> {
 	const prefix = of === undefined ? ALIASES : `${ALIASES}${of}/`;
-	const entries = await store.list<Alias>(prefix);
-	return entries.map(({ key, index, value }) => {
-		const [deployment = "", alias = ""] = key.slice(ALIASES.length).split("/");
-		return { key, index, deployment, alias, ...value };
-	});
+	return aliasesIn(await store.list<Alias>(prefix));
+}
+
+function aliasesIn(entries: Entry<Alias>[]): NamedAlias[] {
+	return entries
+		.filter(({ key }) => !isMark(key))
+		.map(({ key, index, value }) => {
+			const deployment = deploymentIn(key);
+			const [, alias = ""] = key.slice(ALIASES.length).split("/");
+			return { key, index, deployment, alias, ...value };
+		});
+}
+
+/**
+ * The mark of a deployment that may have aliases, `arpanet/aliases/<deployment>/`: written anew in every commit that gives one. Whose
+ * commit fails if it is there (`Aliased`) need not ask whether there are any. It goes with a network of the deployment if there are
+ * none left, or else when the leader sees that.
+ */
+export function markOf(deployment: string): string {
+	return `${ALIASES}${deployment}/`;
+}
+
+/** Whether a key under `ALIASES` is a deployment's mark. */
+export function isMark(key: string): boolean {
+	return key.startsWith(ALIASES) && key.endsWith("/");
+}
+
+/** The deployment to which a key under `ALIASES` belongs. */
+export function deploymentIn(key: string): string {
+	return key.slice(ALIASES.length).split("/")[0] ?? "";
+}
+
+/** The operation that belongs into every commit that gives an alias. */
+export function mark(deployment: string): Operation {
+	// to Consul, writing the value that is there already changes nothing: then the mark could be deleted by who knew it before
+	const value = { by: crypto.randomUUID() };
+	return { verb: "set", key: markOf(deployment), value };
+}
+
+/** The operation that takes the mark of a deployment that has no alias any more: it fails if one was given since; undefined if there is none to take. */
+export async function unmark(
+	deployment: string,
+	store: Store,
+): Promise<Operation | undefined> {
+	const key = markOf(deployment);
+	const [first, ...others] = await store.list(key);
+	if (first?.key !== key || others.length > 0) return undefined;
+	return { verb: "delete", key, index: first.index };
+}
+
+/** Which deployments have aliases, as far as this process has seen: no more than a hint. What a commit relies on, it checks. */
+export class Aliased {
+	readonly #seen = new Set<string>();
+	readonly #store: Store;
+
+	constructor(store: Store) {
+		this.#store = store;
+	}
+
+	/**
+	 * The operation that makes a commit fail if a deployment has aliases; undefined where some were seen: then read them.
+	 * @param conflicts operations that have failed before
+	 */
+	none(
+		deployment: string,
+		conflicts: readonly Operation[] = [],
+	): Operation | undefined {
+		const key = markOf(deployment);
+		const failed = conflicts.some((each) => "key" in each && each.key === key);
+		if (failed) this.#seen.add(deployment);
+		return this.#seen.has(deployment) ? undefined : { verb: "absent", key };
+	}
+
+	/** The aliases of a deployment. */
+	async read(deployment: string): Promise<NamedAlias[]> {
+		const found = await this.#store.list<Alias>(markOf(deployment));
+		if (found.length > 0) this.#seen.add(deployment);
+		else this.#seen.delete(deployment);
+		return aliasesIn(found);
+	}
 }

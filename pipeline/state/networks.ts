@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Netmask } from "netmask";
 import type { ContainerSummary, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
+import { unmark } from "./aliases.ts";
 import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
@@ -365,7 +366,13 @@ export class Networks {
 		} finally {
 			this.forget(scope);
 		}
+		await this.#unmark(record.deployment).catch(() => {}); // else the leader will
 		return true;
+	}
+
+	async #unmark(deployment: string): Promise<void> {
+		const deletion = await unmark(deployment, this.#store);
+		if (deletion) await this.#store.commit([deletion]);
 	}
 
 	/** Someone is giving the network back. Who takes longer than this has died over it: go on in his place. */

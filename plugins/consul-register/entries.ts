@@ -1,7 +1,7 @@
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import type { Facts, Services } from "../../pipeline/plugin.ts";
-import { aliases, type NamedAlias } from "../../pipeline/state/aliases.ts";
+import type { NamedAlias } from "../../pipeline/state/aliases.ts";
 import { nodeOf, setNode } from "../../pipeline/state/catalog.ts";
 import { toNumber } from "../../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
@@ -17,22 +17,20 @@ export function nodeFor(facts: Facts, { host }: Services): string {
 
 /**
  * The operations that register a container in all its networks, that of its host's node first.
+ * @param named aliases of its deployment
  * @param found what is registered of the container, or under its number
  */
 export async function registration(
 	container: ContainerInspect,
 	facts: Facts,
-	found: Promise<CatalogService[]>,
+	named: NamedAlias[],
+	found: CatalogService[],
 	services: Services,
 ): Promise<Operation[]> {
 	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
-	const [named, all] = await Promise.all([
-		aliases(facts.deployment ?? "", services.store),
-		found,
-	]);
 	// one that was renamed runs beside the copy that was made in its place
-	const isAnothers = all.some((each) => !isOf(container, each));
+	const isAnothers = found.some((each) => !isOf(container, each));
 	const number = isAnothers ? undefined : facts.index;
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];

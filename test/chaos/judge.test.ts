@@ -69,6 +69,14 @@ test(
 	"1: abc and xyz overlap",
 );
 test(
+	"an alias of which a start does not hear",
+	sees,
+	({ keys }) => {
+		keys.set("arpanet/aliases/abc/cache/10.32.0.101", { service: "web" });
+	},
+	"3: arpanet/aliases/abc/cache/10.32.0.101 is there, and nothing says that abc has aliases",
+);
+test(
 	"a network has two subnets",
 	sees,
 	({ networks: [one] }) => {

@@ -13,15 +13,21 @@ async function stage(t: ExecutionContext) {
 		await consul.stop();
 	});
 	const { docker } = host;
-	const run = async (name: string, body = {}, state = {}) => {
+	const run = async (
+		name: string,
+		body = {},
+		state = {},
+		after?: "start",
+		adapter = host,
+	) => {
 		const made = await host.create("abc", name, body);
 		const id = docker.create(name, made.body);
 		const container = docker.containers.get(id);
 		if (container) Object.assign(container.State, { Running: true, ...state });
-		await host.containers.observe(id);
+		await adapter.containers.observe(id, after);
 		return { id, container };
 	};
-	return { host, run };
+	return { host, run, consul };
 }
 
 async function sweep({ docker, reconcile }: Allocator) {
@@ -115,4 +121,56 @@ test("a container that was renamed and runs stands beside the copy that was made
 	t.deepEqual(await ids(), [second]);
 	await sweep(host);
 	t.deepEqual(await ids(), [first]);
+});
+
+test("one that has just been started is registered without a look, unless there is something to see", async (t) => {
+	const { host, run, consul } = await stage(t);
+	const another = new Allocator(consul.address, {
+		plugins: PLUGINS.split(" "),
+		engines: { h1: host.docker },
+	});
+	t.teardown(() => another.close());
+	const start = (name: string, body = {}, state = {}) =>
+		run(name, body, state, "start", another);
+	const tagsOf = async (id: string) => {
+		const all = await host.store.nodeServices("arpanet-h1");
+		return all
+			.filter(({ Meta }) => Meta?.container === id)
+			.map(({ ID, Tags }) => [ID, ...Tags].join(" "))
+			.sort();
+	};
+
+	const { id } = await start("abc_redis_1");
+	const whole = [
+		"1.redis.abc",
+		`${id.slice(0, 12)}.abc redis abc_redis_1 redis_1 redis-1`,
+	];
+	t.deepEqual(await tagsOf(id), whole);
+	const before = another.store.requests;
+	const { id: second } = await start("abc_redis_2");
+	t.is((await tagsOf(second)).length, 2);
+	t.is(another.store.requests - before, 1);
+
+	const said = another.store.requests;
+	await another.containers.observe(id, "start"); // twice
+	t.is(another.store.requests - said, 1 + 3); // refused, and three looks
+	t.deepEqual(await tagsOf(id), whole);
+
+	await host.create("abc", "abc_web_1", {
+		HostConfig: { Links: ["abc_redis_1:cache"] },
+	});
+	const { id: third } = await start("abc_redis_3");
+	t.regex((await tagsOf(third)).join(), / redis-3 cache$/);
+
+	const StartedAt = "2026-11-28T12:00:00.5Z";
+	const { id: stops } = await run("abc_slow_1", {}, { StartedAt });
+	await host.containers.stopping(stops, 5);
+	await another.containers.observe(stops, "start");
+	t.deepEqual(await tagsOf(stops), []);
+
+	const { id: old, container } = await start("abc_web_2");
+	if (container) container.Name = "/old_abc_web_2";
+	await host.containers.renamed(old);
+	const { id: anew } = await start("abc_web_2");
+	t.regex((await tagsOf(anew)).join(), /^\w+\.abc web .*,ip\d+\.web\.abc$/);
 });

@@ -2,6 +2,8 @@ import test from "ava";
 import * as fc from "fast-check";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
+import { unmark } from "../../pipeline/state/aliases.ts";
+import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import { Use } from "../../pipeline/state/use.ts";
 import links from "../../plugins/links.ts";
 import { startConsul } from "./consul.ts";
@@ -134,15 +136,17 @@ test("links to services of many copies fit in one commit with the create", async
 	);
 	await links.setup({}, many, []).create?.(context);
 	t.deepEqual(before, [32]);
-	t.is(operations, 3 + 32); // one for each copy, though it gets two names
+	t.is(operations, 3 + 32 + 1); // one for each copy, though it gets two names, and the mark
 });
 
 test("a link's alias and a service never have one name, whichever is first", async (t) => {
 	const consul = await startConsul();
 	const plugins = ["deployment-id", "placement", "dhcp", "links"];
 	const host = new Allocator(consul.address, { plugins });
+	const another = new Allocator(consul.address, { plugins });
 	t.teardown(async () => {
 		host.close();
+		another.close();
 		await consul.stop();
 	});
 	const linked = (...Links: string[]) => ({ HostConfig: { Links } });
@@ -154,10 +158,42 @@ test("a link's alias and a service never have one name, whichever is first", asy
 	await t.throwsAsync(host.create("abc", "abc_report_1", alias), { message });
 	await host.remove("abc_db_1");
 	await t.throwsAsync(host.create("abc", "abc_db_2", alias), { message });
+	await another.create("abc", "abc_other_1"); // has seen no alias
 	await host.create("abc", "abc_report_1", alias);
-	await t.throwsAsync(host.create("abc", "abc_db_1"), {
-		message:
-			"links: in deployment abc the name db already means service replica (a link of abc_report_1), not db; use another alias",
-	});
+	for (const adapter of [another, host]) {
+		await t.throwsAsync(adapter.create("abc", "abc_db_1"), {
+			message:
+				"links: in deployment abc the name db already means service replica (a link of abc_report_1), not db; use another alias",
+		});
+	}
 	await host.create("xyz", "xyz_db_1"); // another deployment's
+
+	for (const name of ["report_1", "replica_1", "other_1"]) {
+		await host.remove(`abc_${name}`);
+	}
+	t.deepEqual(await host.store.keys("arpanet/aliases/"), []);
+	await another.create("abc", "abc_db_1");
+});
+
+test("that a deployment has aliases is not forgotten by who saw it before another was given", async (t) => {
+	const consul = await startConsul();
+	const plugins = ["deployment-id", "placement", "dhcp", "links"];
+	const host = new Allocator(consul.address, { plugins });
+	t.teardown(async () => {
+		host.close();
+		await consul.stop();
+	});
+	const { store } = host;
+	const link = { HostConfig: { Links: ["abc_redis_1:cache"] } };
+	await host.create("abc", "abc_redis_1");
+	await host.create("abc", "abc_web_1", link);
+	t.is(await unmark("abc", store), undefined);
+	await host.remove("abc_web_1");
+	const deletion = (await unmark("abc", store)) as Operation;
+	await host.create("abc", "abc_web_2", link);
+	await t.throwsAsync(store.commit([deletion]), { instanceOf: Conflict });
+
+	await host.remove("abc_web_2");
+	await store.commit([(await unmark("abc", store)) as Operation]);
+	t.deepEqual(await store.keys("arpanet/aliases/"), []);
 });

@@ -18,6 +18,7 @@ export function judge(picture: Picture): Violation[] {
 		...records(picture),
 		...unused(picture),
 		...orphans(picture),
+		...marks(picture),
 		...registrations(picture),
 		...strangers(picture),
 		...doubles(picture),
@@ -199,7 +200,9 @@ const OWNERS: Record<string, [what: string, owner: Owner]> = {
 	...{ moves: ["request", first], tagging: ["request", last] },
 	superseded: ["request", last],
 	guests: ["address", last],
-	...{ aliases: ["address", last], exposed: ["address", last] },
+	// one that ends in "/" says that its deployment may have some
+	aliases: ["address", (path) => path.at(-1) || undefined],
+	exposed: ["address", last],
 	...{ gateways: ["network", first], "network-ids": ["network", first] },
 	...{ networks: ["bridge", first] },
 	subnets: ["network", (_, value) => String(value)],
@@ -235,6 +238,18 @@ function orphans({ containers, networks, keys }: Picture): Violation[] {
 		if (what === undefined || owner === undefined) return [];
 		if (there[what]?.has(owner)) return [];
 		return [`2: ${key} belongs to ${owner}, which is not there`];
+	});
+}
+
+/** 3: who finds no mark reads no aliases. */
+function marks({ keys }: Picture): Violation[] {
+	return [...keys.keys()].flatMap((key) => {
+		const [, deployment, alias] =
+			/^arpanet\/aliases\/(.+?)\/(.+)/.exec(key) ?? [];
+		if (!alias || keys.has(`arpanet/aliases/${deployment}/`)) return [];
+		return [
+			`3: ${key} is there, and nothing says that ${deployment} has aliases`,
+		];
 	});
 }
 
