@@ -10,6 +10,7 @@ import {
 	hostKeys,
 } from "../../pipeline/state/hosts.ts";
 import { Store } from "../../pipeline/state/store.ts";
+import { eventually } from "../e2e/stage.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
@@ -151,6 +152,10 @@ test("a container that is given back makes room, also for other gateways", async
 	const second = await place(two, "abc_web_2");
 	t.not(first, second);
 	await one?.remove("abc_web_1");
+	await eventually(
+		async () => two?.services.slots.use(first).count,
+		(count) => count === 0,
+	);
 	t.is(await place(two, "abc_web_3"), first);
 	t.is(await place(one, "abc_db_1"), "h1");
 });
