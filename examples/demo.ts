@@ -19,6 +19,7 @@ import {
 	sayCommand,
 	sayError,
 	sayOutput,
+	sayPath,
 	secondsSince,
 	Trouble,
 } from "./demo/narrate.ts";
@@ -236,6 +237,7 @@ async function showTraffic(stage: Stage, state: State): Promise<void> {
 function explain({ folder, gateway, engine }: State): void {
 	const file = configFile(folder);
 	heading("It stays up. To play with it:");
+	sayPath();
 	sayCommand(`export DOCKER_HOST=${gateway}`);
 	sayCommand(`docker-compose -p abc -f ${FIG} ps`);
 	sayCommand(`docker-compose -p abc -f ${FIG} up -d --scale pricing=5`);

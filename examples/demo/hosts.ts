@@ -15,6 +15,7 @@ import {
 	sayDone,
 	sayError,
 	sayOutput,
+	sayPath,
 	secondsSince,
 	Trouble,
 } from "./narrate.ts";
@@ -270,6 +271,7 @@ async function down(scene: Scene): Promise<void> {
 /** `--keep`. */
 async function stay(lab: LabCluster, signal: AbortSignal): Promise<void> {
 	heading("It stays up until Ctrl-C. To play with it, elsewhere:");
+	sayPath();
 	for (const [name, value] of Object.entries(lab.certificates.client)) {
 		sayCommand(`export ${name}=${value}`);
 	}

@@ -1,3 +1,6 @@
+import { dirname, join } from "node:path";
+import { cacheFolder, findBinary } from "../images/tools.ts";
+
 /** Of what a command gave: fits a terminal of 80 columns with our indent. */
 const WIDTH = 76;
 const color = process.stdout.isTTY && !process.env.NO_COLOR;
@@ -25,6 +28,14 @@ export function say(text = ""): void {
 /** A command, as whoever wants to repeat it would type it. */
 export function sayCommand(text: string): void {
 	process.stdout.write(`  ${bold(`$ ${text}`)}\n`);
+}
+
+/** How docker-compose is found by its name where setup had to unpack it. */
+export function sayPath(): void {
+	const folder = dirname(findBinary("docker-compose"));
+	if (folder === join(cacheFolder, "bin")) {
+		sayCommand(`export PATH=${folder}:$PATH`);
+	}
 }
 
 /** What a command gave, set off from what we say. */

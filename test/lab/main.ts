@@ -14,6 +14,7 @@ import {
 	sayCommand,
 	sayError,
 	sayOutput,
+	sayPath,
 	secondsSince,
 	Trouble,
 } from "../../examples/demo/narrate.ts";
@@ -106,6 +107,7 @@ function explain(
 	const head = ["HOST", "ADDRESS", "GATEWAY", "THE ENGINE ITSELF", "CONSUL"];
 	sayOutput(table([head, ...rows]).join("\n"));
 	say(`Up in ${took}. Any gateway is the whole cluster:`);
+	sayPath();
 	for (const [name, value] of Object.entries(certificates.client)) {
 		sayCommand(`export ${name}=${value}`);
 	}
