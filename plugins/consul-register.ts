@@ -13,7 +13,7 @@ import {
 } from "../pipeline/plugin.ts";
 import {
 	Aliased,
-	aliases,
+	allAliases,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
 import { deleteService } from "../pipeline/state/catalog.ts";
@@ -148,7 +148,7 @@ export default definePlugin({
 				const [all, checks, named] = await Promise.all([
 					store.nodeServices(node),
 					nodeChecks(node, services),
-					aliases(undefined, store),
+					allAliases(store),
 				]);
 				const registered = new Map<string, CatalogService[]>();
 				for (const each of all) {
@@ -265,7 +265,7 @@ async function registerUnseen(
 		return true;
 	} catch (error) {
 		if (!(error instanceof Conflict)) throw error;
-		aliased.none(deployment, [error.operation]);
+		aliased.learn([error.operation]);
 		return false;
 	}
 }

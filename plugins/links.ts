@@ -5,14 +5,12 @@ import {
 	type CreateContext,
 	definePlugin,
 	type Facts,
-	type Hooks,
 	type Services,
 } from "../pipeline/plugin.ts";
 import {
 	ALIASES,
 	type Alias,
 	Aliased,
-	aliases,
 	isAlias,
 	mark,
 	type NamedAlias,
@@ -66,7 +64,8 @@ export default definePlugin({
 				const isFirst = isFirstCopy(facts, services);
 				if (asked.length + hostnames.length === 0) {
 					if (!isFirst) return;
-					const none = aliased.none(facts.deployment, conflicts);
+					aliased.learn(conflicts);
+					const none = aliased.none(facts.deployment);
 					if (none) {
 						context.commit(none);
 						return;
@@ -97,7 +96,7 @@ export default definePlugin({
 				const { Hostname } = context.container.Config;
 				const hostnames = hostname(Hostname, address, context);
 				if (asked.length + hostnames.length === 0) return;
-				const known = await aliases(facts.deployment, services.store);
+				const known = await aliased.read(facts.deployment);
 				asked.push(...unclaimed(hostnames, known));
 				await mustBeNoService(asked, known, facts, services);
 				await give(asked, known, context, services);
@@ -107,7 +106,7 @@ export default definePlugin({
 			async adopt({ facts, recordName, hold, commit }) {
 				const { deployment, aliases: text } = facts;
 				if (!deployment || !text) return; // asked for none
-				const known = await aliases(deployment, services.store);
+				const known = await aliased.read(deployment);
 				const asked = text
 					.split(",")
 					.map((each) => fromText(each, recordName))
@@ -123,7 +122,7 @@ export default definePlugin({
 			async removed({ facts, holds }) {
 				const keys = holds.filter((key) => key.startsWith(ALIASES));
 				if (!facts.deployment || keys.length === 0) return;
-				const all = await aliases(facts.deployment, services.store);
+				const all = await aliased.read(facts.deployment);
 				const rest = all.filter(({ key }) => !keys.includes(key));
 				for (const { key, alias, service, address } of all) {
 					if (!keys.includes(key) || address) continue;
@@ -133,7 +132,7 @@ export default definePlugin({
 					if (!still) await untag(facts.deployment, service, alias, services);
 				}
 			},
-		} satisfies Hooks;
+		};
 	},
 });
 

@@ -33,7 +33,7 @@ unpack=()   # to unpack into the cache
 needs() { has "$1" || packages+=("$2"); }
 
 needs dockerd docker.io
-if [ "$codename" != "$usual" ]; then # there these are part of docker.io, or not needed
+if [ "$codename" != "$usual" ]; then # on Debian 12 docker.io has the client, which needs no buildx to build
 	needs docker docker-cli
 	docker buildx version >/dev/null 2>&1 || packages+=(docker-buildx)
 fi

@@ -110,7 +110,7 @@ export class Orphans {
 		}
 	}
 
-	/** Of a deployment whose last alias went while it had a network, as aliases may. */
+	/** Of a deployment whose last alias went and no network of its own with it: nothing was amiss. */
 	async #unmark({ key, index }: Found): Promise<void> {
 		const deletion: Operation = { verb: "delete", key, index };
 		await ignoreConflict(this.#services.store.commit([deletion]));

@@ -1,4 +1,4 @@
-import type { Operation } from "./operations.ts";
+import { keyIn, type Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
 /** Where further names in DNS stand: links, and network aliases. */
@@ -34,13 +34,9 @@ export function isAlias(name: string): boolean {
 	return ALIAS.test(name);
 }
 
-/** All aliases of a deployment; without one, of all. */
-export async function aliases(
-	of: string | undefined,
-	store: Store,
-): Promise<NamedAlias[]> {
-	const prefix = of === undefined ? ALIASES : `${ALIASES}${of}/`;
-	return aliasesIn(await store.list<Alias>(prefix));
+/** The aliases of all deployments. */
+export async function allAliases(store: Store): Promise<NamedAlias[]> {
+	return aliasesIn(await store.list<Alias>(ALIASES));
 }
 
 function aliasesIn(entries: Entry<Alias>[]): NamedAlias[] {
@@ -99,18 +95,17 @@ export class Aliased {
 		this.#store = store;
 	}
 
-	/**
-	 * The operation that makes a commit fail if a deployment has aliases; undefined where some were seen: then read them.
-	 * @param conflicts operations that have failed before
-	 */
-	none(
-		deployment: string,
-		conflicts: readonly Operation[] = [],
-	): Operation | undefined {
-		const key = markOf(deployment);
-		const failed = conflicts.some((each) => "key" in each && each.key === key);
-		if (failed) this.#seen.add(deployment);
-		return this.#seen.has(deployment) ? undefined : { verb: "absent", key };
+	/** The operation that makes a commit fail if a deployment has aliases; undefined where some were seen: then read them. */
+	none(deployment: string): Operation | undefined {
+		if (this.#seen.has(deployment)) return undefined;
+		return { verb: "absent", key: markOf(deployment) };
+	}
+
+	/** @param conflicts operations that have failed */
+	learn(conflicts: readonly Operation[]): void {
+		for (const key of conflicts.map(keyIn)) {
+			if (key && isMark(key)) this.#seen.add(deploymentIn(key));
+		}
 	}
 
 	/** The aliases of a deployment. */
