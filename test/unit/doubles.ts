@@ -127,6 +127,7 @@ export class EngineDouble {
 			},
 			createVolume: async ({ Name, DriverOpts, Labels }: VolumeCreate) => {
 				const name = Name ?? "";
+				if (this.volumes.has(name)) return;
 				this.volumes.set(name, {
 					...{ Name: name, Driver: "local", Scope: "local" },
 					...{ Options: DriverOpts ?? null, Labels: Labels ?? null },
@@ -134,7 +135,10 @@ export class EngineDouble {
 				});
 			},
 			remove: async (path: string) => {
-				this.volumes.delete(path.replace("/volumes/", ""));
+				const name = path.replace("/volumes/", "");
+				const { Mountpoint } = this.volumes.get(name) ?? {};
+				this.volumes.delete(name);
+				if (Mountpoint) await rm(Mountpoint, { recursive: true });
 			},
 			inspectNetwork: async (name: string) => this.networks.get(name),
 			listNetworks: async () => [...this.networks.values()],
