@@ -177,7 +177,7 @@ export default definePlugin<Config>({
 					},
 				);
 				const { value } = entry;
-				const gateway = await networks.ensureGateway(entry, value.host, () =>
+				const gateway = await networks.bridges.ensure(entry, value.host, () =>
 					leases.pick(value),
 				);
 				body.IPAM = {

@@ -145,7 +145,9 @@ async function ends(
 ): Promise<string[]> {
 	if (!joined.every(({ network }) => network.value.body?.Internal)) return [];
 	const found = await Promise.all(
-		joined.map(({ network }) => networks.gatewayOf(network.value.scope, host)),
+		joined.map(({ network }) =>
+			networks.bridges.address(network.value.scope, host),
+		),
 	);
 	return found.filter((address) => address !== undefined);
 }

@@ -119,7 +119,7 @@ function bridge(services: Services): Hooks {
 		},
 		async networkRemoved({ network }) {
 			made.clear();
-			const hosts = await networks.hosts(network.scope);
+			const hosts = await networks.bridges.hosts(network.scope);
 			const removals = await Promise.allSettled(
 				hosts.map((host) => removeFrom(host, network, services)),
 			);
@@ -219,7 +219,7 @@ async function createInDocker(
 ): Promise<void> {
 	const leases = new Leases(services.store);
 	const at = host ?? services.host.name;
-	const gateway = await services.networks.ensureGateway(
+	const gateway = await services.networks.bridges.ensure(
 		{ value, ...entry },
 		at,
 		() => leases.pickForBridge(value),

@@ -165,7 +165,7 @@ export class Subnets {
 	/** Whether any host that has a bridge in a network still has it in Docker; so too if one cannot be asked. */
 	async #isInDocker({ name, scope }: NetworkRecord): Promise<boolean> {
 		const { cluster, networks } = this.#services;
-		for (const host of await networks.hosts(scope)) {
+		for (const host of await networks.bridges.hosts(scope)) {
 			if (!(await cluster.hosts.get(host)).state) return true;
 			const engine = await cluster.engine(host);
 			if (await engine.inspectNetwork(name)) return true;

@@ -1,18 +1,13 @@
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { Netmask } from "netmask";
 import type { ContainerSummary, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { unmark } from "./aliases.ts";
-import { GATEWAYS, LEASES, type Lease, leaseKey } from "./leases.ts";
+import { Bridges } from "./bridges.ts";
+import { GATEWAYS, LEASES, type Lease } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
-import {
-	Conflict,
-	ignoreConflict,
-	type Operation,
-	replacing,
-} from "./operations.ts";
+import { Conflict, type Operation, replacing } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 import { choose, claim, type Pool } from "./subnets.ts";
 
@@ -91,10 +86,13 @@ export class Networks {
 	readonly #known = new Map<string, Entry<NetworkRecord>>();
 	/** What the engines call them. */
 	readonly ids: NetworkIds;
+	/** Where the hosts have them. */
+	readonly bridges: Bridges;
 
 	constructor(store: Store) {
 		this.#store = store;
 		this.ids = new NetworkIds(store);
+		this.bridges = new Bridges(store, this.ids);
 	}
 
 	/** A network by scope; from memory where it is known. */
@@ -141,59 +139,6 @@ export class Networks {
 		if (named || !/^[0-9a-f]+$/.test(ref)) return named;
 		const known = await this.ids.find(ref);
 		return known && this.get(known.scope);
-	}
-
-	/** The hosts that have a bridge in a network. */
-	async hosts(scope: string): Promise<string[]> {
-		const keys = await this.#store.keys(`${GATEWAYS}${scope}/`);
-		return keys.map((key) => key.slice(key.lastIndexOf("/") + 1));
-	}
-
-	/** The address of a host's bridge in a network; undefined where it has none. */
-	async gatewayOf(scope: string, host: string): Promise<string | undefined> {
-		return (await this.#store.get<string>(gatewayKey(scope, host)))?.value;
-	}
-
-	/**
-	 * Puts down the address that a host's bridge has, if another one is on record, or no lease of it.
-	 * @returns false if it is leased to another
-	 */
-	async correctGateway(
-		entry: Entry<NetworkRecord>,
-		host: string,
-		address: string,
-	): Promise<boolean> {
-		const { scope } = entry.value;
-		const key = gatewayKey(scope, host);
-		const [known, lease] = await Promise.all([
-			this.#store.get<string>(key),
-			this.#store.get<Lease>(leaseKey(scope, address)),
-		]);
-		const isOwn = lease && isBridgeOf(host, lease.value);
-		if (lease && !isOwn) return false;
-		if (lease && known?.value === address) return true;
-		const commit = this.#store.commit([
-			this.check(entry),
-			replacing(key, known, address),
-			...(lease ? [] : [gatewayLease(entry.value, host, address)]),
-			...(known && known.value !== address
-				? [{ verb: "delete", key: leaseKey(scope, known.value) } as const]
-				: []),
-		]);
-		await ignoreConflict(commit); // it has changed: the next look will tell
-		return true;
-	}
-
-	/** A host's bridge in a network is gone: gives back its address, and forgets its id. */
-	async leave(scope: string, host: string): Promise<void> {
-		const key = gatewayKey(scope, host);
-		const gateway = await this.#store.get<string>(key);
-		if (!gateway) return;
-		await this.#store.commit([
-			{ verb: "delete", key, index: gateway.index },
-			{ verb: "delete", key: leaseKey(scope, gateway.value) },
-			this.ids.forget(scope, host),
-		]);
 	}
 
 	/**
@@ -271,35 +216,6 @@ export class Networks {
 		};
 		if (isDeepStrictEqual(value, entry.value)) return entry;
 		return this.#update(entry, value);
-	}
-
-	/**
-	 * The address that a host's bridge has in a network, leasing one if it has none.
-	 * @param pick gives a free address to try
-	 * @throws Conflict if the network has changed or gone
-	 */
-	async ensureGateway(
-		entry: Entry<NetworkRecord>,
-		host: string,
-		pick: () => Promise<string>,
-	): Promise<string> {
-		const key = gatewayKey(entry.value.scope, host);
-		for (;;) {
-			const known = await this.#store.get<string>(key);
-			if (known) return known.value;
-			const address = await pick();
-			try {
-				await this.#store.commit([
-					this.check(entry),
-					{ verb: "create", key, value: address },
-					gatewayLease(entry.value, host, address),
-				]);
-				return address;
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
-				if (error.operation.verb === "check") throw error;
-			}
-		}
 	}
 
 	/**
@@ -417,7 +333,7 @@ export class Networks {
 		wanted: WantedNetwork,
 		{ pool, reserved, size, avoid = () => [] }: Granting,
 	): Promise<Entry<NetworkRecord>> {
-		const { scope, host } = wanted;
+		const { scope } = wanted;
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
 		// the serial may have been lost or be of an old backup
@@ -431,14 +347,7 @@ export class Networks {
 			: own[0]
 				? subnetOf(own[0].key)
 				: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
-		const bridge = await this.#store.get<string>(gatewayKey(scope, host));
-		const {
-			gateway = gatewayOn(bridge, new Netmask(subnet)),
-			restored,
-			...rest
-		} = wanted;
-		const lease = await this.#store.get<Lease>(leaseKey(scope, gateway));
-		const isOthers = lease && !isBridgeOf(host, lease.value);
+		const { gateway, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};
 		const record: NetworkRecord = { ...rest, ...asked, subnet, vni };
@@ -451,11 +360,7 @@ export class Networks {
 				scope,
 			),
 			{ verb: "create", key: NETWORKS + scope, value: record },
-			// another's: the host gets one when it makes its bridge, or its agent puts down what its bridge has
-			...(isOthers
-				? []
-				: [replacing(gatewayKey(scope, host), bridge, gateway)]),
-			...(lease ? [] : [gatewayLease(record, host, gateway)]),
+			...(await this.bridges.first(record, gateway)),
 		]);
 		const entry = await this.#read(wanted.scope);
 		if (!entry)
@@ -492,29 +397,6 @@ export function subnetKey(subnet: string): string {
 
 function subnetOf(key: string): string {
 	return key.slice(SUBNETS.length).replace("-", "/");
-}
-
-function gatewayKey(scope: string, host: string): string {
-	return `${GATEWAYS}${scope}/${host}`;
-}
-
-function gatewayLease(
-	network: NetworkRecord,
-	host: string,
-	address: string,
-): Operation {
-	const value: Lease = { host, deployment: network.deployment };
-	return { verb: "create", key: leaseKey(network.scope, address), value };
-}
-
-/** Whether an address is leased to a host's bridge. */
-function isBridgeOf(host: string, lease: Lease): boolean {
-	return lease.host === host && !lease.container;
-}
-
-/** The address on record of a host's bridge if it is one of the subnet, else the subnet's first. */
-function gatewayOn(bridge: Entry<string> | undefined, subnet: Netmask): string {
-	return bridge && subnet.contains(bridge.value) ? bridge.value : subnet.first;
 }
 
 /** `abc` for the default network of deployment abc, `abc-back` for its network back: a DNS label in any case. */

@@ -89,7 +89,7 @@ async function leave(
 ): Promise<void> {
 	const { engine, networks, host } = services;
 	const { scope, name } = entry.value;
-	await networks.leave(scope, host.name);
+	await networks.bridges.leave(scope, host.name);
 	const again = await engine.inspectNetwork(name);
 	// a create has brought it back just then
 	if (again) await gatewayOnRecord(entry, again, services);
@@ -167,9 +167,9 @@ async function gatewayOnRecord(
 		({ Subnet }) => Subnet === subnet,
 	)?.Gateway;
 	if (!address) return;
-	if (await networks.correctGateway(entry, host.name, address)) return;
+	if (await networks.bridges.correct(entry, host.name, address)) return;
 	// another has that one: the host is in the network all the same
-	const lease = await networks.ensureGateway(entry, host.name, () =>
+	const lease = await networks.bridges.ensure(entry, host.name, () =>
 		new Leases(store).pickForBridge(entry.value),
 	);
 	log.error(

@@ -123,7 +123,7 @@ test("a network whose record alone is lost keeps its subnet, whoever needs it fi
 	const { body } = await one.create("lost", "lost_web_1");
 	one.docker.create("lost_web_1", body);
 	const before = await network();
-	const bridge = await one.services.networks.gatewayOf("lost", "h1");
+	const bridge = await one.services.networks.bridges.address("lost", "h1");
 	t.truthy(bridge);
 
 	// its host's agent, with whatever else is lost
@@ -135,7 +135,11 @@ test("a network whose record alone is lost keeps its subnet, whoever needs it fi
 		await lose(key);
 		await one.reconcile.sweep([]);
 		t.is((await network())?.subnet, before?.subnet, key);
-		t.is(await one.services.networks.gatewayOf("lost", "h1"), bridge, key);
+		t.is(
+			await one.services.networks.bridges.address("lost", "h1"),
+			bridge,
+			key,
+		);
 		t.like(await one.store.get(`arpanet/leases/lost/${bridge}`), {
 			value: { host: "h1" },
 		});
@@ -186,9 +190,10 @@ test("who was slow to give a network back leaves the one that was granted after 
 	two.docker.networks = one.docker.networks; // one engine
 	await one.create("slow", "slow_web_1");
 	const { networks } = one.services;
-	const slow = networks.hosts.bind(networks);
-	networks.hosts = async (scope) => {
-		networks.hosts = slow;
+	const { bridges } = networks;
+	const slow = bridges.hosts.bind(bridges);
+	bridges.hosts = async (scope) => {
+		bridges.hosts = slow;
 		const found = await slow(scope);
 		await two.services.networks.retire("slow", async () => {});
 		two.docker.networks.delete("slow_default");
@@ -309,7 +314,7 @@ test("in a subnet that the user has chosen further hosts' bridges leave him the 
 	await networks.create(body, {});
 	const network = await services.networks.byName("fixed_default");
 	const leases = new Leases(services.store);
-	const bridge = await services.networks.ensureGateway(
+	const bridge = await services.networks.bridges.ensure(
 		network as NonNullable<typeof network>,
 		"h2",
 		() => leases.pickForBridge((network as NonNullable<typeof network>).value),
