@@ -5,6 +5,7 @@ import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
 import { compose1, compose2, docker } from "../lab/clients.ts";
 import { type LabCluster, startCluster, startMember } from "../lab/cluster.ts";
 import type { Host } from "../lab/lab.ts";
+import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
 
 const SHOP = join(projectRoot, "examples/shop/fig.yml");
@@ -19,18 +20,7 @@ test.before(async () => {
 	gateways = lab.gateways;
 	certified = lab.certificates.client;
 });
-test.afterEach.always((t) => {
-	if (t.passed) return;
-	for (const { log } of gateways ?? []) {
-		t.log(
-			log()
-				.split("\n")
-				.filter((line) => /"level":[45]0/.test(line))
-				.slice(-5)
-				.join("\n"),
-		);
-	}
-});
+showComplaints(() => gateways ?? []);
 test.after.always(async () => {
 	await lab?.stop();
 });

@@ -3,10 +3,12 @@ import { type EventEmitter, once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { hostKeys } from "../../pipeline/state/hosts.ts";
-import { type Arpanet, arpanetProgram, startArpanet } from "../lab/arpanet.ts";
+import { type Arpanet, arpanetProgram } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
+import { startOpenCluster, startOpenMember } from "../lab/cluster.ts";
 import { loadImages } from "../lab/images.ts";
-import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import type { Host, Lab } from "../lab/lab.ts";
+import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
 
 /** DNS forgets a lost host, and knows one that is back, within ten seconds (docs/faults.md); Consul's elections take longer on a busy machine. */
@@ -15,51 +17,21 @@ const LIMIT_S = 20;
 let lab: Lab;
 let arpanets: Map<Host, Arpanet>;
 let starts = 0;
-/** How much each had logged when the test began. */
-let before: Map<Arpanet, number>;
 
 test.before(async () => {
-	lab = await startLab({ hosts: 3 });
-	await Promise.all(lab.hosts.map((host) => loadImages(host, ["busybox"])));
-	arpanets = new Map();
-	await Promise.all(lab.hosts.map(start));
-	for (const gateway of arpanets.values()) {
-		await eventually(
-			() => docker(gateway, ["info"]),
-			({ stdout }) => stdout.includes("Hosts: 3"),
-			60,
-		);
-	}
+	const { gateways, ...started } = await startOpenCluster();
+	lab = started;
+	arpanets = new Map(
+		lab.hosts.map((host, i) => [host, gateways[i] as Arpanet]),
+	);
+	const others = lab.hosts.slice(1);
+	await Promise.all(others.map((host) => loadImages(host, ["busybox"])));
 });
-test.beforeEach(() => {
-	const all = [...arpanets.values()];
-	before = new Map(all.map((each) => [each, each.log().length]));
-});
-test.afterEach.always((t) => {
-	if (t.passed) return;
-	for (const each of arpanets?.values() ?? []) {
-		t.log(
-			each
-				.log()
-				.slice(before.get(each))
-				.split("\n")
-				.filter((line) => /"level":[45]0|lead/.test(line))
-				.map((line) => line.slice(0, 300))
-				.slice(-8)
-				.join("\n"),
-		);
-	}
-});
+showComplaints(() => arpanets?.values() ?? [], /"level":[45]0|lead/);
 test.after.always(() => lab?.stop());
 
 async function start(host: Host): Promise<void> {
-	const arpanet = await startArpanet(host, {
-		name: `arpanet${starts++}`,
-		configure: ({ arpanet }) => {
-			arpanet.host.engine = `tcp://${host.address}:2377`;
-		},
-	});
-	arpanets.set(host, arpanet);
+	arpanets.set(host, await startOpenMember(host, `again${starts++}`));
 }
 
 function gateway(host = lab.hosts[0] as Host): Arpanet {

@@ -6,27 +6,16 @@ import type { Arpanet } from "../lab/arpanet.ts";
 import { compose1, compose2, docker } from "../lab/clients.ts";
 import { type LabCluster, startCluster, startMember } from "../lab/cluster.ts";
 import type { Host } from "../lab/lab.ts";
+import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
 
 let lab: LabCluster;
 let turn = 0;
-/** How much each had logged when the test began. */
-let before: Map<Arpanet, number>;
 
 test.before(async () => {
 	lab = await startCluster({ hosts: 3 });
 });
-test.beforeEach(() => {
-	before = new Map(lab.gateways.map((each) => [each, each.log().length]));
-});
-test.afterEach.always((t) => {
-	if (t.passed) return;
-	for (const each of lab?.gateways ?? []) {
-		const lines = each.log().slice(before.get(each)).split("\n");
-		const bad = lines.filter((line) => /"level":[45]0/.test(line));
-		t.log(bad.slice(-8).join("\n"));
-	}
-});
+showComplaints(() => lab?.gateways ?? []);
 test.after.always(async () => {
 	await lab?.stop();
 });

@@ -1,20 +1,14 @@
 import test, { type ExecutionContext } from "ava";
 import type { HostRecord } from "../../pipeline/state/hosts.ts";
-import {
-	type Arpanet,
-	arpanetProgram,
-	LASTING,
-	startArpanet,
-} from "../lab/arpanet.ts";
+import { type Arpanet, arpanetProgram, LASTING } from "../lab/arpanet.ts";
 import { compose1, compose2, docker } from "../lab/clients.ts";
-import { loadImages } from "../lab/images.ts";
-import { type Host, type Lab, startLab } from "../lab/lab.ts";
+import { startOpenCluster, startOpenMember } from "../lab/cluster.ts";
+import type { Host, Lab } from "../lab/lab.ts";
+import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
 
 let lab: Lab;
 let gateways: Arpanet[];
-/** How much each had logged when the test began. */
-let before: Map<Arpanet, number>;
 
 /** What a host's powerstrip.yml says of it. */
 const LABELS: Record<string, Record<string, string>> = {
@@ -23,43 +17,29 @@ const LABELS: Record<string, Record<string, string>> = {
 	h3: { zone: "us-1" },
 };
 
-async function start(host: Host, placement = {}): Promise<Arpanet> {
-	return startArpanet(host, {
-		configure: ({ arpanet }) => {
-			arpanet.host.engine = `tcp://${host.address}:2377`;
-			arpanet.host.labels = LABELS[host.name];
-			const at = arpanet.plugins.indexOf("placement");
-			arpanet.plugins[at] = { placement };
-		},
-	});
-}
-
 test.before(async () => {
-	lab = await startLab({ hosts: 3 });
-	await loadImages(lab.hosts[0] as Host);
-	gateways = await Promise.all(lab.hosts.map((host) => start(host)));
-	await allAreKnown();
+	const { gateways: started, ...rest } = await startOpenCluster(labelled);
+	lab = rest;
+	gateways = started;
 });
-test.beforeEach(() => {
-	before = new Map(gateways.map((each) => [each, each.log().length]));
-});
-test.afterEach.always((t) => {
-	if (t.passed) return;
-	for (const each of gateways ?? []) {
-		t.log(
-			each
-				.log()
-				.slice(before.get(each))
-				.split("\n")
-				.filter((line) => /"level":[45]0/.test(line))
-				.slice(-8)
-				.join("\n"),
-		);
-	}
-});
+showComplaints(() => gateways ?? []);
 test.after.always(async () => {
 	await lab?.stop();
 });
+
+// biome-ignore lint/suspicious/noExplicitAny: the configuration file as it is
+function labelled({ arpanet }: any, host: Host): void {
+	arpanet.host.labels = LABELS[host.name];
+}
+
+/** Starts arpanet on a host with other settings of the plugin. */
+function start(host: Host, placement: object): Promise<Arpanet> {
+	return startOpenMember(host, "arpanet", (config) => {
+		labelled(config, host);
+		const { plugins } = config.arpanet;
+		plugins[plugins.indexOf("placement")] = { placement };
+	});
+}
 
 async function allAreKnown(): Promise<void> {
 	for (const gateway of gateways) {

@@ -10,10 +10,14 @@ import { type Host, type Lab, type LabOptions, startLab } from "./lab.ts";
 const READY_MS = 60_000;
 
 /** A lab in which every host runs arpanet, under certificates of one authority. */
-export interface LabCluster extends Lab {
+export interface LabCluster extends OpenCluster {
+	certificates: Certificates;
+}
+
+/** A lab in which every host runs arpanet, and whoever is in the lab gets in. */
+export interface OpenCluster extends Lab {
 	/** By host. */
 	gateways: Arpanet[];
-	certificates: Certificates;
 }
 
 /** What the clients and the hosts of a lab show. */
@@ -36,24 +40,71 @@ export async function startCluster(
 	configure?: (config: any, host: Host) => void,
 ): Promise<LabCluster> {
 	const lab = await startLab(options);
-	try {
+	return orStop(lab, async () => {
 		const certificates = await certify(lab.hosts);
-		const [, ...gateways] = await Promise.all([
-			loadImages(lab.hosts[0] as Host), // others get them from there
-			...lab.hosts.map((host) =>
-				startMember(host, certificates, "arpanet", (config) =>
-					configure?.(config, host),
-				),
-			),
-		]);
-		await Promise.all(
-			gateways.map((each) => sees(each, lab.hosts.length, certificates)),
-		);
+		const start = (host: Host) =>
+			startMember(host, certificates, "arpanet", (config) =>
+				configure?.(config, host),
+			);
+		const gateways = await startAll(lab.hosts, start, certificates.client);
 		return { ...lab, gateways, certificates };
+	});
+}
+
+/**
+ * Starts a lab of three with arpanet on every host, without TLS; returns when every gateway sees all hosts. The first has
+ * the base images.
+ * @param configure changes the powerstrip.yml of a host
+ */
+export async function startOpenCluster(
+	// biome-ignore lint/suspicious/noExplicitAny: as ArpanetOptions
+	configure?: (config: any, host: Host) => void,
+): Promise<OpenCluster> {
+	const lab = await startLab({ hosts: 3 });
+	return orStop(lab, async () => {
+		const start = (host: Host) =>
+			startOpenMember(host, "arpanet", (config) => configure?.(config, host));
+		return { ...lab, gateways: await startAll(lab.hosts, start) };
+	});
+}
+
+async function orStop<T>(lab: Lab, work: () => Promise<T>): Promise<T> {
+	try {
+		return await work();
 	} catch (error) {
 		await lab.stop();
 		throw error;
 	}
+}
+
+/** @param env of a client */
+async function startAll(
+	hosts: Host[],
+	start: (host: Host) => Promise<Arpanet>,
+	env?: Record<string, string>,
+): Promise<Arpanet[]> {
+	const [, ...gateways] = await Promise.all([
+		loadImages(hosts[0] as Host), // others get them from there
+		...hosts.map(start),
+	]);
+	await Promise.all(gateways.map((each) => sees(each, hosts.length, env)));
+	return gateways;
+}
+
+/** Starts arpanet on a host of an open cluster. @param name of its files */
+export function startOpenMember(
+	host: Host,
+	name = "arpanet",
+	// biome-ignore lint/suspicious/noExplicitAny: as ArpanetOptions
+	configure?: (config: any) => void,
+): Promise<Arpanet> {
+	return startArpanet(host, {
+		name,
+		configure: (config) => {
+			config.arpanet.host.engine = `tcp://${host.address}:2377`;
+			configure?.(config);
+		},
+	});
 }
 
 /**
@@ -67,14 +118,10 @@ export function startMember(
 	// biome-ignore lint/suspicious/noExplicitAny: as ArpanetOptions
 	configure?: (config: any) => void,
 ): Promise<Arpanet> {
-	return startArpanet(host, {
-		name,
-		configure: (config) => {
-			config.arpanet.host.engine = `tcp://${host.address}:2377`;
-			config.arpanet.insecure = false;
-			config.arpanet.tls = tls;
-			configure?.(config);
-		},
+	return startOpenMember(host, name, (config) => {
+		config.arpanet.insecure = false;
+		config.arpanet.tls = tls;
+		configure?.(config);
 	});
 }
 
@@ -99,13 +146,13 @@ export async function certify(hosts: Host[]): Promise<Certificates> {
 }
 
 /** Returns when a gateway sees so many hosts. @throws Error with what it says instead */
-export async function sees(
+async function sees(
 	gateway: Arpanet,
 	hosts: number,
-	{ client }: Certificates,
+	env?: Record<string, string>,
 ): Promise<void> {
 	for (const end = Date.now() + READY_MS; ; await sleep(100)) {
-		const info = await docker(gateway, ["info"], { env: client });
+		const info = await docker(gateway, ["info"], { env });
 		// one host is the engine itself, and speaks of no others
 		if (
 			info.code === 0 &&
