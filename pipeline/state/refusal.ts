@@ -1,4 +1,4 @@
-/** What Consul answered instead of 200, in the shape of the errors of `consul`. */
+/** What Consul answered instead of 200, in the shape of the errors of `consul`, and without the request that these hold, token and all. */
 export class Refusal extends Error {
 	readonly response: { statusCode: number; body: string };
 
@@ -17,4 +17,9 @@ export function statusOf(error: unknown): number | undefined {
 export function bodyOf(error: unknown): string {
 	const { body } = (error as { response: { body?: unknown } }).response;
 	return String(body ?? "");
+}
+
+/** Whether an answer says nothing of the request: Consul has no leader or too much to do, or what stands before it has no Consul. */
+export function isAway(status: number): boolean {
+	return status === 429 || status >= 500;
 }

@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
 import type { Operation } from "./operations.ts";
-import { bodyOf, statusOf } from "./refusal.ts";
+import { bodyOf, isAway, Refusal, statusOf } from "./refusal.ts";
 import { Transactions } from "./transactions.ts";
 import { followPrefix, type KvItem } from "./watch.ts";
 
@@ -198,19 +198,24 @@ export class Store {
 		);
 	}
 
-	/** Runs one request to Consul and names Consul in what goes wrong. */
+	/**
+	 * Runs one request to Consul and names Consul in what goes wrong.
+	 * @throws HttpError 503 when it does not answer or denies it, Refusal for any other answer than 200
+	 */
 	async ask<T>(request: () => Promise<T>): Promise<T> {
 		this.requests++;
 		try {
 			return await request();
 		} catch (error) {
-			if (statusOf(error) === 403) throw this.#denied(bodyOf(error));
-			if (statusOf(error) !== undefined && statusOf(error) !== 500) throw error;
+			const status = statusOf(error);
+			if (status === 403) throw this.#denied(bodyOf(error));
+			if (status !== undefined && !isAway(status)) {
+				throw new Refusal(status, bodyOf(error));
+			}
 			this.#doubtful = performance.now() + DOUBT_MS;
 			throw new HttpError(
 				503,
 				`consul: ${this.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
-				{ cause: error },
 			);
 		}
 	}

@@ -5,17 +5,23 @@ import { bodyOf, Refusal, statusOf } from "./refusal.ts";
 
 /** Consul takes at most so many operations in one transaction. */
 const MAX_OPERATIONS = 64;
+/** Bytes that share a transaction: Consul takes half a megabyte unless its `limits.txn_max_req_len` says otherwise. */
+const MAX_BYTES = 400_000;
 /**
  * Transactions in flight at once: enough to hide a commit's fsync. The second goes only if it has as much to write as the
  * first: a small one beside a large one costs Consul's disks as much again, and a little later it would be part of the next.
  */
 const MAX_IN_FLIGHT = 2;
+/** Status that Consul answers a transaction with that has more bytes than it takes. */
+const TOO_LARGE = 413;
 /** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
 const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */
 interface Waiting {
 	operations: Operation[];
+	/** Each operation as Consul takes it. */
+	encoded: string[];
 	resolve(): void;
 	reject(error: Error): void;
 }
@@ -63,8 +69,9 @@ export class Transactions {
 				`${operations.length} operations, and Consul takes ${MAX_OPERATIONS} at once; ask for fewer networks, aliases or ports`,
 			);
 		}
+		const encoded = operations.map((each) => JSON.stringify(toConsul(each)));
 		return new Promise((resolve, reject) => {
-			this.#waiting.push({ operations, resolve, reject });
+			this.#waiting.push({ operations, encoded, resolve, reject });
 			this.#schedule();
 		});
 	}
@@ -99,13 +106,18 @@ export class Transactions {
 		const batch: Waiting[] = [];
 		const checks = new Set<string>();
 		let size = 0;
+		let bytes = 0;
 		while (this.#waiting.length > 0) {
 			const next = this.#waiting[0] as Waiting;
 			const added = next.operations.filter(
 				(operation) => !checks.has(checkId(operation)),
 			);
-			if (batch.length > 0 && size + added.length > MAX_OPERATIONS) break;
+			const more = bytesOf(next);
+			const isFull =
+				size + added.length > MAX_OPERATIONS || bytes + more > MAX_BYTES;
+			if (batch.length > 0 && isFull) break;
 			size += added.length;
+			bytes += more;
 			for (const operation of added) {
 				if (operation.verb === "check") checks.add(checkId(operation));
 			}
@@ -116,9 +128,9 @@ export class Transactions {
 	}
 
 	/** @throws Refusal */
-	async #transact(operations: Operation[]): Promise<void> {
+	async #transact(encoded: string[]): Promise<void> {
 		const { token, timeout } = this.#target;
-		const body = JSON.stringify(operations.map(toConsul));
+		const body = `[${encoded.join()}]`;
 		const { status, text } = await this.#client.ask({
 			method: "PUT",
 			path: "/v1/txn",
@@ -134,21 +146,24 @@ export class Transactions {
 
 	async #send(batch: Waiting[]): Promise<void> {
 		const operations: Operation[] = [];
+		const encoded: string[] = [];
 		const positions = new Map<string, number>();
 		const owners = batch.map((waiting) =>
-			waiting.operations.map((operation) => {
+			waiting.operations.map((operation, i) => {
 				const id = checkId(operation);
 				const known = id ? positions.get(id) : undefined;
 				if (known !== undefined) return known;
 				operations.push(operation);
+				encoded.push(waiting.encoded[i] as string);
 				if (id) positions.set(id, operations.length - 1);
 				return operations.length - 1;
 			}),
 		);
 		try {
-			await this.#target.ask(() => this.#transact(operations));
+			await this.#target.ask(() => this.#transact(encoded));
 			for (const waiting of batch) waiting.resolve();
 		} catch (error) {
+			if (statusOf(error) === TOO_LARGE) return this.#apart(batch);
 			const failed = failures(error);
 			if (!failed) {
 				for (const waiting of batch) waiting.reject(error as Error);
@@ -178,6 +193,25 @@ export class Transactions {
 			if (rest.length > 0) await this.#send(rest);
 		}
 	}
+
+	/** One by one, so that none fails for the size of another. */
+	async #apart(batch: Waiting[]): Promise<void> {
+		const [only, ...others] = batch as [Waiting, ...Waiting[]];
+		if (others.length > 0) {
+			for (const each of batch) await this.#send([each]);
+			return;
+		}
+		only.reject(
+			new HttpError(
+				413,
+				`consul: takes no transaction of ${bytesOf(only)} bytes; make the container's environment and labels shorter, or raise limits.txn_max_req_len and limits.kv_max_value_size of every Consul server`,
+			),
+		);
+	}
+}
+
+function bytesOf({ encoded }: Waiting): number {
+	return encoded.reduce((sum, { length }) => sum + length, 0);
 }
 
 function sizeOf(commits: Waiting[]): number {

@@ -29,6 +29,8 @@ export function followPrefix(
 ): () => void {
 	let failing = false;
 	let ended = false;
+	let watch: ReturnType<Consul["watch"]>;
+	let again: NodeJS.Timeout | undefined;
 	const tell = (items: KvItem[] | null) => {
 		if (ended) return; // a question may have been on its way
 		try {
@@ -37,27 +39,36 @@ export function followPrefix(
 			process.emitWarning(error as Error);
 		}
 	};
-	const watch = consul.watch({
-		method: async (given: object) => {
-			// it would wait for what comes after an index that may not have been reached again
-			const answer = await question(
-				failing ? { ...given, index: undefined } : given,
-			);
-			const [, items] = answer as [unknown, KvItem[] | null];
-			if (failing) tell(items);
-			failing = false;
-			return answer;
-		},
-		options,
-		backoffMax: RETRY_MS,
-	} as never);
-	watch.on("change", tell);
-	watch.on("error", () => {
-		failing = true;
-		failed();
-	});
+	const method = async (given: object) => {
+		// it would wait for what comes after an index that may not have been reached again
+		const answer = await question(
+			failing ? { ...given, index: undefined } : given,
+		);
+		const [, items] = answer as [unknown, KvItem[] | null];
+		if (failing) tell(items);
+		failing = false;
+		return answer;
+	};
+	const begin = () => {
+		watch = consul.watch({
+			method,
+			options,
+			backoffMax: RETRY_MS,
+		} as never);
+		watch.on("change", tell);
+		watch.on("error", () => {
+			failing = true;
+			failed();
+		});
+		// the package gives up after an answer that is not Consul's: one without an index, or a 400
+		watch.on("end", () => {
+			if (!ended) again = setTimeout(begin, RETRY_MS);
+		});
+	};
+	begin();
 	return () => {
 		ended = true;
+		clearTimeout(again);
 		watch.end();
 	};
 }

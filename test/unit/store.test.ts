@@ -1,8 +1,8 @@
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { pino } from "pino";
 import { HttpError } from "../../pipeline/errors.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
@@ -341,3 +341,107 @@ test.serial(
 		t.deepEqual(told, [[1], []]);
 	},
 );
+
+/** A server on loopback in Consul's place, until the test ends. @returns its address */
+async function inItsPlace(
+	t: ExecutionContext,
+	answer: RequestListener,
+): Promise<string> {
+	const server = createServer(answer).listen(0, "127.0.0.1");
+	await once(server, "listening");
+	t.teardown(() => {
+		server.closeAllConnections();
+		server.close();
+	});
+	const { port } = server.address() as AddressInfo;
+	return `http://127.0.0.1:${port}`;
+}
+
+for (const status of [429, 500, 502, 503]) {
+	test(`an answer ${status} says that Consul is away`, async (t) => {
+		const address = await inItsPlace(t, (_, answer) => {
+			answer.writeHead(status).end("too busy");
+		});
+		const store = new Store({ address });
+		t.teardown(() => store.close());
+		for (const ask of [store.get("any"), store.commit([create("any")])]) {
+			const error = await t.throwsAsync(ask, { instanceOf: HttpError });
+			t.is(error.status, 503);
+			t.regex(error.message, /^consul: http:\S+ does not answer/);
+		}
+	});
+}
+
+test("an error of Consul's does not tell the token, however it is logged", async (t) => {
+	let status = 418;
+	const address = await inItsPlace(t, (_, answer) => {
+		answer.writeHead(status).end("no");
+	});
+	const store = new Store({ address, token: "very-secret" });
+	t.teardown(() => store.close());
+	let said = "";
+	const write = (line: string) => {
+		said += line;
+	};
+	const log = pino({}, { write });
+	for (status of [400, 403, 418, 503]) {
+		const ask = store.get("any");
+		log.error({ err: await t.throwsAsync(ask) }, "failed");
+	}
+	t.is(said.trim().split("\n").length, 4);
+	t.notRegex(said, /very-secret/);
+});
+
+test.serial(
+	"what is large fails nobody's commit, but its own when Consul does not take it by itself",
+	async (t) => {
+		const store = newStore();
+		const large = "x".repeat(60_000);
+		const requests = store.requests;
+		await Promise.all(
+			Array.from({ length: 12 }, (_, i) =>
+				store.commit([create(`large/${i}`, large)]),
+			),
+		);
+		t.true(store.requests - requests < 12);
+		const small = [0, 1, 2].map((i) => store.commit([create(`little/${i}`)]));
+		const most = store.commit([create("large/most", "x".repeat(380_000))]);
+		const tooMuch = store.commit([create("large/more", "x".repeat(400_000))]);
+		const refused = await t.throwsAsync(tooMuch, { instanceOf: HttpError });
+		t.is(refused.status, 413);
+		t.regex(refused.message, /takes no transaction of \d+ bytes; make the/);
+		await Promise.all([...small, most]);
+		t.is((await store.keys("large/")).length, 13);
+		t.is((await store.keys("little/")).length, 3);
+	},
+);
+
+test("a watch goes on after an answer that is not Consul's", async (t) => {
+	let asked = 0;
+	const address = await inItsPlace(t, ({ url = "" }, answer) => {
+		const { searchParams } = new URL(url, "http://consul");
+		asked++;
+		if (asked === 1) answer.writeHead(400).end("what?");
+		else if (asked === 2) answer.writeHead(200).end("<html>");
+		else if (asked === 3) answer.writeHead(200).end("[]");
+		else if (searchParams.has("index") && searchParams.get("index") !== "0")
+			return; // nothing changes any more
+		else
+			answer
+				.writeHead(200, {
+					"content-type": "application/json",
+					"x-consul-index": "7",
+				})
+				.end(JSON.stringify([{ Key: "k", Value: "MQ==", ModifyIndex: 7 }]));
+	});
+	const store = new Store({ address });
+	t.teardown(() => store.close());
+	const seen = await new Promise<unknown>((resolve) => {
+		const stop = store.watch("k", (entries) => {
+			if (entries.length === 0) return;
+			stop();
+			resolve(entries.map(({ value }) => value));
+		});
+	});
+	t.deepEqual(seen, [1]);
+});
