@@ -11,6 +11,7 @@ import type {
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import { HttpClient } from "./http-client.ts";
+import { stringify } from "./json.ts";
 import { type Tls, tcpAddress } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
@@ -329,7 +330,7 @@ export class Engine {
 				...(body === undefined
 					? {}
 					: {
-							body: JSON.stringify(body),
+							body: stringify(body),
 							headers: { "content-type": "application/json" },
 						}),
 			});

@@ -7,6 +7,7 @@ import {
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import { withoutOurs } from "./facts.ts";
+import { stringify } from "./json.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
 import type { VolumeLifecycle } from "./lifecycle/volume.ts";
@@ -67,7 +68,7 @@ export class Pipeline implements Adapter {
 		return {
 			PowerstripProtocolVersion: PROTOCOL_VERSION,
 			ModifiedClientRequest: body
-				? { ...request, Body: JSON.stringify(body) }
+				? { ...request, Body: stringify(body, request.Body ?? "") }
 				: request,
 		};
 	}

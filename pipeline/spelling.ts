@@ -4,6 +4,8 @@
  * Go reads them, as far as their schema goes.
  */
 
+import { endOfString } from "./json.ts";
+
 /** The part of a JSON schema that tells Go's structs, whose keys are Docker's, from its maps, whose keys are the user's. */
 export interface Shape {
 	properties?: Record<string, Shape>;
@@ -23,7 +25,7 @@ interface Frame {
 	atKey: boolean;
 }
 
-const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],]/g;
+const TOKEN = /["{}[\],]/g;
 
 /**
  * @param text JSON
@@ -31,7 +33,11 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],]/g;
  */
 export function repeatedKey(text: string, shape: Shape): string | undefined {
 	const frames: Frame[] = [];
-	for (const [token] of text.matchAll(TOKEN)) {
+	const tokens = new RegExp(TOKEN);
+	for (let found = tokens.exec(text); found; found = tokens.exec(text)) {
+		const [token] = found;
+		if (token === '"')
+			tokens.lastIndex = endOfString(text, tokens.lastIndex) + 1;
 		const frame = frames.at(-1);
 		if (token === "{" || token === "[") {
 			const isObject = token === "{";
@@ -47,7 +53,7 @@ export function repeatedKey(text: string, shape: Shape): string | undefined {
 			if (frame) frame.atKey = frame.seen !== undefined;
 		} else if (frame?.atKey) {
 			frame.atKey = false;
-			frame.key = JSON.parse(token);
+			frame.key = JSON.parse(text.slice(found.index, tokens.lastIndex));
 			const known = spelling(frame.key, frame.shape);
 			if (known && frame.seen?.has(known)) return known;
 			if (known) frame.seen?.add(known);

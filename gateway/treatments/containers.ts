@@ -1,6 +1,7 @@
 import { type ContainerCreate, imagesOf } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
+import { stringify } from "../../pipeline/json.ts";
 import type { BringImage } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
@@ -194,7 +195,7 @@ export function containers(
 			Memory: host.memory,
 			Labels: host.labels ?? {},
 		};
-		const bytes = Buffer.from(`${JSON.stringify(body)}\n`);
+		const bytes = Buffer.from(`${stringify(body, answer.text)}\n`);
 		return { status: 200, bytes, headers: answer.headers };
 	}
 

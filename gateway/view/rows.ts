@@ -1,3 +1,5 @@
+import { endOfString } from "../../pipeline/json.ts";
+
 /** One row of `GET /containers/json`, taken apart at the one place that changes by itself: `head` + status + `tail` is its text. */
 export interface Row {
 	/** Up to the opening quote of the value of `Status`. */
@@ -12,7 +14,6 @@ const COMMA = 44;
 const COLON = 58;
 const OPEN = [91, 123]; // [ {
 const CLOSE = [93, 125]; // ] }
-const BACKSLASH = 92;
 
 /**
  * The rows of the engine's answer as it wrote them: Go and JavaScript order and escape JSON differently, so
@@ -55,16 +56,4 @@ export function rowsOf(text: string): Row[] {
 		} else if (char === COMMA) isStatus = false;
 	}
 	return rows;
-}
-
-/** @param from just after the opening quote @returns where the closing one is */
-function endOfString(text: string, from: number): number {
-	let at = text.indexOf('"', from);
-	for (;;) {
-		if (at < 0) return text.length;
-		let slashes = 0;
-		while (text.charCodeAt(at - 1 - slashes) === BACKSLASH) slashes++;
-		if (slashes % 2 === 0) return at;
-		at = text.indexOf('"', at + 1);
-	}
 }
