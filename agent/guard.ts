@@ -63,13 +63,15 @@ async function look(
 async function see(services: Services): Promise<Seen> {
 	const { engine, networks, cluster, store, host } = services;
 	const docker = (await engine.get<NetworkInspect[]>("/networks")) ?? [];
+	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
+	const names = new Map(all.map(({ scope, name }) => [scope, name]));
 	const ranges = new Map(
-		docker.flatMap(({ Labels, IPAM }) => {
+		docker.flatMap(({ Name, Labels, IPAM }) => {
 			const scope = Labels?.["arpanet.network"];
-			return scope ? [[scope, IPAM?.Config ?? []]] : [];
+			if (!scope || (names.get(scope) ?? Name) !== Name) return []; // not that network
+			return [[scope, IPAM?.Config ?? []]];
 		}),
 	);
-	const all = (await networks.list()).map(({ value }) => value).filter(isSafe);
 	const [, ...others] = await cluster.all();
 	const uplink = deviceOf(host.address);
 	const keptOut = await hostsKeptOut(store);

@@ -164,7 +164,8 @@ async function wantedHere(
 		const hosts = hostsOf.get(scope) ?? [];
 		networks.forget(scope); // one made anew under the same name has another VNI
 		const record = (await networks.get(scope))?.value;
-		if (!record || !hosts.some((name) => name !== host.name)) continue;
+		if (record?.name !== network.Name) continue;
+		if (!hosts.some((name) => name !== host.name)) continue;
 		const peers = others
 			.filter(({ name }) => hosts.includes(name))
 			.filter(({ name }) => !keptOut.get(scope)?.has(name))

@@ -65,6 +65,15 @@ export function withoutOurs(
 	);
 }
 
+/** The body of a create without the labels that only we may write; undefined if it has none of them. */
+export function withoutForged<T extends object>(body: T): T | undefined {
+	const { Labels } = body as { Labels?: Record<string, string> };
+	if (typeof Labels !== "object" || Labels === null) return undefined;
+	const kept = withoutOurs(Labels);
+	const same = Object.keys(kept).length === Object.keys(Labels).length;
+	return same ? undefined : { ...body, Labels: kept };
+}
+
 /**
  * The label that names a container's own facts. An image brings more labels, of the container that it was committed from,
  * and Docker adds those to what the create says.

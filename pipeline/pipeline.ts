@@ -6,7 +6,7 @@ import {
 	isVolumeCreate,
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
-import { withoutOurs } from "./facts.ts";
+import { withoutForged } from "./facts.ts";
 import { stringify } from "./json.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
@@ -115,7 +115,7 @@ export class Pipeline implements Adapter {
 				const body = parseBody(request, isNetworkCreate);
 				return isNetworkCreate(body)
 					? this.#lifecycles.networks.create(body, headers)
-					: undefined;
+					: withoutForged(body);
 			}
 			case "connect": {
 				const body = parseBody(request, isNetworkConnect);
@@ -274,15 +274,6 @@ function parseBody<T extends object>(
 		spell(body, shape);
 	}
 	return body as T;
-}
-
-/** A body without the labels that only arpanet gives; undefined if it has none of them. */
-function withoutForged(body: object): object | undefined {
-	const { Labels } = body as { Labels?: Record<string, string> };
-	if (typeof Labels !== "object" || Labels === null) return undefined;
-	const kept = withoutOurs(Labels);
-	const same = Object.keys(kept).length === Object.keys(Labels).length;
-	return same ? undefined : { ...body, Labels: kept };
 }
 
 /** The name that a client asks for, if it does. */

@@ -1,7 +1,7 @@
 import type { Chain } from "../chain.ts";
 import type { NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
-import { isDisabled } from "../facts.ts";
+import { isDisabled, withoutForged } from "../facts.ts";
 import type { Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
 import type { NetworkRecord } from "../state/networks.ts";
@@ -22,19 +22,21 @@ export class NetworkLifecycle {
 
 	/**
 	 * Runs the chain over the body of a network.
-	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
+	 * @returns the body to create with; undefined if it is none of ours, bears no label that only we may write, and goes on untouched
 	 * @throws HttpError with nothing left acquired
 	 */
 	async create(
 		body: NetworkCreate,
 		headers: HookHeaders,
 	): Promise<NetworkCreate | undefined> {
-		if (isDisabled(body.Labels)) return undefined;
+		const cleaned = withoutForged(body);
+		const own = cleaned ?? body;
+		if (isDisabled(own.Labels)) return cleaned;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
-			const context = { body: structuredClone(body), headers, facts: {} };
+			const context = { body: structuredClone(own), headers, facts: {} };
 			try {
 				await this.#chain.acquire("networkCreate", context);
-				return Object.keys(context.facts).length > 0 ? context.body : undefined;
+				return Object.keys(context.facts).length > 0 ? context.body : cleaned;
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 			}

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Arpanet } from "../lab/arpanet.ts";
@@ -499,6 +500,30 @@ test.serial("no packet gets from one deployment to another", async (t) => {
 		t.false(await reaches("red_a_1", address), to);
 		t.false(await reaches("red_b_1", address), to);
 	}
+});
+
+test.serial("a network is not another's because it says so", async (t) => {
+	const [h1] = lab.hosts as [Host];
+	const forged = ["--label", "arpanet.network=red"];
+	const disabled = ["--label", "arpanet.enabled=false"];
+	await cli(t, "network", "create", ...forged, ...disabled, "evil");
+	const shown = await inspect(t, "evil");
+	t.deepEqual(shown.Labels, { "arpanet.enabled": "false" });
+	// past every gateway, before the overlay looks again
+	const made = await docker(h1, ["network", "create", ...forged, "forged"]);
+	const bridge = `br-${made.stdout.slice(0, 12)}`;
+	const devices = await vxlans(h1);
+	for (const { ifname } of devices)
+		await h1.exec("ip", ["link", "del", ifname]);
+	const b = await addressOf(t, "red_b_1", "red_default");
+	t.true(await soonReaches("red_a_1", b));
+	for (const end = Date.now() + 7_000; Date.now() < end; await sleep(200)) {
+		const masters = (await vxlans(h1)).map(({ master }) => master);
+		t.is(masters.length, devices.length);
+		t.false(masters.includes(bridge), "while it is looked at again");
+	}
+	await cli(t, "network", "rm", "evil");
+	await docker(h1, ["network", "rm", "forged"]);
 });
 
 test.serial("another host is not told either what is not theirs", async (t) => {
