@@ -1,9 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import {
-	type ContainerInspect,
-	type ContainerSummary,
-	ownName,
-} from "../pipeline/docker.ts";
+import { type ContainerSummary, ownName } from "../pipeline/docker.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import {
 	definePlugin,
@@ -16,33 +12,23 @@ import {
 	allAliases,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
-import { deleteService } from "../pipeline/state/catalog.ts";
 import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
-import { isCurrent } from "../pipeline/state/moves.ts";
-import {
-	Conflict,
-	ignoreConflict,
-	type Operation,
-} from "../pipeline/state/operations.ts";
+import { ignoreConflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { CatalogService } from "../pipeline/state/store.ts";
 import {
 	checkId,
 	copyId,
 	dnsId,
-	isOf,
 	namesOf,
 	nodeFor,
-	ofContainer,
-	ofNumber,
-	registration,
 } from "./consul-register/entries.ts";
-
-/** How often another may be faster before that is an error. */
-const MAX_TRIES = 20;
-
-/** What is written in one commit beside two more: Consul takes 64 operations. Even, so that a service and its check stay together. */
-const MAX_TOGETHER = 60;
+import {
+	deregister,
+	leave,
+	register,
+	registerUnseen,
+} from "./consul-register/registering.ts";
 
 /** Time that Docker may need beyond the container's own grace before its process is dead. */
 const MARGIN_MS = 15_000;
@@ -68,55 +54,12 @@ export default definePlugin({
 		const hooks = {
 			async started({ container, facts, after }) {
 				if (!facts.service) return; // a one-off is no copy of a service
-				if (after === "start") {
-					const isDone = await registerUnseen(
-						container,
-						facts,
-						aliased,
-						services,
-					);
-					if (isDone) return;
-				}
-				const [leaving, named, all] = await Promise.all([
-					after !== "stop" && isLeaving(container, services),
-					aliased.read(facts.deployment ?? ""),
-					services.store.nodeServices(
-						nodeFor(facts, services),
-						[ofContainer(container.Id), ...ofNumber(facts)].join(" or "),
-					),
-				]);
-				if (leaving) return;
-				const wanted = await registration(
-					container,
-					facts,
-					named,
-					all,
-					services,
-				);
-				const registered = all.filter((each) => isOf(container, each));
-				// Hook and event both tell of a start: the second finds nothing to write.
-				const left = leftNetworks(wanted, registered);
-				const hasCheck =
-					container.State.Health && servicesIn(wanted).length > 0;
-				if (!hasCheck && left.length === 0 && isRegistered(wanted, registered))
+				if (
+					after === "start" &&
+					(await registerUnseen(container, facts, aliased, services))
+				)
 					return;
-				const node = nodeFor(facts, services);
-				const current = isCurrent(
-					facts.host ?? services.host.name,
-					container.Id,
-				);
-				const [ofHost, ...others] = wanted;
-				const operations = [
-					...others,
-					...left.map((each) => deleteService(node, each)),
-				];
-				while (operations.length > 0) {
-					await services.store.commit([
-						current,
-						...(ofHost ? [ofHost] : []),
-						...operations.splice(0, MAX_TOGETHER),
-					]);
-				}
+				await register(container, facts, after === "stop", aliased, services);
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;
@@ -236,136 +179,6 @@ async function nodeChecks(
 		store.consul.health.node(node),
 	)) as unknown as { CheckID: string; Status: string }[];
 	return new Map(checks.map(({ CheckID, Status }) => [CheckID, Status]));
-}
-
-/**
- * Registers a container without a look at what is there, as most that start can be: nothing of them is registered, no stop of theirs
- * was announced, and their deployment has no aliases. The commit fails if any of that is not so. Aliases that were seen before are read.
- * @returns false if it failed, or if there is more to do: then look
- */
-async function registerUnseen(
-	container: ContainerInspect,
-	facts: Facts,
-	aliased: Aliased,
-	services: Services,
-): Promise<boolean> {
-	const { deployment = "", host = services.host.name } = facts;
-	const none = aliased.none(deployment);
-	const named = none ? [] : await aliased.read(deployment);
-	const wanted = await registration(container, facts, named, [], services);
-	const inNone = wanted.length === 1;
-	if (inNone || wanted.length > MAX_TOGETHER) return false;
-	try {
-		await services.store.commit([
-			isCurrent(host, container.Id),
-			{ verb: "absent", key: LEAVING + container.Id },
-			...(none ? [none] : []),
-			...wanted.map(ifNew),
-		]);
-		return true;
-	} catch (error) {
-		if (!(error instanceof Conflict)) throw error;
-		aliased.learn([error.operation]);
-		return false;
-	}
-}
-
-/** A registration that fails if there is a service of that ID. */
-function ifNew(wanted: Operation): Operation {
-	if (wanted.verb !== "catalog" || !("Service" in wanted.operation)) {
-		return wanted;
-	}
-	const { Service } = wanted.operation;
-	return {
-		verb: "catalog",
-		operation: { Service: { ...Service, Verb: "cas" } },
-	};
-}
-
-/** Takes a container that does not run out of the catalog. */
-async function leave(
-	id: string,
-	facts: Facts,
-	services: Services,
-): Promise<void> {
-	const node = nodeFor(facts, services);
-	const [mark, registered] = await Promise.all([
-		services.store.get(LEAVING + id),
-		services.store.nodeServices(node, ofContainer(id)),
-	]);
-	if (!mark && registered.length === 0) return;
-	await deregister(id, facts, services, { verb: "delete", key: LEAVING + id });
-}
-
-/**
- * Deletes what is registered of this very container, with one more operation in the same
- * transaction. A new copy of the same number may take over the ServiceID at any moment: then it is looked
- * at again.
- */
-async function deregister(
-	id: string,
-	facts: Facts,
-	services: Services,
-	mark: Operation,
-): Promise<void> {
-	const node = nodeFor(facts, services);
-	for (let tries = 0; ; tries++) {
-		const registered = await services.store.nodeServices(node, ofContainer(id));
-		try {
-			await services.store.commit([
-				mark,
-				...registered
-					.slice(0, MAX_TOGETHER)
-					.map((each) => deleteService(node, each)),
-			]);
-			if (registered.length <= MAX_TOGETHER) return;
-		} catch (error) {
-			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;
-		}
-	}
-}
-
-async function isLeaving(
-	{ Id, State }: ContainerInspect,
-	{ store }: Services,
-): Promise<boolean> {
-	const entry = await store.get<Leaving>(LEAVING + Id);
-	if (!entry) return false;
-	if (entry.value.startedAt === State.StartedAt) return true;
-	await store.commit([{ verb: "delete", key: entry.key }]);
-	return false;
-}
-
-function servicesIn(wanted: Operation[]): Partial<CatalogService>[] {
-	return wanted.flatMap((each) =>
-		each.verb === "catalog" && "Service" in each.operation
-			? [each.operation.Service.Service as Partial<CatalogService>]
-			: [],
-	);
-}
-
-/** What is registered for networks that the container is in no longer. */
-function leftNetworks(
-	wanted: Operation[],
-	registered: CatalogService[],
-): CatalogService[] {
-	const ids = new Set(servicesIn(wanted).map(({ ID }) => ID));
-	return registered.filter(({ ID }) => !ids.has(ID));
-}
-
-/** Whether the catalog says already what a registration would write. */
-function isRegistered(
-	wanted: Operation[],
-	registered: CatalogService[],
-): boolean {
-	return servicesIn(wanted).every((service) =>
-		registered.some(
-			({ ID, Address, Tags }) =>
-				ID === service.ID &&
-				Address === service.Address &&
-				isDeepStrictEqual(Tags, service.Tags),
-		),
-	);
 }
 
 /** Whether a copy that stands there by its address could by its number, which nobody has any more. */

@@ -174,3 +174,40 @@ test("one that has just been started is registered without a look, unless there 
 	const { id: anew } = await start("abc_web_2");
 	t.regex((await tagsOf(anew)).join(), /^\w+\.abc web .*,ip\d+\.web\.abc$/);
 });
+
+test("one whose stop is announced while it is looked at is not registered again", async (t) => {
+	const { host, run, consul } = await stage(t);
+	const another = new Allocator(consul.address, {
+		plugins: PLUGINS.split(" "),
+		engines: { h1: host.docker },
+	});
+	t.teardown(() => another.close());
+	const marks = async () => (await host.store.list("arpanet/leaving/")).length;
+	for (const earlier of [false, true]) {
+		const number = earlier ? 2 : 1;
+		const StartedAt = "2026-11-28T12:00:00.5Z";
+		const { id, container } = await run(
+			`abc_web_${number}`,
+			{},
+			{ StartedAt, Health: { Status: "starting" } },
+		);
+		if (earlier) {
+			await host.containers.stopping(id, 5);
+			if (container) container.State.StartedAt = "2026-11-28T12:00:09.5Z";
+		}
+		const { store } = another.services;
+		const commit = store.commit.bind(store);
+		store.commit = async (operations) => {
+			store.commit = commit;
+			await host.containers.stopping(id, 5);
+			return commit(operations);
+		};
+		await another.containers.observe(id); // its health has changed
+		const all = await host.store.nodeServices("arpanet-h1");
+		t.deepEqual(
+			all.filter(({ Meta }) => Meta?.container === id),
+			[],
+		);
+		t.is(await marks(), number);
+	}
+});
