@@ -286,7 +286,8 @@ function idOf({ Body }: ServerResponse): string {
 	return (JSON.parse(Body ?? "") as { Id: string }).Id;
 }
 
+/** What a client gives the process to end; undefined where it leaves that to the container (moby, api/server/router/container: an empty one does). */
 function seconds(t: string | null): number | undefined {
-	const value = Number(t ?? Number.NaN);
-	return Number.isFinite(value) && value >= 0 ? value : undefined;
+	const value = Number(t || Number.NaN);
+	return Number.isFinite(value) ? value : undefined;
 }

@@ -19,6 +19,9 @@ import {
 import { Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
+/** A stop that lasts until the process ends by itself counts as over, if it does not, after a day. */
+const ENDLESS_S = 86_400;
+
 /**
  * What happens to containers, told to the plugins in the right order and written to Consul. Hooks and the agent's events both come through here, often about the same
  * thing, so everything can be said twice.
@@ -106,7 +109,8 @@ export class ContainerLifecycle {
 	async stopping(ref: string, seconds: number | undefined): Promise<void> {
 		const context = await this.contextOrNone(ref);
 		if (!context?.container.State.Running) return;
-		const grace = seconds ?? stopTimeout(context.container);
+		const asked = seconds ?? stopTimeout(context.container);
+		const grace = asked < 0 ? ENDLESS_S : asked;
 		await this.#chain.release("stop", { ...context, grace });
 	}
 
@@ -270,7 +274,7 @@ export class ContainerLifecycle {
 	}
 }
 
-/** Seconds between Docker's first signal and its kill. */
+/** Seconds between Docker's first signal and its kill; less than none: it does not kill. */
 function stopTimeout(container: ContainerInspect): number {
 	const timeout = container.Config.StopTimeout;
 	return typeof timeout === "number" ? timeout : 10;

@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from "ava";
+import type { Leaving } from "../../pipeline/state/leaving.ts";
 import type { Operation } from "../../pipeline/state/operations.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -210,4 +211,16 @@ test("one whose stop is announced while it is looked at is not registered again"
 		);
 		t.is(await marks(), number);
 	}
+});
+
+test("a stop without an end takes the copy out of DNS for as long as it takes", async (t) => {
+	const { host, run } = await stage(t);
+	const { id: asked } = await run("abc_web_1");
+	await host.containers.stopping(asked, -1);
+	const { id: own, container } = await run("abc_web_2");
+	if (container) container.Config.StopTimeout = -1;
+	await host.containers.stopping(own, undefined);
+	const marks = await host.store.list<Leaving>("arpanet/leaving/");
+	t.is(marks.length, 2);
+	for (const { value } of marks) t.true(value.grace > 24 * 3_600_000);
 });
