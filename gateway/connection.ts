@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import type { HttpError } from "../pipeline/errors.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { HookNames } from "./endpoints.ts";
+import { isForm } from "./form.ts";
 import { readAndWritten } from "./garbage.ts";
 import { HookedExchange } from "./hooked.ts";
 import type { HookRunner } from "./hooks.ts";
@@ -139,8 +140,8 @@ export class ClientConnection {
 		const passed = router.passing(head.method, head.path);
 		if (passed) this.afterwards(passed);
 		const hookNames = this.context.hooksOf(head.method, head.path);
-		if (hookNames) {
-			HookedExchange.start(this, incoming, hookNames);
+		if (hookNames || isForm(head)) {
+			HookedExchange.start(this, incoming, hookNames ?? NO_HOOKS);
 			return;
 		}
 		const route = router.route(head.method, head.target, null, this);

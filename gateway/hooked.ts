@@ -12,11 +12,16 @@ import {
 import { BodyReader } from "./body-reader.ts";
 import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
 import type { HookNames } from "./endpoints.ts";
+import { isForm, withForm } from "./form.ts";
 import { Gather } from "./gather.ts";
-import { field, type RequestHead, rewriteHead } from "./http1.ts";
+import { field, mediaType, rewriteHead } from "./http1.ts";
 import { type Answer, Pass } from "./pass.ts";
 import type { OwnAnswer } from "./treatments/treatment.ts";
 import { EnginePool } from "./upstream.ts";
+
+/** Where a tar is a body; elsewhere it says nothing that a request calls its body one. */
+const TAKES_TAR =
+	/\/(?:build|images\/(?:load|create)|containers\/[^/]+\/archive)$/;
 
 const HUNG_UP = new HttpError(502, "the client hung up");
 
@@ -69,10 +74,12 @@ export class HookedExchange implements Exchange {
 
 	async #run(): Promise<void> {
 		const { context } = this.#connection;
+		if (isForm(this.#incoming.head) && !(await this.#takeForm())) return;
 		const { head } = this.#incoming;
 		const { post } = this.#hookNames;
-		const tar = mediaType(head) === "application/tar";
-		const pre = tar ? [] : this.#hookNames.pre; // powerstrip hands tars to no pre-hook
+		const isTar =
+			mediaType(head) === "application/tar" && TAKES_TAR.test(head.path);
+		const pre = isTar ? [] : this.#hookNames.pre; // powerstrip hands tars to no pre-hook
 		const readable =
 			pre.length + post.length > 0 &&
 			mediaType(head) === "application/json" &&
@@ -154,6 +161,17 @@ export class HookedExchange implements Exchange {
 		});
 		if (answer instanceof HttpError) await this.#failed(asked, answer, true);
 		else await this.#answered(asked, answer);
+	}
+
+	/** @returns false if the client has been answered, or is gone */
+	async #takeForm(): Promise<boolean> {
+		const { maxBody } = this.#connection.context;
+		const gather = new Gather(this.#connection, this.#incoming);
+		const form = await gather.read(maxBody);
+		if (form === "over") this.#connection.refuse(413, tooLarge(maxBody));
+		if (form === "over" || form === "gone") return false;
+		this.#incoming = withForm(gather.incoming, form);
+		return true;
 	}
 
 	/** An answer that the gateway gives itself, as the post-hooks make it; to the byte its own where they change nothing. */
@@ -335,10 +353,6 @@ function textOf(own: Exclude<OwnAnswer, { stream: unknown }>): string | null {
 function readableText({ head, body }: Answer): string | null {
 	if (!body || field(head, "content-encoding") || !isUtf8(body)) return null;
 	return body.toString();
-}
-
-function mediaType(head: RequestHead): string | undefined {
-	return field(head, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
 }
 
 function tooLarge(limit: number): string {

@@ -167,9 +167,12 @@ function withoutOrigin(target: string): string {
 
 /** The value of a head's first field of this name, any case; undefined when it has none. */
 export function field(head: Head, name: string): string | undefined {
-	return new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*\\r$`, "im").exec(
-		head.text,
-	)?.[1];
+	return new RegExp(`^${name}:(.*)\\r$`, "im").exec(head.text)?.[1]?.trim();
+}
+
+/** The type of a head's body, in small letters and without parameters; undefined when it says none. */
+export function mediaType(head: Head): string | undefined {
+	return field(head, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
 }
 
 /**

@@ -182,6 +182,59 @@ test("pre-hooks are not called for application/tar, post-hooks are", async (t) =
 	);
 });
 
+test("a request without a tar is given to its pre-hooks, whatever it calls its body", async (t) => {
+	const a = adapter();
+	const { request } = await setUp(t, { a });
+	const tar = "Content-Type: application/tar\r\nContent-Length: 0\r\n\r\n";
+	await request(`POST /v1.41/containers/a/start HTTP/1.1\r\n${tar}`);
+	t.deepEqual(
+		a.calls.map(({ Type }) => Type),
+		["pre-hook", "post-hook"],
+	);
+});
+
+for (const [what, path, form, expected] of [
+	[
+		"before the query",
+		"/containers/a/rename?name=b&x",
+		"name=c",
+		"name=c&name=b&x",
+	],
+	["where there is no query", "/containers/a/stop", "t=3", "t=3"],
+	["that is empty", "/containers/a/stop?t=3", "", "t=3"],
+	[
+		"in any bytes",
+		"/containers/a/rename",
+		"name=a b#\xe9\r\n",
+		"name=a%20b%23%e9%0d%0a",
+	],
+] as const) {
+	test(`hooks and the engine find in the query what stands in a form: ${what}`, async (t) => {
+		const a = adapter();
+		const { engine, request } = await setUp(t, { a });
+		const type =
+			"content-type: application/x-www-form-urlencoded; charset=utf-8";
+		for (const framed of [
+			`Content-Length: ${form.length}\r\n\r\n${form}`,
+			`Transfer-Encoding: chunked\r\n\r\n${form && `${form.length.toString(16)}\r\n${form}\r\n`}0\r\n\r\n`,
+		]) {
+			engine.seen.length = 0;
+			a.calls.length = 0;
+			const answer = await request(
+				`POST ${path} HTTP/1.1\r\n${type}\r\n${framed}`,
+			);
+			t.is(answer.status, 201);
+			const target = `${path.split("?")[0]}?${expected}`;
+			t.regex(engine.seen[0] ?? "", /\r\nContent-Length: 0\r\n|\r\n\r\n$/);
+			t.is(engine.seen[0]?.split(" ")[1], target);
+			t.deepEqual(
+				a.calls.map(({ ClientRequest }) => ClientRequest),
+				Array(2).fill({ Method: "POST", Request: target, Body: null }),
+			);
+		}
+	});
+}
+
 test("what the gateway answers itself goes through the post-hooks, too", async (t) => {
 	const nothing: FakeEngine = (_, { pathname }) =>
 		pathname === "/events" ? "" : [];
