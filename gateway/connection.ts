@@ -61,6 +61,9 @@ export interface Incoming {
  */
 const IDLE = 500;
 
+/** Bytes of a path without its query: the endpoints' patterns take the square of that. */
+const MAX_PATH = 16_384;
+
 const NO_HOOKS: HookNames = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
@@ -136,6 +139,13 @@ export class ClientConnection {
 
 		const { head } = incoming;
 		this.#head = head;
+		if (head.path.length > MAX_PATH) {
+			this.refuse(
+				414,
+				`the path is over ${MAX_PATH} bytes: nothing has such a name`,
+			);
+			return;
+		}
 		const { router } = this.context;
 		const passed = router.passing(head.method, head.path);
 		if (passed) this.afterwards(passed);
@@ -217,7 +227,7 @@ export class ClientConnection {
 		if ("bytes" in own) {
 			const { status, bytes, headers } = own;
 			this.socket.cork(); // head and body in one piece
-			this.socket.write(jsonHead(status, bytes.length, keepAlive, headers));
+			this.socket.write(ownHead(status, bytes.length, keepAlive, headers));
 			if (head.method !== "HEAD") this.socket.write(bytes);
 			this.socket.uncork();
 		} else {
@@ -342,7 +352,7 @@ function jsonAnswer(
 	keepAlive: boolean,
 	method: string,
 ): string {
-	const head = jsonHead(status, Buffer.byteLength(body), keepAlive);
+	const head = ownHead(status, Buffer.byteLength(body), keepAlive);
 	return method === "HEAD" ? head : head + body;
 }
 
@@ -350,21 +360,23 @@ function jsonAnswer(
 const OF_ONE = /^(content-|transfer-|connection$|date$)/i;
 
 /** @param headers an engine's, to be passed on, names and values in turn */
-function jsonHead(
+function ownHead(
 	status: number,
 	length: number,
 	keepAlive: boolean,
 	headers: readonly string[] = [],
 ): string {
 	let lines = "";
+	let type = "application/json";
 	for (let i = 0; i < headers.length; i += 2) {
-		const [name = "", value] = headers.slice(i, i + 2);
+		const [name = "", value = ""] = headers.slice(i, i + 2);
+		if (/^content-type$/i.test(name)) type = value;
 		if (!OF_ONE.test(name)) lines += `${name}: ${value}\r\n`;
 	}
 	if (lines) lines += `Date: ${new Date().toUTCString()}\r\n`;
 	return (
 		`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\n` +
-		`Content-Type: application/json\r\n${keepAlive ? "" : "Connection: close\r\n"}` +
+		`Content-Type: ${type}\r\n${keepAlive ? "" : "Connection: close\r\n"}` +
 		`${lines}Content-Length: ${length}\r\n\r\n`
 	);
 }

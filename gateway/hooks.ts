@@ -207,15 +207,20 @@ function modifiedRequest(
 ): ClientRequest {
 	const value = modified(name, answer, "ModifiedClientRequest");
 	const { Method = before.Method, Request = before.Request } = value;
-	const moved =
-		(Request as string).split?.("?", 1)[0] !== before.Request.split("?", 1)[0];
+	if (typeof Request !== "string") {
+		throw new AdapterFailure(
+			502,
+			`adapter ${name} answered with a ModifiedClientRequest.Request that is no string; ${REMEDY}`,
+		);
+	}
+	const moved = Request.split("?", 1)[0] !== before.Request.split("?", 1)[0];
 	if (Method !== before.Method || moved) {
 		throw new AdapterFailure(
 			500,
 			`adapter ${name} changed ${before.Method} ${before.Request} into ${Method} ${Request}: a hook may change the query, never the endpoint; ${REMEDY}`,
 		);
 	}
-	if (/[^\x21-\x7e\x80-\xff]/.test(Request as string)) {
+	if (/[^\x21-\x7e\x80-\xff]/.test(Request)) {
 		throw new AdapterFailure(
 			502,
 			`adapter ${name} answered with a query that is not URL-encoded; ${REMEDY}`,
@@ -223,7 +228,7 @@ function modifiedRequest(
 	}
 	return {
 		Method: before.Method,
-		Request: Request as string,
+		Request,
 		Body: value.Body as string | null,
 	};
 }

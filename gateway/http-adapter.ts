@@ -31,9 +31,10 @@ export class HttpAdapter implements Adapter {
 		url: string,
 		{ hookTimeout, tls }: { hookTimeout: number; tls?: Tls | undefined },
 	) {
-		const { protocol, hostname, port, pathname, search } = new URL(url);
+		const parsed = new URL(url);
+		const { protocol, host: at, hostname, port, pathname, search } = parsed;
 		const secure = protocol === "https:";
-		this.#title = `adapter ${name} (${url})`;
+		this.#title = `adapter ${name} (${protocol}//${at}${pathname}${search})`; // clients read it
 		this.#path = pathname + search;
 		this.#timeout = hookTimeout;
 		const host = hostname.replace(/[[\]]/g, ""); // of an IPv6 address

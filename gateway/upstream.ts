@@ -93,14 +93,10 @@ export class EnginePool {
 			highWaterMark: WINDOW,
 			onread: inflow.onread,
 		};
-		const socket =
-			"tls" in address && address.tls
-				? connectTls({
-						...where,
-						...options,
-						...address.tls,
-					} as ConnectionOptions)
-				: connect({ ...where, ...options });
+		const tls = "tls" in address && address.tls;
+		const socket = tls
+			? connectTls({ ...where, ...options, ...tls } as ConnectionOptions)
+			: connect({ ...where, ...options });
 		inflow.attach(socket);
 		const upstream: Upstream = {
 			socket,
@@ -113,8 +109,9 @@ export class EnginePool {
 			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
 		}, CONNECT_LIMIT);
 		let error: Error | undefined;
+		// a process that is frozen accepts connections, and says nothing on them
+		socket.once(tls ? "secureConnect" : "connect", () => clearTimeout(limit));
 		socket.once("connect", () => {
-			clearTimeout(limit);
 			socket.setNoDelay(true); // connectTls does not take these as options
 			socket.setKeepAlive(true, KEEP_ALIVE_MS); // a host that loses its power ends nothing
 		});

@@ -114,7 +114,11 @@ export default definePlugin({
 			},
 
 			async volumeRemoved({ name }) {
-				await store.commit([{ verb: "delete", key: volumeKey(name) }]);
+				const record = await store.get<VolumeRecord>(volumeKey(name));
+				if (!record) return;
+				if ((await holdersOf(name, services)).length > 0) return; // made anew
+				const { key, index } = record;
+				await settle({ verb: "delete", key, index });
 			},
 
 			async sweep() {

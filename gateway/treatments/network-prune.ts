@@ -2,8 +2,9 @@ import { isPredefined, type NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Engines } from "../engines.ts";
+import type { Filters } from "../filters.ts";
 import { hasLabels } from "../view/query.ts";
-import { type Filters, filtersOf, withFilters } from "./query.ts";
+import { filtersOf, withFilters } from "./query.ts";
 import type { Treatment } from "./treatment.ts";
 
 interface Pruned {

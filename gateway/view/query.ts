@@ -1,4 +1,5 @@
 import { isTrue } from "../../pipeline/spelling.ts";
+import { readFilters } from "../filters.ts";
 import type { Listed } from "./host-view.ts";
 
 /** What `GET /containers/json` asks for, as far as a view can tell. */
@@ -53,28 +54,6 @@ export function readQuery(query: string): ListQuery | undefined {
 		others,
 		size: isTrue(asked.get("size")),
 	};
-}
-
-/** Both forms that clients send: `{"label": ["a"]}` and `{"label": {"a": true}}`. */
-function readFilters(
-	text: string | null,
-): Record<string, string[]> | undefined {
-	if (!text) return {};
-	try {
-		const filters: Record<string, string[]> = {};
-		for (const [key, values] of Object.entries(JSON.parse(text))) {
-			const list = Array.isArray(values)
-				? values
-				: Object.entries(values as object)
-						.filter(([, wanted]) => wanted === true)
-						.map(([value]) => value);
-			if (!list.every((value) => typeof value === "string")) return undefined;
-			filters[key] = list;
-		}
-		return filters;
-	} catch {
-		return undefined; // the engine says what is wrong with it
-	}
 }
 
 /** Whether a container is in a list, as far as that depends on it alone. */

@@ -9,6 +9,9 @@ export const LEASES = "arpanet/leases/";
 /** Addresses of hosts' bridges, by network and host: they are leased, too. */
 export const GATEWAYS = "arpanet/gateways/";
 
+/** Networks whose addresses are remembered at most; of any other the next pick reads them. */
+const MAX_RANGES = 1_000;
+
 /**
  * Who holds an address, under `arpanet/leases/<scope>/<address>`. A host's lease is the gateway
  * address of its bridge and names no container.
@@ -191,6 +194,8 @@ export class Leases {
 				: gap.from + Math.floor(Math.random() * gap.size),
 		};
 		this.#ranges.set(network.scope, range);
+		const [oldest = ""] = this.#ranges.keys();
+		if (this.#ranges.size > MAX_RANGES) this.#ranges.delete(oldest);
 		return range;
 	}
 

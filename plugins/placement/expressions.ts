@@ -1,5 +1,6 @@
+import { RE2JS } from "re2js";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
-import { HttpError } from "../../pipeline/errors.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
 
 /** `node!=~h*` taken apart. */
 export interface Expression {
@@ -82,22 +83,19 @@ export function holds(
 	return matches(values) === (operator === "==");
 }
 
-function compile(kind: Kind, text: string, value: string): RegExp {
-	const regular = /^\/(\(\?i\))?(.*)\/$/s.exec(value);
-	if (!regular) {
-		const parts = value.split("*").map(literal);
-		return new RegExp(`^${parts.join(".*")}$`, "s");
-	}
-	const [, ignoreCase, source = ""] = regular;
+/** A glob, or between slashes a regular expression of Go's, as Swarm has them. */
+function compile(kind: Kind, text: string, value: string): RE2JS {
+	const [, source] = /^\/(.*)\/$/s.exec(value) ?? [];
+	const glob = () =>
+		value
+			.split("*")
+			.map((part) => RE2JS.quote(part))
+			.join(".*");
 	try {
-		return new RegExp(source, ignoreCase ? "i" : ""); // Go's way of saying so
+		return RE2JS.compile(source ?? `(?s)^${glob()}$`);
 	} catch (error) {
-		throw wrong(kind, text, (error as Error).message);
+		throw wrong(kind, text, messageOf(error));
 	}
-}
-
-function literal(text: string): string {
-	return text.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
 }
 
 function inEnv(kind: Kind, { Env }: ContainerCreate): string[] {

@@ -46,6 +46,12 @@ const failures: [
 		/^adapter b .*URL-encoded/,
 	],
 	[
+		"answers a Request that is no string",
+		() => ({ Request: null as unknown as string }),
+		502,
+		/^adapter b .*ModifiedClientRequest.Request that is no string/,
+	],
+	[
 		"answers a Body that is no string",
 		() => ({ Body: {} as string }),
 		502,

@@ -1,4 +1,5 @@
 import test from "ava";
+import { matches } from "../../gateway/treatments/query.ts";
 import { isAsked, readQuery } from "../../gateway/view/query.ts";
 import { rowsOf } from "../../gateway/view/rows.ts";
 import {
@@ -139,4 +140,14 @@ test("what the engine may refuse is left to it", (t) => {
 	const asked = readQuery('?size=1&filters={"health":["none"]}');
 	t.deepEqual(asked?.others, { health: ["none"] });
 	t.true(asked?.size);
+	const odd = readQuery('?filters={"__proto__":["x"]}');
+	t.deepEqual(Object.keys(odd?.others ?? {}), ["__proto__"]);
+});
+
+test("a filter's value is a regular expression as the engine has them, and no text is too long for one", (t) => {
+	const id = "0123456789abcdef".repeat(4);
+	t.true(matches(id, ["none", "^0123"]));
+	t.true(matches("Front", ["(?i)^front$"]));
+	t.false(matches(id, ["([0-9a-f]+)+!"]));
+	t.true(matches("a(b", ["a("]), "what is none is a part of the text");
 });

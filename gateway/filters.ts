@@ -1,0 +1,29 @@
+/** A request's `filters`, by key. */
+export type Filters = Record<string, string[]>;
+
+/**
+ * Reads both forms that clients send: `{"label": ["a"]}` and `{"label": {"a": true}}`.
+ * @returns undefined for what is neither: the engine says what is wrong with it
+ */
+export function readFilters(text: string | null): Filters | undefined {
+	if (!text) return {};
+	try {
+		const all = Object.entries(JSON.parse(text) as object).map(
+			([key, values]) => {
+				const list = Array.isArray(values) ? values : held(values);
+				if (!list.every((value) => typeof value === "string"))
+					throw new Error();
+				return [key, list] as const;
+			},
+		);
+		return Object.fromEntries(all);
+	} catch {
+		return undefined;
+	}
+}
+
+function held(values: unknown): string[] {
+	return Object.entries(values as object)
+		.filter(([, wanted]) => wanted === true)
+		.map(([value]) => value);
+}
