@@ -8,7 +8,7 @@ import { Engine, type EngineInfo } from "../pipeline/engine.ts";
 import { Conflict, type Operation } from "../pipeline/state/operations.ts";
 import { type Entry, Store } from "../pipeline/state/store.ts";
 
-/** A store in memory, for `arpanet try`: what is committed is there, all of it or nothing. */
+/** A store in memory, for `arpanet try`: what is committed is there, all of it or nothing. Nobody holds a lock in it. */
 export class MemoryStore extends Store {
 	#entries = new Map<string, { text: string; index: number }>();
 	#index = 0;
@@ -51,7 +51,8 @@ export class MemoryStore extends Store {
 			if (operation.verb === "catalog") continue; // no catalog is read here
 			const { verb, key } = operation;
 			const known = entries.get(key)?.index ?? 0;
-			const expected = verb === "create" ? 0 : expectedIndex(operation);
+			const isNew = verb === "create" || verb === "absent";
+			const expected = isNew ? 0 : expectedIndex(operation);
 			if (expected !== undefined && known !== expected) {
 				throw new Conflict(operation, `${key} was written by another`);
 			}

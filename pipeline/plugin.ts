@@ -204,7 +204,7 @@ export interface Hooks {
 	start?(context: ContainerContext): Result;
 	/** The container runs (or its health changed while it runs). */
 	started?(context: ContainerContext): Result;
-	/** A client asks Docker to stop, kill, restart, pause or remove the container. */
+	/** A client asks Docker to stop, restart or pause the container, to kill it for good, or to remove it while it runs. */
 	stop?(context: StopContext): Result;
 	/** The container exists and does not run, or is paused. */
 	stopped?(context: ContainerContext): Result;
@@ -224,7 +224,7 @@ export interface Hooks {
 	volumeCreate?(context: VolumeCreateContext): Result;
 	/** Docker has removed a volume. */
 	volumeRemoved?(context: VolumeRemovedContext): Result;
-	/** Called every now and then on each host with its living containers: give back what belongs to none, put right what drifted. */
+	/** Called every now and then on each host with its containers, those that do not run as well: give back what belongs to none, put right what drifted. */
 	sweep?(context: { containers: ContainerSummary[] }): Result;
 	/**
 	 * What this plugin has to say of where a container runs: nothing, or how it judges each host. Whatever must be

@@ -1,5 +1,6 @@
 import test from "ava";
 import { EnginePool, type UpstreamSink } from "../../gateway/upstream.ts";
+import type { Tls } from "../../pipeline/tls.ts";
 import { rawEngine } from "./helpers.ts";
 
 const SINK: UpstreamSink = {
@@ -32,4 +33,14 @@ test("what cannot be sent again goes over no connection that was idle for long",
 	t.not(second, first);
 	t.false(second.reused);
 	t.true(first.socket.destroyed);
+});
+
+test("who accepts a connection and says nothing on it, though TLS is spoken there, is given up", async (t) => {
+	const { port } = (await rawEngine(t, () => {})) as { port: number };
+	const pool = new EnginePool({ host: "127.0.0.1", port, tls: {} as Tls });
+	t.teardown(() => pool.close());
+	const error = await new Promise<Error | undefined>((upstreamClosed) => {
+		pool.take({ ...SINK, upstreamClosed });
+	});
+	t.is(error?.message, "no connection in 10 s");
 });
