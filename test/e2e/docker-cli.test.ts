@@ -164,6 +164,21 @@ test.serial(
 	},
 );
 
+test.serial("integers of 64 bits get there and back", async (t) => {
+	const max = "9223372036854775807";
+	await cli(
+		t,
+		...["create", "--name", "large", "-l", "arpanet.deployment=abc"],
+		...["--ulimit", `memlock=${max}`, "busybox"],
+	);
+	const ulimits = await cli(
+		t,
+		...["inspect", "-f", "{{json .HostConfig.Ulimits}}", "large"],
+	);
+	t.is(ulimits.trim(), `[{"Name":"memlock","Hard":${max},"Soft":${max}}]`);
+	await cli(t, "rm", "large");
+});
+
 test.serial(
 	"commit, export, save and load carry a container away and back",
 	async (t) => {
