@@ -115,7 +115,7 @@ export default definePlugin({
 
 			async volumeRemoved({ name }) {
 				const record = await store.get<VolumeRecord>(volumeKey(name));
-				if (!record) return;
+				if (!record || !(await isReachable(record.value.host))) return; // it was another of that name
 				if ((await holdersOf(name, services)).length > 0) return; // made anew
 				const { key, index } = record;
 				await settle({ verb: "delete", key, index });
@@ -135,9 +135,12 @@ export default definePlugin({
 					if (left === host.name) {
 						if (volume) await discard(volume, value.host);
 						await settle(volumes.write(name, value, record));
-					} else if (unclaimed && value.host === host.name && volume) {
-						if (await isFilled(volume))
-							await settle(volumes.write(name, value, record));
+					} else if (unclaimed && volume && (await isFilled(volume))) {
+						const isElsewhere = value.host !== host.name;
+						const own: VolumeRecord = isElsewhere
+							? { host: host.name, left: value.host }
+							: value;
+						await settle(volumes.write(name, own, record));
 					}
 				}
 				const missing = [...records].filter(

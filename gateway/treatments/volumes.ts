@@ -1,14 +1,40 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { HttpError } from "../../pipeline/errors.ts";
+import { type VolumeRecord, volumeKey } from "../../pipeline/state/volumes.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { addedUp, mergedList, type Route } from "./treatment.ts";
 
 /** `volumes/…`: a volume is on one host, and the list is of all. */
 export function volumes(engines: Engines): Route[] {
+	/**
+	 * The engine that has a volume: of several that have one of that name the one on record. Where none has it, this one's, which says so.
+	 * @throws HttpError 502 if its host does not answer: it is there, and another of that name would hide it
+	 */
+	async function holderOf(name: string): Promise<EnginePool> {
+		const answers = await engines.ask(pathOf(name));
+		const holders = answers.filter(({ answer }) => answer);
+		if (holders.length === 1) return engines.pool(holders[0]?.host ?? "");
+		const record = await engines.store
+			.get<VolumeRecord>(volumeKey(name))
+			.catch(() => undefined); // without Consul, what the engines say must do
+		const { host = "", unclaimed } = record?.value ?? {};
+		const home = holders.find((each) => each.host === host) ?? holders[0];
+		if (home) return engines.pool(home.host);
+		const answered = answers.some(
+			(each) => each.host === host && each.error === undefined,
+		);
+		if (!record || unclaimed || answered) return engines.local;
+		throw new HttpError(
+			502,
+			`volume ${name} is on host ${host}, which does not answer; bring it back, or arpanet host rm ${host}`,
+		);
+	}
+
 	/** One that is made anew is this host's, until its first container says where it goes. */
 	async function create(body: string | null): Promise<EnginePool> {
 		const name = nameIn(body);
-		return name ? engines.holderOf(pathOf(name)) : engines.local;
+		return name ? holderOf(name) : engines.local;
 	}
 
 	/**
@@ -33,7 +59,7 @@ export function volumes(engines: Engines): Route[] {
 				(await engines.cluster.engine(host)).remove(request),
 			),
 		);
-		return first ? engines.pool(first.host) : engines.local;
+		return first ? engines.pool(first.host) : holderOf(ref);
 	}
 
 	return [
@@ -45,11 +71,7 @@ export function volumes(engines: Engines): Route[] {
 			/^\/volumes\/([^/]+)$/,
 			({ ref, path, query }) => remove(ref, path + query),
 		],
-		[
-			/^(GET|PUT)$/,
-			/^\/volumes\/([^/]+)$/,
-			({ ref }) => engines.holderOf(pathOf(ref)),
-		],
+		[/^(GET|PUT)$/, /^\/volumes\/([^/]+)$/, ({ ref }) => holderOf(ref)],
 	];
 }
 

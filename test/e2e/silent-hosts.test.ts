@@ -131,6 +131,7 @@ test.serial(
 			Labels: { "arpanet.deployment": "lost" },
 			Env: ["constraint:node==h2"],
 			Cmd: ["sleep", "1000"],
+			HostConfig: { Binds: ["precious:/data"] },
 		});
 		t.is(made.status, 201, made.body.message);
 		for (const _ of cluster.gateways)
@@ -189,6 +190,19 @@ test.serial(
 		);
 		t.is(removed.status, 502);
 		t.regex(removed.body.message, new RegExp(`${there} is on host h2`));
+		// an empty one in its place would hide it
+		for (const [method, path, body] of [
+			["GET", "/volumes/precious"],
+			["POST", "/volumes/create", { Name: "precious" }],
+			["DELETE", "/volumes/precious"],
+		] as const) {
+			const told = await cluster.api(method, path, body, cluster.gateways[2]);
+			t.is(told.status, 502, method);
+			t.regex(
+				told.body.message,
+				/volume precious is on host h2, which does not/,
+			);
+		}
 	},
 );
 
@@ -212,7 +226,11 @@ test.serial(
 			);
 			t.regex(status["/away"], /^Up/);
 			t.regex(status["/meanwhile"], /^Up/);
+			const volume = await cluster.api("GET", "/volumes/precious");
+			t.is(volume.status, 200);
 		}
+		const key = `${cluster.hosts[0].consul}/v1/kv/arpanet/volumes/precious?raw`;
+		t.deepEqual(await (await fetch(key)).json(), { host: "h2" });
 		await put(h2, "back");
 		const starts = (name: string) =>
 			stream
