@@ -311,7 +311,7 @@ async function give(
 function isUsual(alias: string, service: string, target: string): boolean {
 	if (alias === service || alias === target) return true;
 	return (
-		alias.startsWith(service) && /^[_-]\d+$/.test(alias.slice(service.length))
+		alias.startsWith(service) && /^_\d+$/.test(alias.slice(service.length))
 	);
 }
 

@@ -141,8 +141,8 @@ export function namesOf(
 	named: NamedAlias[],
 ): Set<string> {
 	const own = [service, name];
-	if (index !== undefined)
-		own.push(`${service}_${index}`, `${service}-${index}`);
+	// not redis-1 as well: that is more often another service's name
+	if (index !== undefined) own.push(`${service}_${index}`);
 	const further = named
 		.filter(
 			(each) => each.deployment === deployment && each.service === service,
