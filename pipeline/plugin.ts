@@ -34,6 +34,8 @@ export interface Facts {
 	deployment?: string;
 	/** Service of which the container is a copy; none for a one-off (`docker-compose run`). */
 	service?: string;
+	/** Set where the service is the container's own name, for want of another: in DNS it is what the container is called now. */
+	serviceFrom?: "name";
 	/** The client's number of the copy, from 1; `copy` in Consul counts the copies on one host, `slot` all containers of one. */
 	index?: number;
 	/** Host whose engine runs the container; routing goes by it. */

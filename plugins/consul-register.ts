@@ -17,6 +17,7 @@ import { ignoreConflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { CatalogService } from "../pipeline/state/store.ts";
 import {
+	asCalled,
 	checkId,
 	copyId,
 	dnsId,
@@ -52,8 +53,9 @@ export default definePlugin({
 		const leavings = new Ripening<Leaving>(({ grace }) => grace);
 		const aliased = new Aliased(services.store);
 		const hooks = {
-			async started({ container, facts, after }) {
-				if (!facts.service) return; // a one-off is no copy of a service
+			async started({ container, facts: given, after }) {
+				if (!given.service) return; // a one-off is no copy of a service
+				const facts = asCalled(given, container.Name.slice(1));
 				if (
 					after === "start" &&
 					(await registerUnseen(container, facts, aliased, services))
@@ -113,7 +115,7 @@ export default definePlugin({
 				}
 				for (const summary of containers) {
 					const { Id, State, Labels } = summary;
-					const facts = readLabels(Labels);
+					const facts = asCalled(readLabels(Labels), ownName(summary.Names));
 					if (!facts.service) continue;
 					const own = registered.get(Id) ?? [];
 					const right =

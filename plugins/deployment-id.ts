@@ -7,6 +7,7 @@ import {
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
 import { definePlugin, type Facts, type Services } from "../pipeline/plugin.ts";
+import { isAlias } from "../pipeline/state/aliases.ts";
 import { scopeOf } from "../pipeline/state/networks.ts";
 
 /** fig's names: `abc_web_1`; Compose v2's `abc-web-1` is read from labels. */
@@ -52,8 +53,11 @@ export default definePlugin({
 			facts.service =
 				labels["arpanet.service"] ??
 				labels["com.docker.compose.service"] ??
-				fig?.[2] ??
-				asService(name);
+				fig?.[2];
+			if (facts.service === undefined && name && isAlias(name)) {
+				facts.service = name;
+				facts.serviceFrom = "name";
+			}
 			const number =
 				labels["com.docker.compose.container-number"] ??
 				(fig && fig[2] === facts.service ? fig[3] : numberIn(name, facts));
@@ -132,11 +136,6 @@ function suggestion(id: string): string {
 		.slice(0, 63)
 		.replaceAll(/^-+|-+$/g, "");
 	return label || "abc";
-}
-
-/** A container started by hand is a service of its own name, where that can stand in DNS. */
-function asService(name: string | undefined): string | undefined {
-	return name && isDnsLabel(name) ? name : undefined;
 }
 
 /** The number of a copy that is named after its service: others of the service may have the same (`blue-1`, `green-1`). */

@@ -104,8 +104,8 @@ function bridge(services: Services): Hooks {
 				const { [host.NetworkMode]: given, default: unnamed } = endpoints;
 				const settings = { ...(endpoints[name] ?? given ?? unnamed) };
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
-				// Docker's own DNS answers an alias with the copies on this host alone; Consul knows all
-				settings.Aliases = othersOf(settings.Aliases);
+				// Docker's own DNS answers an alias with the copies on this host alone; Consul knows all, but of those that are copies of nothing
+				if (facts.service) settings.Aliases = othersOf(settings.Aliases);
 				delete endpoints.default;
 				endpoints[name] = settings;
 			}
@@ -113,7 +113,7 @@ function bridge(services: Services): Hooks {
 		async connect({ body, network, facts }) {
 			if (!cluster.alone) await ensure(network, facts.host);
 			const settings = body.EndpointConfig;
-			// who is none of arpanet's has no names in Consul
+			// as in create; who is none of arpanet's has no names in Consul either
 			if (settings && facts.service)
 				settings.Aliases = othersOf(settings.Aliases);
 		},

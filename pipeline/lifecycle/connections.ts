@@ -7,6 +7,7 @@ import type {
 import { HttpError } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
+import { ALIASES, type Alias } from "../state/aliases.ts";
 import { type Body, isBody } from "../state/bodies.ts";
 import { type ContainerRecord, takenOver } from "../state/containers.ts";
 import {
@@ -186,16 +187,22 @@ export class Connections {
 		if (!context) return;
 		const { facts } = context;
 		const { Name, NetworkSettings } = context.container;
-		const inIt = network.name in NetworkSettings.Networks;
-		if (inIt || facts.network === network.scope) return;
+		if (network.name in NetworkSettings.Networks) return;
 		const entry = await containers.find(Name.slice(1), facts);
 		const lease = entry?.value.holds.find(
 			(key) => isLease(key) && leasedScope(key) === network.scope,
 		);
 		if (!entry || !lease) return;
-		const names = `/${leasedAddress(lease)}`; // an alias's key ends in the address
-		const holds = entry.value.holds.filter((key) => !key.endsWith(names));
-		const gone = entry.value.holds.filter((key) => key.endsWith(names));
+		const address = leasedAddress(lease);
+		const there = entry.value.holds.filter((key) =>
+			key.endsWith(`/${address}`),
+		);
+		const gone =
+			facts.network === network.scope
+				? await this.#namesAt(address, there)
+				: there;
+		if (gone.length === 0) return;
+		const holds = entry.value.holds.filter((key) => !gone.includes(key));
 		await store.commit([
 			{
 				verb: "update",
@@ -206,6 +213,17 @@ export class Connections {
 			...gone.map((key): Operation => ({ verb: "delete", key })),
 			...(await this.#noted(entry, network.name, undefined)),
 		]);
+	}
+
+	/** Those among a container's keys that are its own names at an address: not its links, whose keys end in the address that it was made with. */
+	async #namesAt(address: string, keys: string[]): Promise<string[]> {
+		const aliases = keys.filter((key) => key.startsWith(ALIASES));
+		const entries = await Promise.all(
+			aliases.map((key) => this.#services.store.get<Alias>(key)),
+		);
+		return entries
+			.filter((entry) => entry?.value.address === address)
+			.map((entry) => entry?.key ?? "");
 	}
 
 	/**

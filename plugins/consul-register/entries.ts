@@ -1,7 +1,7 @@
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import type { Facts, Services } from "../../pipeline/plugin.ts";
-import type { NamedAlias } from "../../pipeline/state/aliases.ts";
+import { isAlias, type NamedAlias } from "../../pipeline/state/aliases.ts";
 import { nodeOf, setNode } from "../../pipeline/state/catalog.ts";
 import { toNumber } from "../../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
@@ -133,6 +133,12 @@ export function dnsId(id: string, scope: string): string {
 	return `${id.slice(0, 12)}.${scope}`;
 }
 
+/** What a container's facts are in DNS. @param name that it has now */
+export function asCalled(facts: Facts, name: string): Facts {
+	const isOwn = facts.serviceFrom === "name" && isAlias(name);
+	return isOwn ? { ...facts, service: name } : facts;
+}
+
 /** Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases. */
 export function namesOf(
 	name: string,
@@ -144,10 +150,10 @@ export function namesOf(
 	// not redis-1 as well: that is more often another service's name
 	if (index !== undefined) own.push(`${service}_${index}`);
 	const further = named
-		.filter(
-			(each) => each.deployment === deployment && each.service === service,
+		.filter((each) => each.deployment === deployment)
+		.filter((each) =>
+			each.address ? each.address === address : each.service === service,
 		)
-		.filter((each) => !each.address || each.address === address)
 		.filter((each) => !each.hostname || !isLinked(each, named))
 		.map(({ alias }) => alias);
 	return new Set([

@@ -303,6 +303,49 @@ test.serial(
 );
 
 test.serial(
+	"a container that is started by hand is found by the names that it has now",
+	async (t) => {
+		const by = ["-l", "arpanet.deployment=hand"];
+		const at = async (name: string) => {
+			const container = await stage.engine.inspectContainer(name);
+			return container ? addressIn(container, "hand_default") : "";
+		};
+		const dns = (name: string, ...addresses: string[]) =>
+			resolves(t, `${name}.hand`, addresses);
+		await run(t, "app", ...by);
+		await run(t, "my_db", ...by);
+		await dns("my_db", await at("my_db"));
+		await ok(t, through("rename", "app", "app-old"));
+		await dns("app-old", await at("app-old"));
+		await dns("app");
+		await run(t, "app", ...by);
+		await dns("app", await at("app"));
+		await dns("app-old", await at("app-old"));
+
+		const network = (verb: string, ...args: string[]) =>
+			ok(t, through("network", verb, ...args));
+		await network("disconnect", "hand_default", "app-old");
+		await network("connect", "--alias", "live", "hand_default", "app-old");
+		await dns("live", await at("app-old"));
+		await network("disconnect", "hand_default", "app-old");
+		await network("connect", "hand_default", "app-old");
+		await network("disconnect", "hand_default", "app");
+		await network("connect", "--alias", "live", "hand_default", "app");
+		await dns("live", await at("app"));
+
+		// what is a copy of nothing stays in Docker's own DNS
+		const nameless = [...by, "--network", "hand_default", "--network-alias"];
+		const id = await ok(
+			t,
+			through("run", "-d", ...nameless, "foo", "busybox", "sleep", "9999"),
+		);
+		const ping = await stage.inside("app", "ping", "-c1", "-W2", "foo");
+		t.true(ping.stdout.includes(`(${await at(id.trim())})`), ping.stderr);
+		await ok(t, through("rm", "-f", "app", "app-old", "my_db", id.trim()));
+	},
+);
+
+test.serial(
 	"in an internal network its names resolve, and nothing of the world outside is asked for",
 	async (t) => {
 		await ok(

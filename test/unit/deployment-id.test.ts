@@ -122,13 +122,25 @@ test(
 	is,
 	"the header comes last",
 	{ name: "web", header: "head" },
-	{ deployment: "head", service: "web" },
+	{ deployment: "head", service: "web", serviceFrom: "name" },
 );
 test(
 	is,
 	"who joins a deployment's network belongs to it",
 	{ name: "shell", network: "abc_default" },
-	{ deployment: "abc", service: "shell" },
+	{ deployment: "abc", service: "shell", serviceFrom: "name" },
+);
+test(
+	is,
+	"a name that can stand in DNS as it is says the service",
+	{ name: "my_Db", header: "head" },
+	{ deployment: "head", service: "my_Db", serviceFrom: "name" },
+);
+test(
+	is,
+	"one that cannot says none",
+	{ name: "my.db", header: "head" },
+	{ deployment: "head" },
 );
 test(is, "any other network says nothing", { network: "bridge" }, {});
 test(
