@@ -57,6 +57,8 @@ export interface ContainerInspect {
 	};
 	HostConfig: HostConfig;
 	NetworkSettings: { Networks: Record<string, EndpointSettings> };
+	/** What is mounted as its `/etc/resolv.conf`, on its engine's machine. */
+	ResolvConfPath?: string;
 }
 
 /** One row of `GET /containers/json`. */

@@ -7,6 +7,7 @@ import {
 import { guestKey } from "../pipeline/state/guests.ts";
 import type { NetworkRecord, Networks } from "../pipeline/state/networks.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+import { changeSearch, MAX_SEARCH } from "./dns-search/resolv-conf.ts";
 
 interface Config {
 	/** What follows service and deployment in a name. */
@@ -48,7 +49,7 @@ export default definePlugin<Config>({
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},
-	setup({ domain, servers }, { cluster, networks, store }) {
+	setup({ domain, servers }, { cluster, networks, store, host: self }) {
 		let resolvers: string[] = [];
 		let readAt = Number.NEGATIVE_INFINITY;
 		const ofHost = () => {
@@ -104,6 +105,36 @@ export default definePlugin<Config>({
 				}
 			},
 
+			/** Compose has connected it by now: a name means first what is where it can get. */
+			async started({ container, facts }) {
+				if (!facts.deployment || facts.host !== self.name) return;
+				const { DnsSearch } = container.HostConfig;
+				const all = Object.keys(container.NetworkSettings.Networks);
+				if (all.length === 1 && (DnsSearch?.length ?? 0) <= 1) return;
+				const joined: string[] = [];
+				for (const name of all) {
+					const network = (await networks.byName(name))?.value;
+					if (!network) continue;
+					const isFound =
+						network.deployment === facts.deployment || network.shared;
+					if (isFound) joined.push(network.scope);
+				}
+				if (joined.length === 0) return;
+				// that in which it was made is first
+				joined.sort((a, b) =>
+					a === facts.network ? -1 : b === facts.network ? 1 : 0,
+				);
+				const own = joined.map((scope) => `${scope}.${domain}`);
+				await changeSearch(container, (list) =>
+					fitting({
+						own,
+						others: [],
+						asked: list.filter((each) => !each.endsWith(`.${domain}`)),
+						forAll: list.filter((each) => each.endsWith(`.${domain}`)),
+					}),
+				);
+			},
+
 			connect(context) {
 				const { body, network } = context;
 				const address = body.EndpointConfig?.IPAMConfig?.IPv4Address;
@@ -151,9 +182,6 @@ async function ends(
 	);
 	return found.filter((address) => address !== undefined);
 }
-
-/** musl passes over a line of more than 255 characters (`__get_resolv_conf`), `search ` and its end among them. */
-const MAX_SEARCH = 247;
 
 /** A search list: what a container is in and what its user asks for, and of the rest what there is room for. */
 function fitting({ own, others, asked, forAll }: SearchList): string[] {

@@ -346,6 +346,53 @@ test.serial(
 );
 
 test.serial(
+	"of several networks of a deployment a name means first what is where the container can get",
+	async (t) => {
+		const names = ["edge", "backend", "web"];
+		for (const name of names) {
+			const labels = [`project=net`, `network=${name}`].flatMap((label) => [
+				...["--label", `com.docker.compose.${label}`],
+			]);
+			await ok(t, through("network", "create", ...labels, `net_${name}`));
+		}
+		/** As Compose does it: connected to the others before its start. */
+		const make = async (name: string, first: string, ...others: string[]) => {
+			const how = ["--name", name, "--network", `net_${first}`];
+			const forMusl = ["--dns-search", "elsewhere.example.org"];
+			const waits = ["busybox", "sleep", "9999"];
+			await ok(t, through("create", ...how, ...forMusl, ...waits));
+			for (const each of others)
+				await ok(t, through("network", "connect", `net_${each}`, name));
+			await ok(t, through("start", name));
+		};
+		await make("app", "backend", "web");
+		await make("proxy", "edge", "web");
+		await make("late", "edge");
+		const app = await stage.engine.inspectContainer("app");
+		const there = app ? addressIn(app, "net_web") : "";
+		const reaches = async (from: string) => {
+			const ping = ["ping", "-c1", "-W1", "app"];
+			const { code, stdout } = await stage.inside(from, ...ping);
+			return code === 0 && stdout.includes(`(${there})`);
+		};
+		t.true(await eventually(() => reaches("proxy"), Boolean));
+		const list = await stage.inside("proxy", "cat", "/etc/resolv.conf");
+		const of = (name: string) => `net-${name}.service.consul`;
+		const search = `${of("edge")} ${of("web")} elsewhere.example.org ${of("backend")}`;
+		t.regex(list.stdout, new RegExp(`^search ${search}$`, "m"));
+		t.regex(list.stdout, /^nameserver 127\.0\.0\.11$/m);
+		t.false(await reaches("late"));
+		await ok(t, through("network", "connect", "net_web", "late"));
+		t.true(await eventually(() => reaches("late"), Boolean));
+		await ok(t, through("restart", "-t", "0", "proxy"));
+		t.true(await eventually(() => reaches("proxy"), Boolean));
+		await ok(t, through("rm", "-f", "app", "proxy", "late"));
+		for (const name of names)
+			await ok(t, through("network", "rm", `net_${name}`));
+	},
+);
+
+test.serial(
 	"in an internal network its names resolve, and nothing of the world outside is asked for",
 	async (t) => {
 		await ok(
