@@ -1,6 +1,7 @@
 import type { ContainerSummary } from "../../pipeline/docker.ts";
 import { messageIn } from "../../pipeline/engine.ts";
 import { HttpError, messageOf } from "../../pipeline/errors.ts";
+import { inParallel } from "../../pipeline/parallel.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -16,6 +17,10 @@ import type { OwnAnswer, TreatedRequest, Treatment } from "./treatment.ts";
 
 /** What an engine says of a client's version of the API that it does not take any more. */
 const TOO_OLD = /^client version \S+ is too old/;
+/** Containers that an engine is asked for the time of their creation at most, where it has not been heard; of the rest the second must do. */
+const MOST = 50;
+/** And so many at once. */
+const AT_ONCE = 8;
 /** What a host may hang on. */
 const TOPIC = "/containers";
 
@@ -109,6 +114,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		version: string,
 	): Promise<Listed[]> {
 		const view = await views.of(host);
+		await view.rows(version).catch(() => undefined); // it hears when containers were made
 		const engine = await cluster.engine(host);
 		const query = new URLSearchParams({ all: "1" });
 		if (size) query.set("size", "1");
@@ -119,15 +125,22 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		if (answer.status !== 200) {
 			throw new HttpError(answer.status, messageIn(answer));
 		}
-		return rowsOf(answer.text).map(({ head, status, tail }) => {
-			const row = JSON.parse(head + status + tail) as ContainerSummary & {
-				Created: number;
-			};
+		const rows = rowsOf(answer.text).map((parts) => {
+			const { head, status, tail } = parts;
+			return { ...parts, row: JSON.parse(head + status + tail) as EngineRow };
+		});
+		const made = new Map<string, string>();
+		const unheard = rows.filter(({ row }) => !view.created(row.Id));
+		await inParallel(unheard.slice(0, MOST), AT_ONCE, async ({ row }) => {
+			const container = await engine.inspectContainer(row.Id);
+			if (container) made.set(row.Id, inNanoseconds(container.Created));
+		});
+		return rows.map(({ row, head, status, tail }) => {
 			const second = new Date(row.Created * 1000).toISOString().slice(0, 19);
 			return {
 				id: row.Id,
 				names: row.Names.map((name) => name.slice(1)),
-				created: view.created(row.Id) ?? `${second}.0`,
+				created: view.created(row.Id) ?? made.get(row.Id) ?? `${second}.0`,
 				running: /^(running|paused|restarting)$/.test(row.State),
 				state: row.State,
 				labels: row.Labels ?? {},
@@ -144,6 +157,11 @@ export function containerList(engines: Engines, views: Views): Treatment {
 	}
 
 	return (request) => (engines.localOnly ? ofOne(request) : ofMany(request));
+}
+
+interface EngineRow extends ContainerSummary {
+	/** Seconds since 1970. */
+	Created: number;
 }
 
 function isForEngine({ size, others }: ListQuery): boolean {

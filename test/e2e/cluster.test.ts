@@ -76,6 +76,28 @@ async function fetchEngine(host: Host, path: string): Promise<unknown> {
 }
 
 test.serial(
+	"the order is that of creation, to the millisecond, also where the engines apply a filter",
+	async (t) => {
+		const order: string[] = [];
+		for (let i = 0; i < 6; i++) {
+			const host = cluster.hosts[(i * 2) % 3] as Host;
+			const name = `o${(i * 5) % 7}`;
+			await put(host, name);
+			order.unshift(name);
+		}
+		for (const _ of cluster.gateways) {
+			t.deepEqual(await cluster.names(filters({ name: ["^/o"] })), order);
+		}
+		const [newest = "", second = ""] = order;
+		for (const _ of cluster.gateways) {
+			const since = filters({ name: ["^/o"], since: [second] });
+			t.deepEqual(await cluster.names(since), [newest]);
+		}
+		await cluster.cli("rm", "-f", ...order);
+	},
+);
+
+test.serial(
 	"whoever writes through one gateway reads it through another",
 	async (t) => {
 		for (let i = 0; i < 12; i++) {
