@@ -151,6 +151,11 @@ export class Cluster {
 		}
 	}
 
+	/** Whether a host was silent when it was asked last, and has answered no ping since. */
+	isSilent(host: string): boolean {
+		return this.#silent.has(host);
+	}
+
 	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
 	async answers(path: string): Promise<HostAnswer[]> {
 		return this.answersOf(await this.#names(), path);

@@ -147,7 +147,7 @@ async function removeFrom(
 	}
 	const engine = await cluster.engine(host);
 	const found = await engine.inspectNetwork(name);
-	if (!found) return;
+	if (found?.Labels?.["arpanet.network"] !== scope) return;
 	networks.forget(scope);
 	const now = await networks.get(scope);
 	// who took too long over it finds that it was granted anew: that one stays
@@ -212,6 +212,11 @@ async function isInDocker(
 	return false;
 }
 
+/** Whether a network's own labels say whose it is: Compose 1 looks for what it has not given itself. */
+function isSaid({ body, deployment }: NetworkRecord): boolean {
+	return body?.Labels?.["com.docker.compose.project"] === deployment;
+}
+
 async function createInDocker(
 	{ value, ...entry }: Entry<NetworkRecord>,
 	host: string | undefined,
@@ -232,7 +237,7 @@ async function createInDocker(
 		IPAM: { Config: [{ Subnet: value.subnet, Gateway: gateway }] },
 		Labels: {
 			...value.body?.Labels,
-			"arpanet.deployment": value.deployment,
+			...(isSaid(value) ? {} : { "arpanet.deployment": value.deployment }),
 			"arpanet.network": value.scope,
 			...(services.cluster.alone ? {} : { "arpanet.host": value.host }),
 			...(value.implicit ? { "arpanet.implicit": "true" } : {}),

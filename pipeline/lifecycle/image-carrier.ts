@@ -12,7 +12,7 @@ import {
 	namedAt,
 } from "./images.ts";
 
-/** How long the host may stay silent that named an image last, or that it is copied from: it may have much to do. */
+/** How long a host may stay silent that an image is copied to or from, or that named it last: it may have much to do. */
 const PATIENCE_MS = 10_000;
 
 /**
@@ -27,19 +27,24 @@ export type BringImage = (image: string, host: string) => Promise<void>;
  * named; all are only where nothing is on record, or not what there is.
  */
 export function imageCarrier(cluster: Cluster, images: Images): BringImage {
+	const asking = { patience: PATIENCE_MS };
 	/** Images that are on their way, by name and host: creates at once share one copy. */
 	const copying = new Map<string, Promise<void>>();
 
-	/** The host to copy an image from; undefined where the host has it already, or nobody has. */
+	/**
+	 * The host to copy an image from; undefined where the host has it already, or nobody has.
+	 * @throws HttpError 502 if the host itself does not answer
+	 */
 	async function sourceFor(
 		image: string,
 		host: string,
 	): Promise<string | undefined> {
 		const path = `/images/${image}/json`;
-		const [own, known] = await Promise.all([
-			cluster.answersOf([host], path),
+		const [answer, known] = await Promise.all([
+			cluster.ask(host, (engine) => engine.get<ImageInspect>(path), asking),
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
+		const own: HostAnswer[] = [{ host, answer }];
 		const [here] = byName(own);
 		const from = (source: Held | undefined) =>
 			source && here && contentOf(source.image) === contentOf(here.image)
@@ -85,7 +90,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			const answer = await cluster.ask(
 				home,
 				(engine) => engine.get<ImageInspect>(path),
-				{ patience: PATIENCE_MS },
+				asking,
 			);
 			return { host: home, answer };
 		} catch (error) {
@@ -119,7 +124,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		}
 		const copy = async () => {
 			const to = await cluster.engine(host);
-			const asking = { patience: PATIENCE_MS }; // one that dies says nothing more
+			// one that dies says nothing more
 			await cluster.ask(
 				source,
 				async (from) => to.copyImage(await exactly(image, from), from),

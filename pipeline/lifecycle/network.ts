@@ -67,7 +67,8 @@ export class NetworkLifecycle {
 		const stands = await cluster.ask(value.host, (home) =>
 			home.inspectNetwork(value.name),
 		);
-		if (stands) return;
+		// another of that name is none of ours: Docker's own, which nobody can make
+		if (stands?.Labels?.["arpanet.network"] === value.scope) return;
 		const isGone = await this.retire(value);
 		if (isGone || value.implicit) return;
 		// stopped containers keep their addresses in it; what the other hosts have of it goes where nothing runs in it: it may come back as another

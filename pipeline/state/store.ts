@@ -215,7 +215,7 @@ export class Store {
 			this.#doubtful = performance.now() + DOUBT_MS;
 			throw new HttpError(
 				503,
-				`consul: ${this.address} does not answer (${messageOf(error)}); running containers are not touched: start Consul and try again`,
+				`consul: ${this.address} does not answer (${wordsOf(error)}); running containers are not touched: start Consul and try again`,
 			);
 		}
 	}
@@ -279,6 +279,12 @@ export function parse<T>(value: string | null): T | undefined {
 	} catch {
 		return undefined;
 	}
+}
+
+/** What went wrong, in Consul's own words if it has said any. */
+function wordsOf(error: unknown): string {
+	const said = statusOf(error) === undefined ? "" : bodyOf(error).trim();
+	return said.split("\n", 1)[0]?.slice(0, 200) || messageOf(error);
 }
 
 function isNotFound(error: unknown): boolean {

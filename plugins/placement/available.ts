@@ -1,6 +1,6 @@
-import type { PartMaker } from "./part.ts";
+import { type PartMaker, SOFT } from "./part.ts";
 
-/** A host that is lost, drained, without its engine, or closed to the others gets nothing new. */
+/** A host that is lost, drained, without its engine, or closed to the others gets nothing new; one that does not answer here only what can go nowhere else. */
 export const available: PartMaker = (_, services) => ({
 	place: ({ onlyHost }) => ({
 		filter({ name, state, drained, engine }) {
@@ -18,5 +18,7 @@ export const available: PartMaker = (_, services) => ({
 			if (name === here || name === onlyHost || engine) return undefined;
 			return "others cannot reach its engine (host.engine in its powerstrip.yml)";
 		},
+		// the others may hear it, and it may only have much to do
+		score: ({ name }) => (services.cluster.isSilent(name) ? SOFT : 0),
 	}),
 });

@@ -9,8 +9,8 @@ import type { PartMaker } from "./part.ts";
 
 /**
  * What is one host's own keeps a container there: a folder that is mounted is that of the host whose gateway was
- * asked, and so is a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the
- * host (`constraint:node==h2`) means the folder there.
+ * asked, and so is a port of 127.0.0.1, and a network that Docker has and no deployment; an IPv6 range is its network's home's. Who names the
+ * host (`constraint:node==h2`) means the folder there, and the port.
  */
 export const bound: PartMaker = ({ shared }, services) => ({
 	async place(context) {
@@ -18,7 +18,8 @@ export const bound: PartMaker = ({ shared }, services) => ({
 		const here = context.lostHost ?? services.host.name;
 		const bound = namesHost(context.body)
 			? undefined
-			: boundPaths(context.body).find((path) => !isShared(path, shared));
+			: (boundPath(context.body, shared) ??
+				(context.lostHost ? undefined : loopbackPort(context.body)));
 		const network = await foreignNetwork(context, here, services);
 		const fixed = await fixedIPv6(context, services);
 		if (!bound && !network && !fixed) return undefined;
@@ -32,24 +33,40 @@ export const bound: PartMaker = ({ shared }, services) => ({
 					return `network ${network.name} is ${network.host}'s own`;
 				}
 				if (name === here || !bound) return undefined;
-				if (bound && context.lostHost) {
-					return `bind mount ${bound} is a path of ${here}`;
-				}
-				return `bind mount ${bound} is a path of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`;
+				if (context.lostHost) return `${bound} of ${here}`;
+				return `${bound} of ${here}, whose gateway was asked; constraint:node==${name} would mean the one here`;
 			},
 		};
 	},
 });
 
-/** The paths of the host that a container mounts. */
-function boundPaths({ HostConfig }: ContainerCreate): string[] {
+/** The first path of the host that a container mounts, and that is another on each host. */
+function boundPath(
+	{ HostConfig }: ContainerCreate,
+	shared: string[],
+): string | undefined {
 	const { Binds, Mounts } = HostConfig ?? {};
 	const paths = list(Binds).map((bind) => String(bind).split(":")[0]);
 	for (const mount of list(Mounts)) {
 		const { Type, Source } = Object(mount) as Record<string, unknown>;
 		if (Type === "bind") paths.push(String(Source));
 	}
-	return paths.filter((path) => path?.startsWith("/")) as string[];
+	const own = paths.find(
+		(path) => path?.startsWith("/") && !isShared(path, shared),
+	);
+	return own && `bind mount ${own} is a path`;
+}
+
+/** The first port that a container publishes for its own host alone. */
+function loopbackPort({ HostConfig }: ContainerCreate): string | undefined {
+	for (const bindings of Object.values(Object(HostConfig?.PortBindings))) {
+		for (const binding of list(bindings)) {
+			const { HostIp, HostPort } = Object(binding) as Record<string, unknown>;
+			if (!/^(127\.|::1$|localhost$)/.test(String(HostIp))) continue;
+			return `port ${HostIp}:${HostPort || "any"} is one`;
+		}
+	}
+	return undefined;
 }
 
 function isShared(path: string, shared: string[]): boolean {

@@ -395,6 +395,19 @@ test.serial(
 );
 
 test.serial(
+	"a network that Docker does not let anybody make leaves nothing taken",
+	async (t) => {
+		const subnet = ["--subnet", "10.88.0.0/24"];
+		for (const name of ["bridge", "host", "none"]) {
+			const refused = await ask(any(), "network", "create", ...subnet, name);
+			t.regex(refused.stderr, /not permitted on predefined/);
+		}
+		await cli(t, "network", "create", ...subnet, "free");
+		await cli(t, "network", "rm", "free");
+	},
+);
+
+test.serial(
 	"connect and disconnect, whatever host the container is on",
 	async (t) => {
 		const [, h2] = lab.hosts as [Host, Host];

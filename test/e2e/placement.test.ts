@@ -232,7 +232,16 @@ test.serial(
 		t.regex(await placeAt(3, "p5", "-p", "8080:80/udp"), /^h/);
 		const free = await hostOf("p2");
 		await at(3, "rm", "p2");
-		t.is(await placeAt(1, "p6", "-p", "127.0.0.1:8080:80"), free);
+		const its = Number(free.slice(1));
+		t.is(await placeAt(its, "p6", "-p", "127.0.0.1:8080:80"), free);
+		const loopback = ["-p", "127.0.0.1:8081:80"];
+		t.is(await placeAt(2, "p7", ...loopback), "h2");
+		const there = ["-e", "constraint:node==h3"];
+		t.is(await placeAt(2, "p8", ...there, ...loopback), "h3");
+		t.regex(
+			await placeAt(2, "p9", ...loopback),
+			/h2: port 127.0.0.1:8081\/tcp is taken by p7; h1: port 127.0.0.1:8081 is one of h2, whose gateway was asked; /,
+		);
 		await removeAll(t, "p[0-9]");
 	},
 );

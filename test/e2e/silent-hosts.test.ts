@@ -89,7 +89,7 @@ test.serial(
 		process.kill(h2.pidOfEngine as number, "SIGSTOP");
 		try {
 			const refused = await create();
-			t.is(refused.status, 503);
+			t.is(refused.status, 409);
 			t.regex(
 				refused.body.message,
 				/image busybox may be a newer one on host h2, which does not answer/,
@@ -118,6 +118,60 @@ async function follow(gateway: Arpanet) {
 }
 
 let stream: Awaited<ReturnType<typeof follow>>;
+
+test.serial(
+	"a host that one gateway alone does not reach gets nothing from it but what can go nowhere else, and that is refused soon",
+	async (t) => {
+		const [h1, h2] = cluster.hosts;
+		const rule = ["OUTPUT", "-d", h2.address, "-p", "tcp", "--dport", "2377"];
+		await h1.exec("iptables", ["-I", ...rule, "-j", "DROP"]);
+		const create = (name: string, ...Env: string[]) =>
+			cluster.api(
+				"POST",
+				`/containers/create?name=${name}`,
+				{ Image: "busybox", Env },
+				cluster.gateways[0],
+			);
+		try {
+			const before = performance.now();
+			const refused = await create("no-way", "constraint:node==h2");
+			t.is(refused.status, 502);
+			t.regex(refused.body.message, /^host h2 does not answer/);
+			t.true(performance.now() - before < 60_000); // ten, on a machine with nothing else to do
+			for (let i = 1; i <= 4; i++) {
+				const made = await create(`way-${i}`);
+				t.is(made.status, 201, made.body.message);
+				t.not(
+					(
+						await cluster.api(
+							"GET",
+							`/containers/way-${i}/json`,
+							undefined,
+							cluster.gateways[2],
+						)
+					).body.Node.Name,
+					"h2",
+				);
+			}
+		} finally {
+			await h1.exec("iptables", ["-D", ...rule, "-j", "DROP"]);
+		}
+		const made = await eventually(
+			() => create("a-way", "constraint:node==h2"),
+			({ status }) => status === 201,
+			30,
+		);
+		t.is(made.status, 201, made.body.message);
+		await eventually(
+			() =>
+				cluster.api("GET", "/containers/json", undefined, cluster.gateways[0]),
+			({ body }) => !JSON.stringify(body).includes("Lost: host h2"),
+			30,
+		);
+		const names = [1, 2, 3, 4].map((i) => `way-${i}`);
+		await cluster.cli("rm", ...names, "a-way");
+	},
+);
 
 test.serial(
 	"a host that does not answer delays nobody, and its containers stay listed",
@@ -264,6 +318,15 @@ test.serial(
 		};
 		await h3.stopEngine();
 		await eventually(state, (line) => /no engine/.test(line ?? ""), 60);
+		// each gateway has heard of it
+		for (const gateway of cluster.gateways.slice(0, 2)) {
+			const body = { Image: "busybox", Env: ["constraint:node==h3"] };
+			const refused = await eventually(
+				() => cluster.api("POST", "/containers/create", body, gateway),
+				({ body }) => /h3: its engine does not answer/.test(body.message),
+			);
+			t.is(refused.status, 409);
+		}
 		for (let i = 1; i <= 6; i++) {
 			const { status, body } = await cluster.api(
 				"POST",
