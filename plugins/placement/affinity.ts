@@ -57,9 +57,14 @@ async function takeStock({
 		}),
 	);
 	for (const [name, { containers }] of stock) {
-		// those whose creates are under way
-		for (const { container } of slots.use(name).containers) {
-			containers.push({ names: [container], labels: {} });
+		// those whose creates are under way, or planned: of their labels no more is known
+		for (const { container, deployment = "", service = "" } of slots.use(name)
+			.containers) {
+			const labels = {
+				"com.docker.compose.project": deployment,
+				"com.docker.compose.service": service,
+			};
+			containers.push({ names: [container], labels });
 		}
 	}
 	return stock;
