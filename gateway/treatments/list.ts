@@ -132,8 +132,12 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		const made = new Map<string, string>();
 		const unheard = rows.filter(({ row }) => !view.created(row.Id));
 		await inParallel(unheard.slice(0, MOST), AT_ONCE, async ({ row }) => {
-			const container = await engine.inspectContainer(row.Id);
-			if (container) made.set(row.Id, inNanoseconds(container.Created));
+			// where it does not say, the second must do
+			const container = await engine
+				.inspectContainer(row.Id)
+				.catch(() => undefined);
+			const { Created } = container ?? {};
+			if (Created) made.set(row.Id, inNanoseconds(Created));
 		});
 		return rows.map(({ row, head, status, tail }) => {
 			const second = new Date(row.Created * 1000).toISOString().slice(0, 19);
