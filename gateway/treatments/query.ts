@@ -1,4 +1,4 @@
-import { RE2JS } from "re2js";
+import { compile } from "../../pipeline/patterns.ts";
 import type { NetworkIds } from "../../pipeline/state/network-ids.ts";
 import { type Filters, readFilters } from "../filters.ts";
 
@@ -38,11 +38,11 @@ export async function withNetworkNames(
 	return withFilters(query, { ...filters, network: names });
 }
 
-/** Docker takes a filter's value for a regular expression of Go's, which takes time by the letters of the text alone, and for a part of it if it is none. */
+/** Docker takes a filter's value for a regular expression, and for a part of the text if it is none. */
 export function matches(text: string, values: string[]): boolean {
 	return values.some((value) => {
 		try {
-			return RE2JS.compile(value).test(text);
+			return compile(value).test(text);
 		} catch {
 			return text.includes(value);
 		}

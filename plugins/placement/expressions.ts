@@ -1,6 +1,6 @@
-import { RE2JS } from "re2js";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { HttpError, messageOf } from "../../pipeline/errors.ts";
+import { compile, quote } from "../../pipeline/patterns.ts";
 
 /** `node!=~h*` taken apart. */
 export interface Expression {
@@ -65,7 +65,7 @@ export function parse(kind: Kind, text: string): Expression {
 	if (!KEY.test(key)) {
 		throw wrong(kind, text, `"${key}" is no key; use letters, digits, _ - .`);
 	}
-	const pattern = compile(kind, text, value);
+	const pattern = patternOf(kind, text, value);
 	return {
 		key,
 		operator: operator as Expression["operator"],
@@ -84,15 +84,15 @@ export function holds(
 }
 
 /** A glob, or between slashes a regular expression of Go's, as Swarm has them. */
-function compile(kind: Kind, text: string, value: string): RE2JS {
+function patternOf(kind: Kind, text: string, value: string) {
 	const [, source] = /^\/(.*)\/$/s.exec(value) ?? [];
 	const glob = () =>
 		value
 			.split("*")
-			.map((part) => RE2JS.quote(part))
+			.map((part) => quote(part))
 			.join(".*");
 	try {
-		return RE2JS.compile(source ?? `(?s)^${glob()}$`);
+		return compile(source ?? `(?s)^${glob()}$`);
 	} catch (error) {
 		throw wrong(kind, text, messageOf(error));
 	}
