@@ -106,7 +106,7 @@ export default definePlugin<Config>({
 			},
 
 			/** Compose has connected it by now: a name means first what is where it can get. */
-			async started({ container, facts }) {
+			async started({ container, facts, after }) {
 				if (!facts.deployment || facts.host !== self.name) return;
 				const { DnsSearch } = container.HostConfig;
 				const all = Object.keys(container.NetworkSettings.Networks);
@@ -125,6 +125,9 @@ export default definePlugin<Config>({
 					a === facts.network ? -1 : b === facts.network ? 1 : 0,
 				);
 				const own = joined.map((scope) => `${scope}.${domain}`);
+				// Docker has just made the file of this
+				const isRight = own.every((each, i) => DnsSearch?.[i] === each);
+				if (after === "start" && isRight) return;
 				await changeSearch(container, (list) =>
 					fitting({
 						own,
