@@ -25,17 +25,19 @@ export function stringify(value: unknown, original = ""): string {
 	const text = JSON.stringify(value);
 	if (!/\d{16}/.test(text)) return text;
 	const originals = new Map<number, string[]>();
-	replaceLarge(original, (digits) => {
+	for (const { digits } of largeIn(original)) {
 		const same = originals.get(Number(digits)) ?? [];
 		originals.set(Number(digits), [...same, digits]);
-		return digits;
-	});
-	return replaceLarge(text, (digits) => {
+	}
+	let result = "";
+	let from = 0;
+	for (const { at, digits } of largeIn(text)) {
 		const [first, ...others] = originals.get(Number(digits)) ?? [];
-		if (!first) return exact(Number(digits));
 		if (others.length > 0) originals.set(Number(digits), others);
-		return first;
-	});
+		result += text.slice(from, at) + (first ?? exact(Number(digits)));
+		from = at + digits.length;
+	}
+	return result + text.slice(from);
 }
 
 /** What a number stands for whose last digits JSON.stringify has made up. */
@@ -44,23 +46,15 @@ function exact(number: number): string {
 	return `${LIMITS.has(integer) ? integer - 1n : integer}`;
 }
 
-/** @param text JSON */
-function replaceLarge(
-	text: string,
-	replace: (digits: string) => string,
-): string {
+/** The integers of a JSON text that JavaScript cannot hold, and where they stand. */
+function* largeIn(text: string): Generator<{ at: number; digits: string }> {
 	const pattern = new RegExp(STRING_OR_LARGE);
-	let result = "";
-	let from = 0;
-	for (;;) {
-		const found = pattern.exec(text);
-		if (!found) return result + text.slice(from);
-		const [token] = found;
-		if (token === '"') {
+	for (let found = pattern.exec(text); found; found = pattern.exec(text)) {
+		const [digits] = found;
+		if (digits === '"') {
 			pattern.lastIndex = endOfString(text, pattern.lastIndex) + 1;
-		} else if (!Number.isSafeInteger(Number(token))) {
-			result += text.slice(from, found.index) + replace(token);
-			from = pattern.lastIndex;
+		} else if (!Number.isSafeInteger(Number(digits))) {
+			yield { at: found.index, digits };
 		}
 	}
 }

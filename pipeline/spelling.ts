@@ -1,10 +1,10 @@
+import { endOfString } from "./json.ts";
+
 /**
  * Docker's API is read by Go: it takes a key in upper and lower case alike, and what stands twice it may put together, where
  * JSON.parse has the last one alone. A label that hooks do not see must not count in Docker, so bodies are read here as
  * Go reads them, as far as their schema goes.
  */
-
-import { endOfString } from "./json.ts";
 
 /** The part of a JSON schema that tells Go's structs, whose keys are Docker's, from its maps, whose keys are the user's. */
 export interface Shape {

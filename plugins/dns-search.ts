@@ -111,20 +111,14 @@ export default definePlugin<Config>({
 				const { DnsSearch } = container.HostConfig;
 				const all = Object.keys(container.NetworkSettings.Networks);
 				if (all.length === 1 && (DnsSearch?.length ?? 0) <= 1) return;
-				const joined: string[] = [];
-				for (const name of all) {
-					const network = (await networks.byName(name))?.value;
-					if (!network) continue;
-					const isFound =
-						network.deployment === facts.deployment || network.shared;
-					if (isFound) joined.push(network.scope);
-				}
-				if (joined.length === 0) return;
-				// that in which it was made is first
-				joined.sort((a, b) =>
-					a === facts.network ? -1 : b === facts.network ? 1 : 0,
-				);
-				const own = joined.map((scope) => `${scope}.${domain}`);
+				const isMade = (scope: string) => Number(scope === facts.network);
+				const own = (await networks.joinedBy(container))
+					.map(({ network }) => network.value)
+					.filter((each) => each.deployment === facts.deployment || each.shared)
+					.map(({ scope }) => scope)
+					.sort((a, b) => isMade(b) - isMade(a)) // that in which it was made is first
+					.map((scope) => `${scope}.${domain}`);
+				if (own.length === 0) return;
 				// Docker has just made the file of this
 				const isRight = own.every((each, i) => DnsSearch?.[i] === each);
 				if (after === "start" && isRight) return;

@@ -86,13 +86,12 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		try {
 			const view = await views.of(name);
 			const own = name === cluster.self; // it says itself what is wrong
-			const known = isForEngine(asked)
-				? undefined
-				: await cluster
-						.ask(name, () => view.rows(version), { topic: TOPIC })
-						.catch((error) => (own ? undefined : Promise.reject(error)));
+			// also where the engine is to choose: the view hears when containers were made
+			const known = await cluster
+				.ask(name, () => view.rows(version), { topic: TOPIC })
+				.catch((error) => (own ? undefined : Promise.reject(error)));
 			const rows =
-				known ??
+				(isForEngine(asked) ? undefined : known) ??
 				(await cluster.ask(
 					name,
 					() => fromEngine(name, asked, version),
@@ -114,7 +113,6 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		version: string,
 	): Promise<Listed[]> {
 		const view = await views.of(host);
-		await view.rows(version).catch(() => undefined); // it hears when containers were made
 		const engine = await cluster.engine(host);
 		const query = new URLSearchParams({ all: "1" });
 		if (size) query.set("size", "1");

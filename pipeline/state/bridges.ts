@@ -7,6 +7,7 @@ import {
 	ignoreConflict,
 	type Operation,
 	replacing,
+	unchanged,
 } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
@@ -148,8 +149,4 @@ function lease(
 /** Whether an address is leased to a host's bridge. */
 function isOf(host: string, { host: holder, container }: Lease): boolean {
 	return holder === host && !container;
-}
-
-function unchanged({ key, index }: Entry<NetworkRecord>): Operation {
-	return { verb: "check", key, index };
 }

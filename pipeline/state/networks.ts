@@ -7,7 +7,12 @@ import { unmark } from "./aliases.ts";
 import { Bridges } from "./bridges.ts";
 import { GATEWAYS, LEASES, type Lease } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
-import { Conflict, type Operation, replacing } from "./operations.ts";
+import {
+	Conflict,
+	type Operation,
+	replacing,
+	unchanged,
+} from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 import { choose, claim, type Pool } from "./subnets.ts";
 
@@ -163,7 +168,7 @@ export class Networks {
 
 	/** The operation that makes a commit fail if the network changed or went. */
 	check(entry: Entry<NetworkRecord>): Operation {
-		return { verb: "check", key: entry.key, index: entry.index };
+		return unchanged(entry);
 	}
 
 	/**

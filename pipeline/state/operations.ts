@@ -52,6 +52,11 @@ export async function ignoreConflict(commit: Promise<void>): Promise<void> {
 	}
 }
 
+/** The operation that makes a commit fail if what was read under a key was written since, or is gone. */
+export function unchanged(entry: { key: string; index: number }): Operation {
+	return { verb: "check", key: entry.key, index: entry.index };
+}
+
 /**
  * The operation that puts a value in the place of what was read under a key, and fails if another was written since.
  * @param entry what was read; undefined: nothing

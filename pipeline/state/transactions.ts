@@ -196,11 +196,11 @@ export class Transactions {
 
 	/** One by one, so that none fails for the size of another. */
 	async #apart(batch: Waiting[]): Promise<void> {
-		const [only, ...others] = batch as [Waiting, ...Waiting[]];
-		if (others.length > 0) {
+		if (batch.length > 1) {
 			for (const each of batch) await this.#send([each]);
 			return;
 		}
+		const [only] = batch as [Waiting];
 		only.reject(
 			new HttpError(
 				413,

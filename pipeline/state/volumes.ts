@@ -1,4 +1,4 @@
-import { type Operation, replacing } from "./operations.ts";
+import { type Operation, replacing, unchanged } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
 export const VOLUMES = "arpanet/volumes/";
@@ -52,8 +52,8 @@ export class Volumes {
 	}
 
 	/** The operation that makes a commit fail if the volume was moved or removed. */
-	check({ key, index }: Entry<VolumeRecord>): Operation {
-		return { verb: "check", key, index };
+	check(entry: Entry<VolumeRecord>): Operation {
+		return unchanged(entry);
 	}
 
 	/** The operation that writes a record, if it is still as it was read. */

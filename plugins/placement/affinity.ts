@@ -57,9 +57,11 @@ async function takeStock({
 		}),
 	);
 	for (const [name, { containers }] of stock) {
+		const listed = new Set(containers.flatMap(({ names }) => names));
 		// those whose creates are under way, or planned: of their labels no more is known
 		for (const { container, deployment = "", service = "" } of slots.use(name)
 			.containers) {
+			if (listed.has(container)) continue;
 			const labels = {
 				"com.docker.compose.project": deployment,
 				"com.docker.compose.service": service,

@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from "ava";
 import type { Leaving } from "../../pipeline/state/leaving.ts";
 import type { Operation } from "../../pipeline/state/operations.ts";
-import { startConsul } from "./consul.ts";
+import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
 const PLUGINS = "deployment-id placement dhcp links network consul-register";
@@ -29,6 +29,20 @@ async function stage(t: ExecutionContext) {
 		return { id, container };
 	};
 	return { host, run, consul };
+}
+
+/** Another process on the same host. */
+function second(
+	t: ExecutionContext,
+	host: Allocator,
+	{ address }: TestConsul,
+): Allocator {
+	const another = new Allocator(address, {
+		plugins: PLUGINS.split(" "),
+		engines: { h1: host.docker },
+	});
+	t.teardown(() => another.close());
+	return another;
 }
 
 async function sweep({ docker, reconcile }: Allocator) {
@@ -124,11 +138,7 @@ test("a container that was renamed and runs stands beside the copy that was made
 
 test("one that has just been started is registered without a look, unless there is something to see", async (t) => {
 	const { host, run, consul } = await stage(t);
-	const another = new Allocator(consul.address, {
-		plugins: PLUGINS.split(" "),
-		engines: { h1: host.docker },
-	});
-	t.teardown(() => another.close());
+	const another = second(t, host, consul);
 	const start = (name: string, body = {}, state = {}) =>
 		run(name, body, state, "start", another);
 	const tagsOf = async (id: string) => {
@@ -146,8 +156,8 @@ test("one that has just been started is registered without a look, unless there 
 	];
 	t.deepEqual(await tagsOf(id), whole);
 	const before = another.store.requests;
-	const { id: second } = await start("abc_redis_2");
-	t.is((await tagsOf(second)).length, 2);
+	const { id: other } = await start("abc_redis_2");
+	t.is((await tagsOf(other)).length, 2);
 	t.is(another.store.requests - before, 1);
 
 	const said = another.store.requests;
@@ -176,11 +186,7 @@ test("one that has just been started is registered without a look, unless there 
 
 test("one whose stop is announced while it is looked at is not registered again", async (t) => {
 	const { host, run, consul } = await stage(t);
-	const another = new Allocator(consul.address, {
-		plugins: PLUGINS.split(" "),
-		engines: { h1: host.docker },
-	});
-	t.teardown(() => another.close());
+	const another = second(t, host, consul);
 	const marks = async () => (await host.store.list("arpanet/leaving/")).length;
 	for (const earlier of [false, true]) {
 		const number = earlier ? 2 : 1;

@@ -307,7 +307,7 @@ test.serial(
 		const Value = Buffer.from("1").toString("base64");
 		const item = { Key: "same", Value, ModifyIndex: 5 };
 		let forgot = false;
-		const server = createServer(({ url = "" }, answer) => {
+		const address = await inItsPlace(t, ({ url = "" }, answer) => {
 			const index = new URL(url, consul.address).searchParams.get("index");
 			if (index === "5") {
 				if (forgot) return; // nothing changes any more
@@ -320,15 +320,9 @@ test.serial(
 				"x-consul-index": "5",
 			});
 			answer.end(forgot ? "" : JSON.stringify([item]));
-		}).listen(0, "127.0.0.1");
-		await once(server, "listening");
-		const { port } = server.address() as AddressInfo;
-		const store = new Store({ address: `http://127.0.0.1:${port}` });
-		t.teardown(() => {
-			store.close();
-			server.closeAllConnections();
-			server.close();
 		});
+		const store = new Store({ address });
+		t.teardown(() => store.close());
 		const told: unknown[][] = [];
 		await new Promise<void>((resolve) => {
 			const stop = store.watch("same", (entries) => {
