@@ -15,11 +15,13 @@ import {
 	mark,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
-import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import {
+	Conflict,
+	commitOverflow,
+	type Operation,
+} from "../pipeline/state/operations.ts";
 import { withoutId } from "../pipeline/state/slots.ts";
 
-/** Copies that get or lose a name in one commit: Consul takes 64 operations. */
-const MAX_TOGETHER = 32;
 /** How often another may be faster before that is an error. */
 const MAX_TRIES = 20;
 
@@ -301,10 +303,8 @@ async function give(
 	for (const [service, all] of byService) {
 		tags.push(...(await tag(deployment, service, all, services)));
 	}
-	while (tags.length > MAX_TOGETHER) {
-		await services.store.commit(tags.splice(-MAX_TOGETHER));
-	}
-	for (const operation of tags) commit(operation);
+	for (const operation of await commitOverflow(services.store, tags))
+		commit(operation);
 }
 
 /** Names that every copy has anyway: container, service, `service_1`. */
@@ -397,9 +397,8 @@ async function untag(
 				return retagged(copy, tags);
 			});
 		try {
-			while (operations.length > 0) {
-				await services.store.commit(operations.splice(-MAX_TOGETHER));
-			}
+			const rest = await commitOverflow(services.store, operations);
+			if (rest.length > 0) await services.store.commit(rest);
 			return;
 		} catch (error) {
 			if (!(error instanceof Conflict) || tries === MAX_TRIES) throw error;

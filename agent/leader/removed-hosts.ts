@@ -11,7 +11,11 @@ import { supersededOn } from "../../pipeline/state/moves.ts";
 import { NAMES } from "../../pipeline/state/names.ts";
 import type { HostNetworkId } from "../../pipeline/state/network-ids.ts";
 import { NETWORKS, type NetworkRecord } from "../../pipeline/state/networks.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	Conflict,
+	commitOverflow,
+	type Operation,
+} from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import { COUNTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -21,8 +25,6 @@ import { VOLUMES } from "../../pipeline/state/volumes.ts";
 const OF_HOSTS = [LEAVING, VOLUMES, NAMES, IMAGES, TAGGING, LEASES];
 /** Containers given back in one look. */
 const MAX_EACH_LOOK = 60;
-/** Keys deleted in one commit: Consul takes 64 operations. */
-const MAX_TOGETHER = 30;
 
 /**
  * Gives back all that a host had which an operator removed (`arpanet host rm`): its containers' leases and names, its
@@ -108,16 +110,14 @@ export class RemovedHosts {
 			for (const scope of homeless) {
 				await networks.retire(scope, async () => {}); // no other host has it
 			}
-			while (deletions.length > MAX_TOGETHER) {
-				await store.commit(deletions.splice(-MAX_TOGETHER));
-			}
+			const rest = await commitOverflow(store, deletions);
 			await store.commit([
 				{ verb: "absent", key: hostKeys(name).beat },
 				{ verb: "delete", key, index },
 				{ verb: "delete", key: hostKeys(name).alive },
 				{ verb: "delete", key: COUNTS + name },
 				deleteNode(name),
-				...deletions,
+				...rest,
 				this.#repairs.note(repair),
 			]);
 			log.warn({ host: name }, "host is forgotten");

@@ -9,6 +9,7 @@ import { GATEWAYS, LEASES, type Lease } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
+	commitOverflow,
 	type Operation,
 	replacing,
 	unchanged,
@@ -24,9 +25,6 @@ export const SUBNETS = "arpanet/subnets/";
 export const MTU = "com.docker.network.driver.mtu";
 /** Every grant of a subnet writes this key: two grants at once cannot both succeed. */
 const SERIAL = "arpanet/subnets-serial";
-
-/** Keys deleted in one commit: Consul takes 64 operations. */
-const MAX_TOGETHER = 60;
 
 /** A label in DNS has no more characters. */
 const MAX_LABEL = 63;
@@ -263,12 +261,9 @@ export class Networks {
 		];
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
-			while (deletions.length > MAX_TOGETHER) {
-				await this.#store.commit([
-					this.check(entry),
-					...deletions.splice(-MAX_TOGETHER),
-				]);
-			}
+			const rest = await commitOverflow(this.#store, deletions, [
+				this.check(entry),
+			]);
 			await this.#store.commit([
 				// to Consul, deleting what is gone already is success, and its subnet may be another's by now: writing it is not
 				{
@@ -279,7 +274,7 @@ export class Networks {
 				},
 				{ verb: "delete", key: entry.key },
 				{ verb: "delete", key: subnetKey(record.subnet) },
-				...deletions,
+				...rest,
 			]);
 		} catch (error) {
 			if (!(error instanceof Conflict)) throw error;

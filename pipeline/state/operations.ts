@@ -52,6 +52,27 @@ export async function ignoreConflict(commit: Promise<void>): Promise<void> {
 	}
 }
 
+/** Operations that have room in a commit with others: Consul takes 64. */
+const MAX_LEFT = 32;
+
+/**
+ * Writes ahead, in several commits, what is too much for the one that says that all is done.
+ * @param beside goes with each of them
+ * @returns what is left for that last one: at most 32 operations
+ * @throws as `commit`
+ */
+export async function commitOverflow(
+	store: { commit(operations: Operation[]): Promise<void> },
+	operations: readonly Operation[],
+	beside: readonly Operation[] = [],
+): Promise<Operation[]> {
+	const rest = [...operations];
+	while (rest.length > MAX_LEFT) {
+		await store.commit([...beside, ...rest.splice(0, MAX_LEFT)]);
+	}
+	return rest;
+}
+
 /** The operation that makes a commit fail if what was read under a key was written since, or is gone. */
 export function unchanged(entry: { key: string; index: number }): Operation {
 	return { verb: "check", key: entry.key, index: entry.index };

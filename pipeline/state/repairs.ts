@@ -1,4 +1,4 @@
-import type { Operation } from "./operations.ts";
+import { commitOverflow, type Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/repairs/";
@@ -48,10 +48,8 @@ export class Repairs {
 	async prune(): Promise<void> {
 		const keys = await this.#store.keys(PREFIX);
 		const old = keys.sort().slice(0, Math.max(0, keys.length - MAX_KEPT));
-		while (old.length > 0) {
-			await this.#store.commit(
-				old.splice(-60).map((key): Operation => ({ verb: "delete", key })),
-			);
-		}
+		const deletions = old.map((key): Operation => ({ verb: "delete", key }));
+		const rest = await commitOverflow(this.#store, deletions);
+		if (rest.length > 0) await this.#store.commit(rest);
 	}
 }
