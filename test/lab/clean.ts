@@ -133,8 +133,7 @@ export async function remove(remains: Remains): Promise<void> {
 /** The folders under which each lab makes its cgroup: every hierarchy of cgroup v1, or the one of v2. */
 export async function hierarchies(): Promise<string[]> {
 	const names = await readdir(CGROUPS);
-	if (names.includes("cgroup.controllers")) return [CGROUPS];
-	return names.map((name) => join(CGROUPS, name));
+	return names.includes("cgroup.controllers") ? [CGROUPS] : subfolders(CGROUPS);
 }
 
 /** The folder of a lab's cgroup in the hierarchy that tells which processes are the lab's. */
