@@ -1,6 +1,6 @@
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
-import type { Tls } from "../pipeline/tls.ts";
+import { hostIn, type Tls } from "../pipeline/tls.ts";
 
 export interface Answer {
 	status: number;
@@ -58,8 +58,9 @@ export function ask(
  * @param tls what to trust and show for https
  */
 export function addressOf(url: string, tls: Partial<Tls> = {}): Address & Port {
-	const { hostname, port, protocol } = new URL(url);
-	const host = hostname.replace(/[[\]]/g, "");
+	const parsed = new URL(url);
+	const { port, protocol } = parsed;
+	const host = hostIn(parsed);
 	return protocol === "https:"
 		? { host, port: Number(port) || 443, tls }
 		: { host, port: Number(port) || 80 };

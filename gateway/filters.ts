@@ -22,8 +22,8 @@ export function readFilters(text: string | null): Filters | undefined {
 	}
 }
 
+/** The values that a map has as its keys, whatever it says of them (moby, api/types/filters). */
 function held(values: unknown): string[] {
-	return Object.entries(values as object)
-		.filter(([, wanted]) => wanted === true)
-		.map(([value]) => value);
+	if (typeof values !== "object") throw new Error();
+	return Object.keys(values ?? {});
 }

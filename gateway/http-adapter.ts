@@ -8,7 +8,7 @@ import type {
 	PreHook,
 	PreHookAnswer,
 } from "../pipeline/protocol.ts";
-import type { Tls } from "../pipeline/tls.ts";
+import { hostIn, type Tls } from "../pipeline/tls.ts";
 import { AdapterFailure } from "./hooks.ts";
 
 /** More hooks than this at once wait for each other. */
@@ -32,12 +32,12 @@ export class HttpAdapter implements Adapter {
 		{ hookTimeout, tls }: { hookTimeout: number; tls?: Tls | undefined },
 	) {
 		const parsed = new URL(url);
-		const { protocol, host: at, hostname, port, pathname, search } = parsed;
+		const { protocol, host: at, port, pathname, search } = parsed;
 		const secure = protocol === "https:";
 		this.#title = `adapter ${name} (${protocol}//${at}${pathname}${search})`; // clients read it
 		this.#path = pathname + search;
 		this.#timeout = hookTimeout;
-		const host = hostname.replace(/[[\]]/g, ""); // of an IPv6 address
+		const host = hostIn(parsed);
 		const origin = { host, port: Number(port) || (secure ? 443 : 80) };
 		this.#client = new HttpClient(
 			secure ? { ...origin, tls: tls ?? {} } : origin,

@@ -144,7 +144,7 @@ export class Cluster {
 			return await Promise.race([answer, alive]);
 		} catch (error) {
 			if (error instanceof Hangs)
-				void this.#unhang(error, engine, answer, question);
+				void this.#unhang(error, host, answer, question);
 			throw error;
 		} finally {
 			answered.abort();
@@ -223,7 +223,7 @@ export class Cluster {
 		}
 		if (!answered.aborted && !this.#silent.has(host)) {
 			this.#silent.add(host);
-			void this.#listen(host, engine);
+			void this.#listen(host);
 		}
 		throw silence(host);
 	}
@@ -231,32 +231,41 @@ export class Cluster {
 	/** Waits for an engine to answer what it hangs on, or to refuse it. */
 	async #unhang<T>(
 		{ key }: Hangs,
-		engine: Engine,
+		host: string,
 		first: Promise<T>,
 		question: (engine: Engine) => Promise<T>,
 	): Promise<void> {
 		if (this.#hanging.has(key)) return; // another waits
 		this.#hanging.add(key);
-		const { signal } = this.#closed;
 		let answer: Promise<unknown> = first;
-		while (!signal.aborted && !(await isAnswered(answer))) {
-			await setTimeout(PING_MS, undefined, { signal, ref: false }).catch(
-				() => {},
-			);
+		await this.#until(host, async (engine) => {
+			if (await isAnswered(answer)) return true;
 			answer = question(engine);
-		}
+			answer.catch(() => {}); // looked at next time, if there is one
+			return false;
+		});
 		this.#hanging.delete(key);
 	}
 
 	/** Waits for a silent host to speak again. */
-	async #listen(host: string, engine: Engine): Promise<void> {
+	async #listen(host: string): Promise<void> {
+		await this.#until(host, (engine) => engine.ping(2 * PING_MS));
+		this.#silent.delete(host);
+	}
+
+	/** Returns when a host's engine, wherever it is by then, is as it should be, or the host is no more. */
+	async #until(
+		host: string,
+		isSo: (engine: Engine) => Promise<boolean>,
+	): Promise<void> {
 		const { signal } = this.#closed;
-		while (!signal.aborted && !(await engine.ping(2 * PING_MS))) {
+		while (!signal.aborted) {
+			const engine = await this.engine(host).catch(() => undefined);
+			if (!engine || (await isSo(engine))) return;
 			await setTimeout(PING_MS, undefined, { signal, ref: false }).catch(
 				() => {},
 			);
 		}
-		this.#silent.delete(host);
 	}
 
 	/**

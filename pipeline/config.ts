@@ -98,7 +98,7 @@ const ARPANET = {
 			default: {},
 			properties: {
 				name: { type: "string", format: "dns-label" },
-				address: { type: "string" },
+				address: { type: "string", format: "ipv4" },
 				/** Where the other hosts reach this one's engine. */
 				engine: { type: "string", format: "tcp-for-others" },
 				/** What constraints go by. */

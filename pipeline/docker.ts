@@ -269,6 +269,12 @@ export function isUnasked(mode: string): boolean {
 	return mode === "" || mode === "default";
 }
 
+/** Where the API tells of an image. @param ref name or id, as a client wrote it: whatever it is */
+export function imagePath(ref: string): string {
+	const path = encodeURI(ref).replaceAll(/[?#]/g, encodeURIComponent);
+	return `/images/${path}/json`;
+}
+
 /** The images that a container is made of: its own, and those that it mounts. @param create as a client sent it, unchecked */
 export function imagesOf({ Image, HostConfig }: ContainerCreate): string[] {
 	const mounts: unknown = HostConfig?.Mounts;

@@ -29,6 +29,8 @@ const TAKES_LONG =
 const COPY_QUIET_MS = 300_000;
 /** A stream in which nothing happens is tried after so long whether the other end is still there. */
 const KEEPALIVE_MS = 5_000;
+/** What a container is asked for is so already. */
+const NOT_MODIFIED = 304;
 /** How soon one that is being started again is asked again. */
 const RETRY_MS = 100;
 /** How long an engine that may be away is listened to. */
@@ -92,13 +94,21 @@ export class Engine {
 
 	/**
 	 * A container by id, unique id prefix or name; undefined if there is none.
+	 * @param ref of a name also as inspect writes it, `/abc_web_1`
 	 * @param timeout milliseconds without a byte
 	 */
 	inspectContainer(
 		ref: string,
 		timeout?: number,
 	): Promise<ContainerInspect | undefined> {
-		return this.get(`/containers/${encodeURIComponent(ref)}/json`, timeout);
+		const name = encodeURIComponent(ref.replace(/^\//, ""));
+		return this.get(`/containers/${name}/json`, timeout);
+	}
+
+	/** The container of that name, and none whose id begins like it. */
+	async containerNamed(name: string): Promise<ContainerInspect | undefined> {
+		const found = await this.inspectContainer(name); // a name goes before the start of an id
+		return found?.Name === `/${name}` ? found : undefined;
 	}
 
 	/**
@@ -117,6 +127,12 @@ export class Engine {
 	/** A network by id, unique id prefix or name; undefined if there is none. */
 	inspectNetwork(ref: string): Promise<NetworkInspect | undefined> {
 		return this.get(`/networks/${encodeURIComponent(ref)}`);
+	}
+
+	/** The network of that name, and none whose id begins like it. */
+	async networkNamed(name: string): Promise<NetworkInspect | undefined> {
+		const found = await this.inspectNetwork(name);
+		return found?.Name === name ? found : undefined;
 	}
 
 	/** All networks whose labels match (`key` or `key=value`). */
@@ -303,7 +319,8 @@ export class Engine {
 		timeout?: number,
 	): Promise<unknown> {
 		const { status, text } = await this.#ask(method, path, body, timeout);
-		if (status >= 400) {
+		// a path that it does not take as it is it answers with another, 301
+		if (status >= 300 && status !== NOT_MODIFIED) {
 			throw new HttpError(status, messageIn({ status, text }));
 		}
 		try {

@@ -1,3 +1,5 @@
+import type { Logger } from "pino";
+
 /**
  * An error meant for the person who typed the command: `status` is the HTTP status
  * a Docker client gets, `message` the text it prints. Any other kind of Error is a
@@ -10,6 +12,23 @@ export class HttpError extends Error {
 		super(message, options);
 		this.name = "HttpError";
 		this.status = status;
+	}
+}
+
+/**
+ * One of several things that are put right: what cannot be now is logged, and keeps the others from nothing; the next look
+ * tries again.
+ * @param key what it is about
+ */
+export async function pastErrors(
+	log: Logger,
+	key: string,
+	work: () => Promise<void>,
+): Promise<void> {
+	try {
+		await work();
+	} catch (err) {
+		log.warn({ key, err }, "cannot be put right yet");
 	}
 }
 

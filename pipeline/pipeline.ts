@@ -124,7 +124,7 @@ export class Pipeline implements Adapter {
 					: undefined;
 			}
 			case "volumeCreate": {
-				const body = parseBody(request);
+				const body = parseBody(request, isVolumeCreate);
 				if (isVolumeCreate(body)) {
 					await this.#lifecycles.volumes.creating(body);
 				}
@@ -160,6 +160,8 @@ export class Pipeline implements Adapter {
 		headers: HookHeaders,
 	): Promise<void> {
 		const done = response.Code < 300;
+		/** What was announced does not come: Docker has refused it. */
+		const after = done || response.Code === UNANSWERED ? undefined : "stop";
 		switch (verb) {
 			case "create": {
 				const name = nameIn(query);
@@ -172,17 +174,20 @@ export class Pipeline implements Adapter {
 			}
 			case "remove":
 				if (done) await this.#lifecycles.containers.removedByRef(ref);
-				else await this.#lifecycles.containers.observe(ref);
+				else await this.#lifecycles.containers.observe(ref, after);
+				return;
+			case "kill":
+				await this.#lifecycles.containers.observe(ref, after);
 				return;
 			case "rename": {
-				const name = query.get("name") ?? "";
-				if (!done) return;
+				const name = nameIn(query);
+				if (!done || !name) return;
 				await this.#lifecycles.containers.renamed(name);
 				await this.#lifecycles.containers.observe(name); // its name is one in DNS
 				return;
 			}
 			case "networkCreate": {
-				const { Name } = parseBody<{ Name?: string }>(request);
+				const { Name } = parseBody<{ Name?: string }>(request, isNetworkCreate);
 				if (!Name) return;
 				if (done) await this.#lifecycles.networks.created(Name, idOf(response));
 				// 409: there is one of that name, or another create is making it
@@ -200,7 +205,10 @@ export class Pipeline implements Adapter {
 				return;
 			case "connect":
 			case "disconnect": {
-				const { Container } = parseBody(request) as { Container?: string };
+				const { Container } = parseBody<{ Container?: string }>(
+					request,
+					isNetworkConnect,
+				);
 				if (!Container) return;
 				if (done === (verb === "disconnect")) {
 					await this.#lifecycles.containers.connections.ended(ref, Container);

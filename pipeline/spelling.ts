@@ -62,6 +62,24 @@ export function repeatedKey(text: string, shape: Shape): string | undefined {
 	return undefined;
 }
 
+/**
+ * A body with its keys as Docker spells them.
+ * @param kind what body it is
+ * @returns undefined for what is no JSON: the engine says what is wrong with it
+ */
+export function readBody(
+	text: string | null,
+	kind: { schema: unknown },
+): unknown {
+	try {
+		const body: unknown = JSON.parse(text ?? "");
+		spell(body, kind.schema as Shape);
+		return body;
+	} catch {
+		return undefined;
+	}
+}
+
 /** Respells keys as Docker does, and turns null in string lists into "", as Go does; in place. */
 export function spell(value: unknown, shape: Shape | undefined): void {
 	if (!shape || typeof value !== "object" || value === null) return;

@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { isDnsLabel } from "./facts.ts";
@@ -34,6 +35,10 @@ const FORMATS: Record<
 	"dns-label": {
 		test: isDnsLabel,
 		remedy: 'is no DNS label; write 1 to 63 of a-z, 0-9 and "-", such as node1',
+	},
+	ipv4: {
+		test: isIPv4,
+		remedy: "is no IPv4 address; write this host's own, such as 10.0.0.1",
 	},
 	tcp: {
 		test: (text) => tcpAddress(text) !== undefined,

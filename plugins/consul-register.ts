@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { type ContainerSummary, ownName } from "../pipeline/docker.ts";
+import { pastErrors } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import {
 	definePlugin,
@@ -125,11 +126,13 @@ export default definePlugin({
 								!mayHaveNumber(own, all, facts)
 							: own.length === 0;
 					if (right) continue;
-					const container = await services.engine.inspectContainer(Id);
-					if (!container) continue;
-					const { Running, Paused, Restarting } = container.State;
-					const runs = Running && !Paused && !Restarting;
-					await hooks[runs ? "started" : "stopped"]({ container, facts });
+					await pastErrors(services.log, Id, async () => {
+						const container = await services.engine.inspectContainer(Id);
+						if (!container) return;
+						const { Running, Paused, Restarting } = container.State;
+						const runs = Running && !Paused && !Restarting;
+						await hooks[runs ? "started" : "stopped"]({ container, facts });
+					});
 				}
 			},
 		} satisfies Hooks;

@@ -54,6 +54,7 @@ export default definePlugin({
 				labels["arpanet.service"] ??
 				labels["com.docker.compose.service"] ??
 				fig?.[2];
+			mustBeService(facts.service);
 			if (facts.service === undefined && name && isAlias(name)) {
 				facts.service = name;
 				facts.serviceFrom = "name";
@@ -117,6 +118,15 @@ function isBridge({
 		!Ingress &&
 		!ConfigOnly &&
 		!(ConfigFrom as { Network?: string } | null | undefined)?.Network
+	);
+}
+
+/** What Compose takes as the name of a service; others come by the label. @throws HttpError 400 */
+function mustBeService(name: string | undefined): void {
+	if (name === undefined || /^[a-zA-Z0-9._-]+$/.test(name)) return;
+	throw new HttpError(
+		400,
+		`deployment-id: "${name}" is no name of a service; use letters, digits, ".", "_" and "-"`,
 	);
 }
 

@@ -259,7 +259,7 @@ export default definePlugin<Config>({
 			// with one host, its Docker itself takes one of several
 			const until = performance.now() + (cluster.alone ? 0 : MAKING_MS);
 			do {
-				if (await cluster.ask(home, (engine) => engine.inspectNetwork(name))) {
+				if (await cluster.ask(home, (engine) => engine.networkNamed(name))) {
 					throw new HttpError(409, `network with name ${name} already exists`);
 				}
 				await setTimeout(LOOK_MS);

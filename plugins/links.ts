@@ -167,7 +167,7 @@ function mustBeFree(
 ): void {
 	const other = known.find(
 		(each) =>
-			each.alias === service && each.service !== service && !each.address,
+			isSame(each.alias, service) && each.service !== service && !each.address,
 	);
 	if (other) throw secondMeaning(service, service, deployment, other);
 }
@@ -182,7 +182,8 @@ async function linked(
 	const asked = [];
 	const known = new Map<string, string>(); // Compose links thrice to each
 	for (const link of new Set(links)) {
-		const [target = "", alias = target] = link.replace(/^\//, "").split(":");
+		const [target = "", given = target] = link.replace(/^\//, "").split(":");
+		const alias = given.toLowerCase(); // as DNS has it
 		const service =
 			known.get(target) ?? (await serviceOf(target, deployment, services));
 		known.set(target, service);
@@ -190,7 +191,7 @@ async function linked(
 		if (!isAlias(alias)) {
 			throw new HttpError(
 				400,
-				`links: "${alias}" in link ${link} cannot be a name in DNS; use letters, digits, "-" and "_"`,
+				`links: "${given}" in link ${link} cannot be a name in DNS; use letters, digits, "-" and "_"`,
 			);
 		}
 		asked.push({ alias, service, container });
@@ -215,9 +216,11 @@ async function mustBeNoService(
 		);
 	const fresh = asked.filter((each) => !each.address && !isKnown(each));
 	if (fresh.length === 0) return;
-	const named = new Set([own]);
+	const named = new Set([own?.toLowerCase()]);
 	for (const { value } of await containers.list()) {
-		if (value.facts.deployment === deployment) named.add(value.facts.service);
+		const { service } = value.facts;
+		if (value.facts.deployment === deployment)
+			named.add(service?.toLowerCase());
 	}
 	const taken = fresh.find(({ alias }) => named.has(alias));
 	if (!taken) return;
@@ -236,6 +239,7 @@ function owned(
 	if (!service) return []; // a one-off is in no DNS
 	return (names ?? [])
 		.filter((name) => typeof name === "string")
+		.map((name) => name.toLowerCase()) // as DNS has it
 		.filter((alias) => isAlias(alias) && !isUsual(alias, service, recordName))
 		.filter((alias) => !SHORT_ID.test(alias)) // Compose 1 sends it when it connects
 		.map((alias) => ({ alias, service, address, container: recordName }));
@@ -309,10 +313,14 @@ async function give(
 
 /** Names that every copy has anyway: container, service, `service_1`. */
 function isUsual(alias: string, service: string, target: string): boolean {
-	if (alias === service || alias === target) return true;
-	return (
-		alias.startsWith(service) && /^_\d+$/.test(alias.slice(service.length))
-	);
+	if (isSame(alias, service) || isSame(alias, target)) return true;
+	const [, stem = ""] = /^(.*)_\d+$/.exec(alias) ?? [];
+	return isSame(stem, service);
+}
+
+/** Whether DNS tells two names apart. */
+function isSame(a: string, b: string): boolean {
+	return a.toLowerCase() === b.toLowerCase();
 }
 
 /**
@@ -351,7 +359,7 @@ function clashing(
 ): NamedAlias | undefined {
 	return known.find(
 		(each) =>
-			each.alias === alias &&
+			isSame(each.alias, alias) &&
 			!each.hostname &&
 			each.service !== service &&
 			withoutId(each.container) !== withoutId(container) && // the one that this one replaces

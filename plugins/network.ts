@@ -146,7 +146,7 @@ async function removeFrom(
 		);
 	}
 	const engine = await cluster.engine(host);
-	const found = await engine.inspectNetwork(name);
+	const found = await engine.networkNamed(name);
 	if (found?.Labels?.["arpanet.network"] !== scope) return;
 	networks.forget(scope);
 	const now = await networks.get(scope);
@@ -194,7 +194,7 @@ async function isInDocker(
 	{ networks }: Services,
 ): Promise<boolean> {
 	const { value } = entry;
-	const existing = await engine.inspectNetwork(value.name);
+	const existing = await engine.networkNamed(value.name);
 	if (existing?.IPAM?.Config?.[0]?.Subnet === value.subnet) return true;
 	if (existing) {
 		if (existing.Labels?.["arpanet.network"] !== value.scope) {

@@ -4,7 +4,7 @@ import type {
 	VolumeCreate,
 	VolumeInspect,
 } from "../pipeline/docker.ts";
-import { HttpError } from "../pipeline/errors.ts";
+import { HttpError, pastErrors } from "../pipeline/errors.ts";
 import { inParallel } from "../pipeline/parallel.ts";
 import {
 	type CreateContext,
@@ -55,7 +55,7 @@ export default definePlugin({
 	name: "volumes",
 	after: ["placement"],
 	setup(_, services) {
-		const { cluster, volumes, store, host } = services;
+		const { cluster, volumes, store, host, log } = services;
 		/** What `place` has found out for the `create` of the same facts. */
 		const wanted = new WeakMap<Facts, Wanted[]>();
 		const gone = new Ripening<VolumeRecord>();
@@ -132,16 +132,18 @@ export default definePlugin({
 				for (const [name, record] of records) {
 					const { left, unclaimed, ...value } = record.value;
 					const volume = own.get(name);
-					if (left === host.name) {
-						if (volume) await discard(volume, value.host);
-						await settle(volumes.write(name, value, record));
-					} else if (unclaimed && volume && (await isFilled(volume))) {
-						const isElsewhere = value.host !== host.name;
-						const own: VolumeRecord = isElsewhere
-							? { host: host.name, left: value.host }
-							: value;
-						await settle(volumes.write(name, own, record));
-					}
+					await pastErrors(log, record.key, async () => {
+						if (left === host.name) {
+							if (volume) await discard(volume, value.host);
+							await settle(volumes.write(name, value, record));
+						} else if (unclaimed && volume && (await isFilled(volume))) {
+							const isElsewhere = value.host !== host.name;
+							const own: VolumeRecord = isElsewhere
+								? { host: host.name, left: value.host }
+								: value;
+							await settle(volumes.write(name, own, record));
+						}
+					});
 				}
 				const missing = [...records].filter(
 					([name, { value }]) => value.host === host.name && !own.has(name),

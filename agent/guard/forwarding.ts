@@ -33,10 +33,8 @@ export function forwarding(seen: Seen): Chain[] {
 	const exposed = seen.exposed.filter(({ address }) => isIPv4(address));
 	const there = (whoever: string[]) =>
 		exposed.flatMap((exposure) => {
-			const subnets = admitted(exposure, seen.all)?.map(
-				(subnet) => `-s ${subnet} `,
-			);
-			return (subnets ?? whoever).map(
+			const from = admitted(exposure, seen)?.map((source) => `-s ${source} `);
+			return (from ?? whoever).map(
 				(from) => `${from}-d ${exposure.address} -j ACCEPT`,
 			);
 		});

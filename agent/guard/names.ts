@@ -1,7 +1,7 @@
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Chain } from "../firewall.ts";
 import { keptIn } from "./ends.ts";
-import { admitted, type Seen } from "./seen.ts";
+import { admitted, type Seen, sources } from "./seen.ts";
 
 /** Who asks: only containers of deployments are looked at. */
 export const ASKERS = "ARPANET-DNS";
@@ -9,6 +9,8 @@ export const ASKERS = "ARPANET-DNS";
 const NAMES = "ARPANET-DNS-NAMES";
 /** Consul answers `<scope>.service.consul` and `<scope>.service.<datacenter>.consul`. */
 const SERVICE = "service";
+/** Bytes that iptables takes as a pattern (xt_string.h, less the end of the text). */
+const MAX_PATTERN = 127;
 
 /**
  * Keeps a deployment's names to itself: Consul's DNS answers whoever asks, so the host's firewall refuses what a
@@ -42,21 +44,15 @@ export function names(seen: Seen): Chain[] {
 
 /** Its own deployment may ask for names of a network, others for those of services that are exposed to them. */
 function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
-	const isOwn = (each: { deployment: string }) =>
-		each.deployment === deployment;
-	const own = [
-		...seen.all.filter(isOwn).map(({ subnet }) => subnet),
-		// a container asks by way of one of its networks, which may be another deployment's
-		...seen.guests.filter(isOwn).map(({ address }) => address),
-	].filter((source) => /^[\d./]+$/.test(source));
+	const own = sources((each) => each === deployment, seen);
 	const exposed = new Set(
 		seen.exposed
 			.filter((each) => each.scope === scope && isLabel(each.service))
 			.flatMap((each) => {
-				const asked = matches([each.service, scope, SERVICE]);
-				const subnets = admitted(each, seen.all);
-				return subnets
-					? subnets.map((subnet) => `-s ${subnet} ${asked} -j RETURN`)
+				const asked = service(each.service, scope);
+				const to = admitted(each, seen);
+				return to
+					? to.map((source) => `-s ${source} ${asked} -j RETURN`)
 					: [`${asked} -j RETURN`];
 			}),
 	);
@@ -75,14 +71,24 @@ function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
 }
 
 function isLabel(name: string): boolean {
-	return name.length > 0 && name.length <= 63;
+	const bytes = Buffer.byteLength(name);
+	return bytes > 0 && bytes <= 63;
 }
 
-/** Matches labels that follow each other in a DNS question, where each stands behind its length. */
-function matches(labels: string[]): string {
+/** Matches a question for a service. What is too long for one pattern of iptables becomes two, which overlap. */
+function service(name: string, scope: string): string {
+	const whole = [name, scope, SERVICE];
+	if (whole.reduce((sum, { length }) => sum + 1 + length, 0) <= MAX_PATTERN)
+		return matches(whole);
+	const lengthOfScope = scope.length.toString(16).padStart(2, "0");
+	return `${matches([name], lengthOfScope)} ${matches([scope, SERVICE])}`;
+}
+
+/** Matches labels that follow each other in a DNS question, where each stands behind its length. @param more bytes that follow, in hex */
+function matches(labels: string[], more = ""): string {
 	const bytes = labels.map((label) =>
 		Buffer.concat([Buffer.from([label.length]), Buffer.from(label)]),
 	);
 	const hex = Buffer.concat(bytes).toString("hex");
-	return `-m string --algo bm --icase --hex-string "|${hex}|"`;
+	return `-m string --algo bm --icase --hex-string "|${hex}${more}|"`;
 }

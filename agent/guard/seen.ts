@@ -30,13 +30,23 @@ export interface NetworkHere extends NetworkRecord {
 	gateway: string;
 }
 
-/** Subnets of the deployments that an exposure is for; undefined: for all. */
-export function admitted(
-	{ to }: Exposure,
-	all: NetworkRecord[],
-): string[] | undefined {
+/** Where containers of some deployments ask from: their subnets, and their addresses in networks of others. */
+export function sources(
+	isMeant: (deployment: string) => boolean,
+	{ all, guests }: Pick<Seen, "all" | "guests">,
+): string[] {
+	return [
+		...all
+			.filter(({ deployment }) => isMeant(deployment))
+			.map(({ subnet }) => subnet),
+		...guests
+			.filter(({ deployment }) => isMeant(deployment))
+			.map(({ address }) => address),
+	].filter((source) => /^[\d./]+$/.test(source));
+}
+
+/** Where those ask from that an exposure is for; undefined: it is for all. */
+export function admitted({ to }: Exposure, seen: Seen): string[] | undefined {
 	if (to === "all") return undefined;
-	return all
-		.filter(({ deployment }) => to.includes(deployment))
-		.map(({ subnet }) => subnet);
+	return sources((deployment) => to.includes(deployment), seen);
 }

@@ -15,6 +15,7 @@ import {
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
+import { tcpAddress } from "../../pipeline/tls.ts";
 
 /** A host gives a sign of life every 3 s; who has missed one is looked at. */
 const SILENT_MS = 4_500;
@@ -154,9 +155,9 @@ export class LostHosts {
 
 /** Tries to reach a host's engine port, or, where it lets nobody in, any port: what refuses lives. */
 export function probe({ address, engine }: KnownHost): Promise<Answer> {
-	const { hostname, port } = new URL(engine ?? `tcp://${address}:9`);
+	const at = (engine && tcpAddress(engine)) || { host: address, port: 9 };
 	return new Promise((resolve) => {
-		const socket = connect({ host: hostname, port: Number(port) });
+		const socket = connect(at);
 		const end = (answer: Answer) => {
 			clearTimeout(timer);
 			socket.destroy();

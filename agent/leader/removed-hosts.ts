@@ -83,17 +83,18 @@ export class RemovedHosts {
 	async #forget({ key, value: { name }, index }: Entry<HostRecord>) {
 		const { store, networks, log } = this.#services;
 		const deletions: Operation[] = [];
-		for (const { key } of await store.list(GATEWAYS)) {
-			if (gatewayIn(key).host === name) deletions.push({ verb: "delete", key });
+		// by index: what is another's by then stays
+		const giveBack = (entry: Entry<unknown>) =>
+			deletions.push({ verb: "delete", key: entry.key, index: entry.index });
+		for (const entry of await store.list(GATEWAYS)) {
+			if (gatewayIn(entry.key).host === name) giveBack(entry);
 		}
 		for (const prefix of OF_HOSTS) {
-			for (const { key, value } of await store.list<{ host: string }>(prefix)) {
-				if (value.host === name) deletions.push({ verb: "delete", key });
+			for (const entry of await store.list<{ host: string }>(prefix)) {
+				if (entry.value.host === name) giveBack(entry);
 			}
 		}
-		for (const { key } of await supersededOn(store, name)) {
-			deletions.push({ verb: "delete", key });
-		}
+		for (const entry of await supersededOn(store, name)) giveBack(entry);
 		const homeless: string[] = [];
 		for (const network of await store.list<NetworkRecord>(NETWORKS)) {
 			const { scope, host } = network.value;

@@ -333,7 +333,7 @@ export class Reschedule {
 		create: ContainerCreate,
 	): Promise<string> {
 		const engine = await this.#services.cluster.engine(to);
-		const there = await engine.inspectContainer(name);
+		const there = await engine.containerNamed(name);
 		const isIt =
 			there?.Config.Labels?.["arpanet.slot"] ===
 			create.Labels?.["arpanet.slot"];

@@ -168,7 +168,7 @@ export class Subnets {
 		for (const host of await networks.bridges.hosts(scope)) {
 			if (!(await cluster.hosts.get(host)).state) return true;
 			const engine = await cluster.engine(host);
-			if (await engine.inspectNetwork(name)) return true;
+			if (await engine.networkNamed(name)) return true;
 		}
 		return false;
 	}

@@ -84,7 +84,6 @@ export function events(engines: Engines): Route[] {
 		merging: Merging,
 		signal: AbortSignal,
 	): Promise<void> {
-		const ended = new AbortController();
 		/** Hosts that are followed, and what ends that. */
 		const followed = new Map<string, AbortController>();
 		const streams = new Set<Promise<void>>();
@@ -97,9 +96,9 @@ export function events(engines: Engines): Route[] {
 			if (from) query.set("since", from);
 			const lost = new AbortController();
 			followed.set(host, lost);
-			const either = AbortSignal.any([signal, lost.signal, ended.signal]);
 			try {
-				for await (const line of lines(host, `${path}?${query}`, either)) {
+				const request = `${path}?${query}`;
+				for await (const line of lines(host, request, lost.signal)) {
 					// without Consul, it is told as that engine tells it
 					const event = await shown(line).catch(() => line);
 					if (event) await merging.add(event);
@@ -134,7 +133,7 @@ export function events(engines: Engines): Route[] {
 		} catch (error) {
 			if (!signal.aborted) throw error;
 		} finally {
-			ended.abort();
+			for (const lost of followed.values()) lost.abort();
 		}
 	}
 

@@ -1,4 +1,5 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { imagePath } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {
 	type BringImage,
@@ -36,7 +37,7 @@ export function images(
 	async function isHere(ref: string): Promise<boolean> {
 		const [known, [own]] = await Promise.all([
 			names.records.look(ref).catch(() => undefined), // without Consul, the engines must do
-			cluster.answersOf([cluster.self], `/images/${ref}/json`),
+			cluster.answersOf([cluster.self], imagePath(ref)),
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
 		const here = own?.answer as { Id: string } | undefined;
@@ -327,7 +328,7 @@ async function holders(
 	ref: string,
 ): Promise<Holder[]> {
 	const [answers, record] = await Promise.all([
-		engines.cluster.surelyAnswers(`/images/${ref}/json`),
+		engines.cluster.surelyAnswers(imagePath(ref)),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
 	return byName(answers, record).map(({ host, image }) => ({

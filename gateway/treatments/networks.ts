@@ -1,7 +1,14 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
-import { isPredefined } from "../../pipeline/docker.ts";
+import {
+	isNetworkConnect,
+	isNetworkCreate,
+	isPredefined,
+	type NetworkConnect,
+	type NetworkCreate,
+} from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { withoutOurs } from "../../pipeline/facts.ts";
+import { isTrue, readBody } from "../../pipeline/spelling.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import { MTU } from "../../pipeline/state/networks.ts";
 import type { Engines } from "../engines.ts";
@@ -29,7 +36,7 @@ export function networks(engines: Engines): Route[] {
 	const { cluster, networkIds } = engines;
 
 	async function create(body: string | null): Promise<EnginePool> {
-		const asked = parsed(body) as { Labels?: Record<string, string> } | null;
+		const asked = readBody(body, isNetworkCreate) as NetworkCreate | null;
 		const home = asked?.Labels?.["arpanet.host"];
 		return home ? engines.pool(home) : engines.local;
 	}
@@ -39,13 +46,20 @@ export function networks(engines: Engines): Route[] {
 		const answers = await engines.ask(path + withFilters(query, filters));
 		const own = answers[0];
 		if (own?.error instanceof HttpError) throw own.error;
-		const rows = await merge(answers);
+		const isUnused = filters.dangling?.some(isTrue) ?? false;
+		const rows = await merge(answers, isUnused);
 		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;
 		return { status: 200, body };
 	}
 
-	/** Each network of ours once, as its home has it; Docker's own of this host alone. */
-	async function merge(answers: HostAnswer[]): Promise<Network[]> {
+	/**
+	 * Each network of ours once, as its home has it; Docker's own of this host alone.
+	 * @param isUnused each host has told of those that it does not use: only what none uses counts
+	 */
+	async function merge(
+		answers: HostAnswer[],
+		isUnused: boolean,
+	): Promise<Network[]> {
 		let all = await networkIds.all();
 		const isNew = ({ Id, Labels }: Network) =>
 			Labels?.["arpanet.network"] && !networkIds.known(Id);
@@ -74,6 +88,9 @@ export function networks(engines: Engines): Route[] {
 			}
 		}
 		for (const [scope, copy] of copies) {
+			const hosts = all.get(scope)?.hosts ?? [];
+			const told = lists.filter(({ host }) => hosts.includes(host));
+			if (isUnused && told.some(({ host }) => !copy.has(host))) continue;
 			const [any] = copy.values();
 			rows.push(copy.get(all.get(scope)?.home ?? "") ?? (any as Network));
 		}
@@ -152,7 +169,8 @@ export function networks(engines: Engines): Route[] {
 		ref,
 		body,
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
-		const container = (parsed(body) as { Container?: unknown })?.Container;
+		const asked = readBody(body, isNetworkConnect) as Partial<NetworkConnect>;
+		const container: unknown = asked?.Container;
 		const found =
 			typeof container === "string" && (await cluster.surelyFind(container));
 		const host = found ? found.host : cluster.self;
@@ -163,7 +181,7 @@ export function networks(engines: Engines): Route[] {
 			/[^/]+(?=\/(?:dis)?connect$)/,
 			encodeURIComponent(name),
 		);
-		await engine.post(named, parsed(body));
+		await engine.post(named, asked);
 		return { status: 200, body: undefined };
 	}
 
@@ -188,12 +206,4 @@ function asMade(network: Network, { id, fitted }: KnownNetwork): Network {
 		...(Options && { Options }),
 		...(Labels && { Labels }),
 	};
-}
-
-function parsed(body: string | null): unknown {
-	try {
-		return JSON.parse(body ?? "");
-	} catch {
-		return undefined; // the engine says what is wrong with it
-	}
 }

@@ -39,6 +39,6 @@ export function isMeant(
 ): boolean {
 	const row = JSON.parse(`${head}${tail}`) as Remembered;
 	return Object.entries(filters).every(([key, values]) =>
-		FILTERS[key]?.(row, values),
+		Object.hasOwn(FILTERS, key) ? FILTERS[key]?.(row, values) : false,
 	);
 }

@@ -1,5 +1,7 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { isVolumeCreate, type VolumeCreate } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
+import { readBody } from "../../pipeline/spelling.ts";
 import { type VolumeRecord, volumeKey } from "../../pipeline/state/volumes.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -33,8 +35,9 @@ export function volumes(engines: Engines): Route[] {
 
 	/** One that is made anew is this host's, until its first container says where it goes. */
 	async function create(body: string | null): Promise<EnginePool> {
-		const name = nameIn(body);
-		return name ? holderOf(name) : engines.local;
+		const asked = readBody(body, isVolumeCreate) as VolumeCreate | undefined;
+		// else the engine says what is wrong, or makes a name up
+		return asked?.Name ? holderOf(asked.Name) : engines.local;
 	}
 
 	/**
@@ -77,15 +80,6 @@ export function volumes(engines: Engines): Route[] {
 
 function pathOf(name: string): string {
 	return `/volumes/${encodeURIComponent(name)}`;
-}
-
-/** The name that a volume is to have; none if the engine is to say what is wrong, or to make one up. */
-function nameIn(body: string | null): string | undefined {
-	try {
-		return (JSON.parse(body ?? "") as { Name?: string }).Name;
-	} catch {
-		return undefined;
-	}
 }
 
 interface Volumes {

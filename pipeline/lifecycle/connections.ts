@@ -86,7 +86,8 @@ export class Connections {
 		const conflicts: Operation[] = [];
 		let replaced: Entry<ContainerRecord> | undefined;
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
-			const network = await networks.get(known.value.scope);
+			const there = await networks.get(known.value.scope);
+			const network = there && (await networks.joinable(there));
 			if (!network) return undefined; // went meanwhile
 			const holder = isOurs(container)
 				? await this.#onRecord(container, facts, network.value)

@@ -196,7 +196,7 @@ export class ContainerLifecycle {
 		if (!address || !network) {
 			const found = await cluster.ask(
 				host,
-				(engine) => engine.inspectContainer(name),
+				(engine) => engine.containerNamed(name),
 				asking,
 			);
 			const { made } = readLabels(found?.Config.Labels ?? null);

@@ -1,4 +1,5 @@
 import type { Cluster, HostAnswer } from "../cluster.ts";
+import { imagePath } from "../docker.ts";
 import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
 import { IMAGES, type ImageRecord, imageKey } from "../state/images.ts";
@@ -39,7 +40,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		image: string,
 		host: string,
 	): Promise<string | undefined> {
-		const path = `/images/${image}/json`;
+		const path = imagePath(image);
 		const [answer, known] = await Promise.all([
 			cluster.ask(host, (engine) => engine.get<ImageInspect>(path), asking),
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
@@ -148,7 +149,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 async function exactly(image: string, from: Engine): Promise<string> {
 	const tagged = imageKey(image)?.slice(IMAGES.length);
 	const found = await from.get<{ RepoTags?: string[] | null }>(
-		`/images/${image}/json`,
+		imagePath(image),
 	);
 	return tagged && found?.RepoTags?.includes(tagged) ? tagged : image;
 }
@@ -158,7 +159,7 @@ export async function isAnywhere(
 	image: string,
 	cluster: Cluster,
 ): Promise<boolean> {
-	const told = await askAll(`/images/${image}/json`, cluster);
+	const told = await askAll(imagePath(image), cluster);
 	return told.some(({ answer }) => answer !== undefined);
 }
 

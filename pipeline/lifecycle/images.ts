@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
+import { imagePath } from "../docker.ts";
 import type { Services } from "../plugin.ts";
 import {
 	type ImageRecord,
@@ -259,7 +260,7 @@ export class Images {
 
 	#inspect(host: string, id: string): Promise<ImageInspect | undefined> {
 		return this.#services.cluster.ask(host, (engine) =>
-			engine.get<ImageInspect>(`/images/${id}/json`),
+			engine.get<ImageInspect>(imagePath(id)),
 		);
 	}
 

@@ -65,7 +65,7 @@ export class NetworkLifecycle {
 		const value = (await networks.find(ref))?.value;
 		if (!value) return; // none of ours
 		const stands = await cluster.ask(value.host, (home) =>
-			home.inspectNetwork(value.name),
+			home.networkNamed(value.name),
 		);
 		// another of that name is none of ours: Docker's own, which nobody can make
 		if (stands?.Labels?.["arpanet.network"] === value.scope) return;

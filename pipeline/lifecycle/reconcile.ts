@@ -1,6 +1,6 @@
 import type { Chain } from "../chain.ts";
 import type { ContainerInspect, ContainerSummary } from "../docker.ts";
-import { HttpError } from "../errors.ts";
+import { HttpError, pastErrors } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
@@ -141,8 +141,8 @@ export class Reconcile {
 		const isFromHere = readLabels(Config.Labels).host === host.name;
 		const another =
 			isFromHere &&
-			(await cluster.ask(other, (engine) => engine.inspectContainer(name)));
-		if (!another || another.Name !== Name) {
+			(await cluster.ask(other, (engine) => engine.containerNamed(name)));
+		if (!another) {
 			throw new HttpError(
 				409,
 				`${name} is on record on host ${other}; docker rename or rm the one here, at this host's own engine`,
@@ -183,7 +183,7 @@ export class Reconcile {
 			if (known && (!lease || leased.has(lease)) && isWhole) continue;
 			const container = await this.#services.engine.inspectContainer(Id);
 			if (!container) continue;
-			await this.#pastErrors(key, async () => {
+			await pastErrors(this.#services.log, key, async () => {
 				await this.adopt(container, missing);
 				await this.#containers.observe(Id);
 			});
@@ -264,18 +264,9 @@ export class Reconcile {
 			const repair = { what: "container given back", to: orphan.key, why };
 			const container = this.#services.containers.name(orphan.key);
 			const note = this.#repairs.note({ ...repair, container });
-			await this.#pastErrors(orphan.key, () =>
+			await pastErrors(this.#services.log, orphan.key, () =>
 				this.#containers.giveBack(orphan, undefined, [note]),
 			);
-		}
-	}
-
-	/** What cannot be put right now must not keep the rest of the sweep from it; the next one tries again. */
-	async #pastErrors(key: string, work: () => Promise<void>): Promise<void> {
-		try {
-			await work();
-		} catch (err) {
-			this.#services.log.warn({ key, err }, "cannot be put right yet");
 		}
 	}
 }

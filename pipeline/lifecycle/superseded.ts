@@ -1,4 +1,5 @@
 import type { ContainerInspect } from "../docker.ts";
+import { pastErrors } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import {
 	isSuperseded,
@@ -25,14 +26,12 @@ export class SupersededCopies {
 
 	/** Stops those that Consul tells of; to be awaited before anything of this host is registered. */
 	async settle(): Promise<void> {
-		const { store, host } = this.#services;
+		const { store, host, log } = this.#services;
 		const all = await supersededOn(store, host.name);
-		// one that Docker cannot stop keeps the others from nothing
-		const ends = await Promise.allSettled(
-			all.map((each) => this.#settle(each)),
+		// one that Docker cannot stop keeps nothing else from what it is due, and is registered by nobody: `isCurrent`
+		await Promise.all(
+			all.map((each) => pastErrors(log, each.key, () => this.#settle(each))),
 		);
-		const failed = ends.find(({ status }) => status === "rejected");
-		if (failed) throw (failed as PromiseRejectedResult).reason;
 	}
 
 	async #settle({

@@ -159,6 +159,22 @@ export class Networks {
 		}
 	}
 
+	/**
+	 * A network that something is to join: one that is being given back is waited for.
+	 * @param entry as it was found @returns undefined if it is gone by then
+	 */
+	async joinable(
+		entry: Entry<NetworkRecord>,
+	): Promise<Entry<NetworkRecord> | undefined> {
+		const { scope } = entry.value;
+		let now: Entry<NetworkRecord> | undefined = entry;
+		while (now?.value.retiring) {
+			await this.#waitForRetirement(scope);
+			now = await this.get(scope);
+		}
+		return now;
+	}
+
 	/** Forgets a network, because what is known of it was seen to be wrong. */
 	forget(scope: string): void {
 		this.#known.delete(scope);
@@ -179,11 +195,8 @@ export class Networks {
 		granting: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		for (;;) {
-			const existing = await this.get(wanted.scope);
-			if (existing?.value.retiring) {
-				await this.#waitForRetirement(wanted.scope);
-				continue;
-			}
+			const known = await this.get(wanted.scope);
+			const existing = known && (await this.joinable(known));
 			if (existing) {
 				const entry = same(existing, wanted);
 				if (!granting.found) return entry;

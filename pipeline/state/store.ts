@@ -5,6 +5,7 @@ import Consul from "consul";
 import type { Logger } from "pino";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
+import { hostIn } from "../tls.ts";
 import type { Operation } from "./operations.ts";
 import { bodyOf, isAway, Refusal, statusOf } from "./refusal.ts";
 import { Transactions } from "./transactions.ts";
@@ -62,7 +63,7 @@ export class Store {
 		const url = new URL(config.address);
 		const secure = url.protocol === "https:";
 		const Agent = secure ? HttpsAgent : HttpAgent;
-		const host = url.hostname;
+		const host = hostIn(url);
 		const port = Number(url.port) || (secure ? 443 : 80);
 		const options = {
 			host,

@@ -38,7 +38,8 @@ export async function joins(
 	const found: Joined[] = [];
 	for (const name of new Set(unasked ? named : [mode, ...endpoints])) {
 		if (isDockersOwn(name)) continue;
-		const network = await networks.byName(name);
+		const known = await networks.byName(name);
+		const network = known && (await networks.joinable(known));
 		if (network) found.push({ name, network });
 		else await mustNotBeLost(name, services);
 	}

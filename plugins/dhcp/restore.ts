@@ -51,14 +51,15 @@ export class Restore {
 			held.set(leaseKey(own.value.scope, address), { network: own, address });
 		}
 		for (const { network, address } of held.values()) {
-			await this.#address(network, address, context, lease);
+			const there = await networks.joinable(network);
+			if (there) await this.#address(there, address, context, lease);
 		}
 	}
 
 	/** A network that Docker has and Consul has lost; undefined for one that is none of ours. */
 	async named(name: string): Promise<Network | undefined> {
 		const { engine, host } = this.#services;
-		const docker = await engine.inspectNetwork(name);
+		const docker = await engine.networkNamed(name);
 		const scope = docker?.Labels?.["arpanet.network"];
 		if (!docker || !scope) return undefined;
 		const { wanted } = rangeOf(docker);

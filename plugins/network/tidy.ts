@@ -1,4 +1,5 @@
 import type { NetworkInspect } from "../../pipeline/docker.ts";
+import { pastErrors } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { exposures } from "../../pipeline/state/exposed.ts";
 import {
@@ -22,13 +23,15 @@ export async function tidy(
 	ensure: (network: Entry<NetworkRecord>, host: string) => Promise<void>,
 	services: Services,
 ): Promise<void> {
-	const { engine, networks, store, host } = services;
+	const { engine, networks, store, host, log } = services;
 	const used = await namesInUse(services);
 	const docker = await engine.listNetworks("arpanet.network");
 	for (const network of await exposedTo(docker, services)) {
 		used.add(network.value.name);
 		const here = docker.some(({ Name }) => Name === network.value.name);
-		if (!here) await ensure(network, host.name);
+		if (here) continue;
+		// its subnet may be somebody else's here
+		await pastErrors(log, network.key, () => ensure(network, host.name));
 	}
 	const idle: { entry: Entry<NetworkRecord>; docker: NetworkInspect }[] = [];
 	for (const network of docker) {
@@ -77,7 +80,7 @@ async function missed(scope: string, services: Services): Promise<void> {
 	const entry = await networks.get(scope);
 	if (!entry || entry.value.retiring) return; // the leader gives it back
 	const { name, host: home } = entry.value;
-	if (home === host.name || (await engine.inspectNetwork(name))) return;
+	if (home === host.name || (await engine.networkNamed(name))) return;
 	await leave(entry, services);
 	log.info({ network: name }, "is not in Docker here; forgotten here");
 }
@@ -90,7 +93,7 @@ async function leave(
 	const { engine, networks, host } = services;
 	const { scope, name } = entry.value;
 	await networks.bridges.leave(scope, host.name);
-	const again = await engine.inspectNetwork(name);
+	const again = await engine.networkNamed(name);
 	// a create has brought it back just then
 	if (again) await gatewayOnRecord(entry, again, services);
 }

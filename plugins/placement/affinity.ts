@@ -2,7 +2,7 @@ import type { ContainerSummary } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import { withoutId } from "../../pipeline/state/slots.ts";
-import { type Expression, expressions, holds } from "./expressions.ts";
+import { type Expression, expressions, holds, labelOf } from "./expressions.ts";
 import { type PartMaker, SOFT } from "./part.ts";
 
 /** An engine that takes longer to say what it has is not where a container should go. */
@@ -112,7 +112,7 @@ function valuesOf(
 	if (key === "container") {
 		return others.flatMap(({ names }) => names.flatMap(withShort));
 	}
-	return others.map(({ labels }) => labels[key] ?? "");
+	return others.map(({ labels }) => labelOf(labels, key));
 }
 
 /** An id, and the twelve characters of it that clients show; any other name as it is. */

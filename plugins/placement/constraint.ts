@@ -1,5 +1,5 @@
 import type { Candidate } from "../../pipeline/plugin.ts";
-import { expressions, holds } from "./expressions.ts";
+import { expressions, holds, labelOf } from "./expressions.ts";
 import { type PartMaker, SOFT } from "./part.ts";
 
 /** `constraint:disk==ssd`: what a host's name (`node`) or labels must be, or with `~` should be. */
@@ -29,7 +29,6 @@ export const constraint: PartMaker = () => ({
 	},
 });
 
-/** As in Swarm a label that a host does not have is an empty one: `disk!=ssd` is met there. */
 function valuesOf({ name, labels }: Candidate, key: string): string[] {
-	return [key === "node" ? name : (labels?.[key] ?? "")];
+	return [key === "node" ? name : labelOf(labels, key)];
 }

@@ -1,4 +1,4 @@
-import type { ContainerCreate } from "../../pipeline/docker.ts";
+import { type ContainerCreate, imagePath } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 
 /**
@@ -14,7 +14,7 @@ export async function nameById(
 	if (cluster.alone || typeof Image !== "string" || !Image.includes("@")) {
 		return;
 	}
-	const path = `/images/${Image}/json`;
+	const path = imagePath(Image);
 	const [own] = await cluster.answersOf([host], path);
 	if (own?.answer !== undefined) return;
 	const told = await cluster.answers(path);

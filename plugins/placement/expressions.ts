@@ -83,6 +83,14 @@ export function holds(
 	return matches(values) === (operator === "==");
 }
 
+/** What a label says; one that is not there is empty, as in Swarm: `disk!=ssd` is met there. */
+export function labelOf(
+	labels: Record<string, string> | undefined,
+	key: string,
+): string {
+	return labels && Object.hasOwn(labels, key) ? (labels[key] ?? "") : "";
+}
+
 /** A glob, or between slashes a regular expression of Go's, as Swarm has them. */
 function patternOf(kind: Kind, text: string, value: string) {
 	const [, source] = /^\/(.*)\/$/s.exec(value) ?? [];

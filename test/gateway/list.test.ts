@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
@@ -66,6 +68,27 @@ test("the containers of a host that comes back at another address are listed", a
 	Object.assign(hosts.known.two ?? {}, { engine: moved.url });
 	await eventually(async () => `${await statuses(hosts)}` === `${all}`);
 	t.pass();
+});
+
+test("a host that was silent is asked again where it is by then, and one that is no more is not", async (t) => {
+	const engines = { one: withContainers("a"), two: withContainers("b") };
+	const { services, known } = await startHosts(t, engines);
+	const { cluster } = services;
+	const at = known.two?.engine;
+	const ask = () => cluster.ask("two", (engine) => engine.info(), {});
+	const server = createServer(() => {}).listen(0, "127.0.0.1"); // takes what it is asked, and is silent
+	t.teardown(() => server.close());
+	await once(server, "listening");
+	const { port } = server.address() as AddressInfo;
+	Object.assign(known.two ?? {}, { engine: `tcp://127.0.0.1:${port}` });
+	await t.throwsAsync(ask(), { message: /host two does not answer/ });
+	t.true(cluster.isSilent("two"));
+	Object.assign(known.two ?? {}, { engine: at });
+	await t.notThrowsAsync(eventually(async () => !cluster.isSilent("two")));
+	Object.assign(known.two ?? {}, { engine: `tcp://127.0.0.1:${port}` });
+	await t.throwsAsync(ask(), { message: /host two does not answer/ });
+	delete known.two;
+	await t.notThrowsAsync(eventually(async () => !cluster.isSilent("two")));
 });
 
 /** The rows that one of two hosts answers with sizes. */

@@ -50,6 +50,38 @@ test("it is listed once, with its one id and without the labels that are arpanet
 	t.like(rows[0], { Id: HOME, Labels: { old: "" } });
 });
 
+test("a network is dangling if no host uses it", async (t) => {
+	const values: Record<string, unknown> = {};
+	const key = "arpanet/network-ids/shared-unused";
+	values[`${key}/one`] = { name: "unused", id: HOME, home: true };
+	values[`${key}/two`] = { name: "unused", id: COPY };
+	let isUsed = true;
+	const row = { Name: "unused", Labels: LABELS };
+	const host =
+		(Id: string, uses: () => boolean): FakeEngine =>
+		(_, { searchParams }) => {
+			const { dangling } = JSON.parse(searchParams.get("filters") ?? "{}");
+			return dangling && uses() !== (dangling[0] === "false")
+				? []
+				: [{ ...row, Id }];
+		};
+	const engines = {
+		one: host(HOME, () => false),
+		two: host(COPY, () => isUsed),
+	};
+	const { route } = await startHosts(t, engines, storeOf(values));
+	const listed = async (dangling: string) => {
+		const filters = JSON.stringify({ dangling: [dangling] });
+		const path = `/networks?filters=${encodeURIComponent(filters)}`;
+		return ((await route("GET", path)) as object[]).length;
+	};
+	t.is(await listed("true"), 0);
+	t.is(await listed("false"), 1);
+	isUsed = false;
+	t.is(await listed("true"), 1);
+	t.is(await listed("false"), 0);
+});
+
 test("one that came to another host a moment ago, with a container, is not pruned", async (t) => {
 	const values: Record<string, unknown> = {};
 	const key = "arpanet/network-ids/shared-unused";

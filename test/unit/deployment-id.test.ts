@@ -283,7 +283,10 @@ test("whatever a container is called and says, its deployment is a DNS label, or
 					t.true(Number.isSafeInteger(index));
 				} catch (error) {
 					t.true(error instanceof HttpError, String(error));
-					t.regex((error as HttpError).message, /is no DNS label; use /);
+					t.regex(
+						(error as HttpError).message,
+						/is no (DNS label|name of a service); use /,
+					);
 				}
 			},
 		),

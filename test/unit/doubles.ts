@@ -140,7 +140,9 @@ export class EngineDouble {
 				this.volumes.delete(name);
 				if (Mountpoint) await rm(Mountpoint, { recursive: true });
 			},
+			containerNamed: async (name: string) => this.#named(name),
 			inspectNetwork: async (name: string) => this.networks.get(name),
+			networkNamed: async (name: string) => this.networks.get(name),
 			listNetworks: async () => [...this.networks.values()],
 			createNetwork: async (body: NetworkCreate) => {
 				if (this.networks.has(body.Name)) {

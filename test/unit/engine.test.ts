@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import test, { type ExecutionContext } from "ava";
+import { imagePath } from "../../pipeline/docker.ts";
 import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
 
 /** An engine that has one answer to everything. */
@@ -55,4 +56,29 @@ test("an engine's address may be one of IPv6", (t) => {
 	t.throws(() => parseEngineUrl("tcp://fd00::7:2377"), {
 		message: /is no engine address/,
 	});
+});
+
+test("who asks for a name gets no other of which only the id begins so", async (t) => {
+	const id = "db00".padEnd(64, "0");
+	const engine = await engineThatSays(
+		t,
+		200,
+		JSON.stringify({ Id: id, Name: "backend" }),
+	);
+	t.is((await engine.inspectNetwork("db"))?.Name, "backend");
+	t.is(await engine.networkNamed("db"), undefined);
+	t.is((await engine.networkNamed("backend"))?.Id, id);
+	t.is(await engine.containerNamed("backend"), undefined); // containers' names have a slash
+});
+
+test("an engine that sends us elsewhere has not answered", async (t) => {
+	const engine = await engineThatSays(t, 301, "");
+	await t.throwsAsync(engine.get("/containers/%2Fweb/json"), {
+		message: /the engine answered 301/,
+	});
+});
+
+test("the path of an image is one, whatever a client takes for an image", (t) => {
+	t.is(imagePath("registry:5000/a/b:1"), "/images/registry:5000/a/b:1/json");
+	t.is(imagePath("my image?ü#"), "/images/my%20image%3F%C3%BC%23/json");
 });

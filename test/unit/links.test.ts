@@ -139,6 +139,20 @@ test("links to services of many copies fit in one commit with the create", async
 	t.is(operations, 3 + 32 + 1); // one for each copy, though it gets two names, and the mark
 });
 
+test("a link's alias is in small letters, as DNS has names", async (t) => {
+	const record = { facts: { deployment: "abc", service: "Redis" } };
+	const list = async () => [{ value: record }];
+	const containers = { get: async () => undefined, list };
+	const by = links.setup({}, { ...nothing, containers } as never, []);
+	const held = (link: string) => heldFor(link, by);
+	const keys = Object.keys(await held("abc_db_1:Store"));
+	t.deepEqual(keys, ["arpanet/aliases/abc/store/10.32.0.5"]);
+	t.deepEqual(await held("abc_db_1:DB"), {}); // every copy has that name anyway
+	await t.throwsAsync(held("abc_db_1:REDIS"), {
+		message: /the name redis is that of service redis/,
+	});
+});
+
 test("a link's alias and a service never have one name, whichever is first", async (t) => {
 	const consul = await startConsul();
 	const plugins = ["deployment-id", "placement", "dhcp", "links"];

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { NetworkCreate } from "../../pipeline/docker.ts";
 import { Leases } from "../../pipeline/state/leases.ts";
@@ -182,6 +183,24 @@ test("a network that two give back at once takes no other's subnet along", async
 	});
 	t.is(fresh, old);
 	t.not(await grant("next"), fresh);
+});
+
+test("what would join a network that is being given back waits until that is done, and gets no address there", async (t) => {
+	const [one, two] = [newAllocator(), newAllocator()];
+	await one.networks.create(composeNetwork("going"), {});
+	const joining = async () => {
+		const HostConfig = { NetworkMode: "going_default" };
+		const made = await two.create("going", "going_web_1", { HostConfig });
+		return made.address;
+	};
+	let joined: ReturnType<typeof joining> | undefined;
+	const isGone = await one.services.networks.retire("going", async () => {
+		joined = joining();
+		await setTimeout(300);
+	});
+	t.true(isGone);
+	t.is(await joined, "");
+	t.deepEqual(await one.store.keys("arpanet/leases/going/"), []);
 });
 
 test("who was slow to give a network back leaves the one that was granted after it", async (t) => {

@@ -1,6 +1,6 @@
 import test from "ava";
 import { Pipeline } from "../../pipeline/pipeline.ts";
-import { PROTOCOL_VERSION } from "../../pipeline/protocol.ts";
+import { PROTOCOL_VERSION, UNANSWERED } from "../../pipeline/protocol.ts";
 import { silent } from "./doubles.ts";
 
 /** What a request says of a stop: the container, and the seconds that its process has. */
@@ -25,6 +25,35 @@ const announces = test.macro({
 	},
 	title: (_, request) => `a stop is announced: ${request}`,
 });
+
+/** What the plugins are told of a container after Docker's answer. */
+const observes = test.macro({
+	async exec(t, request: string, Code: number, expected: unknown[]) {
+		const told: unknown[][] = [];
+		const observe = async (...args: unknown[]) => {
+			told.push(args);
+		};
+		const lifecycles = { containers: { observe }, networks: {}, volumes: {} };
+		const pipeline = new Pipeline(lifecycles as never, silent);
+		const [Method = "", Request = ""] = request.split(" ");
+		await pipeline.postHook(
+			{
+				PowerstripProtocolVersion: PROTOCOL_VERSION,
+				Type: "post-hook",
+				ClientRequest: { Method, Request, Body: null },
+				ServerResponse: { ContentType: "text/plain", Body: "", Code },
+			},
+			{},
+		);
+		t.deepEqual(told, [expected]);
+	},
+	title: (_, request, code) => `what comes of ${request}: ${code}`,
+});
+
+test(observes, "POST /containers/a/kill", 204, ["a", undefined]);
+test(observes, "POST /containers/a/kill", 500, ["a", "stop"]);
+test(observes, "DELETE /containers/a?force=1", 500, ["a", "stop"]);
+test(observes, "POST /containers/a/kill", UNANSWERED, ["a", undefined]);
 
 test(announces, "POST /containers/a/stop", ["a", undefined]);
 test(announces, "POST /v1.41/containers/a/stop?t=3", ["a", 3]);
