@@ -8,14 +8,13 @@ export type Filters = Record<string, string[]>;
 export function readFilters(text: string | null): Filters | undefined {
 	if (!text) return {};
 	try {
-		const all = Object.entries(JSON.parse(text) as object).map(
-			([key, values]) => {
-				const list = Array.isArray(values) ? values : held(values);
-				if (!list.every((value) => typeof value === "string"))
-					throw new Error();
-				return [key, list] as const;
-			},
-		);
+		const read: unknown = JSON.parse(text);
+		if (typeof read !== "object" || Array.isArray(read)) return undefined;
+		const all = Object.entries(read ?? {}).map(([key, values]) => {
+			const list = Array.isArray(values) ? values : held(values);
+			if (!list.every((value) => typeof value === "string")) throw new Error();
+			return [key, list] as const;
+		});
 		return Object.fromEntries(all);
 	} catch {
 		return undefined;

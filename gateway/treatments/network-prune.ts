@@ -2,7 +2,7 @@ import { isPredefined, type NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
 import type { Engines } from "../engines.ts";
-import type { Filters } from "../filters.ts";
+import { type Filters, readFilters } from "../filters.ts";
 import { hasLabels } from "../view/query.ts";
 import { filtersOf, withFilters } from "./query.ts";
 import type { Treatment } from "./treatment.ts";
@@ -67,6 +67,8 @@ export function pruneNetworks(engines: Engines): Treatment {
 	}
 
 	return async ({ path, query }) => {
+		const filters = new URLSearchParams(query).get("filters");
+		if (!readFilters(filters)) return engines.local; // it says what is wrong with them
 		const hosts = (await cluster.reachable()).map(({ name }) => name);
 		const asked = filtersOf(query);
 		const others = { "label!": ["arpanet.network"] };

@@ -15,11 +15,8 @@ export function filtersOf(query: string): Filters {
 export function withFilters(query: string, filters: Filters): string {
 	const asked = new URLSearchParams(query);
 	if (!asked.has("filters") && Object.keys(filters).length === 0) return query;
-	try {
-		JSON.parse(asked.get("filters") || "{}");
-	} catch {
-		return query;
-	}
+	// the engine says what is wrong with them: without them it would list, or prune, everything
+	if (!readFilters(asked.get("filters"))) return query;
 	asked.set("filters", JSON.stringify(filters));
 	return `?${asked}`;
 }

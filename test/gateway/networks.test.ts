@@ -43,6 +43,16 @@ test("a network that was made through another gateway a moment ago is pruned", a
 	});
 });
 
+test("what is no filter prunes nothing: the engine is asked to say what is wrong with it", async (t) => {
+	const { route, asked } = await late(t);
+	const before = Object.values(asked).flat().length;
+	for (const filters of ["[]", "5", '{"label":"x"}', '{"label":[5]}']) {
+		const path = `/networks/prune?filters=${encodeURIComponent(filters)}`;
+		t.is(await route("POST", path), "one");
+	}
+	t.is(Object.values(asked).flat().length, before);
+});
+
 test("it is listed once, with its one id and without the labels that are arpanet's", async (t) => {
 	const { route } = await late(t);
 	const rows = (await route("GET", "/networks")) as object[];
