@@ -6,6 +6,12 @@ import { admitted, type Seen } from "./seen.ts";
 /** The port at which hosts take the overlay's packets. */
 const VXLAN = ["-p", "udp", "--dport", "4789"];
 
+/** The ports at which Consul's agents take each other's word: whoever joins them can write all that arpanet goes by. */
+const CONSUL = [
+	["-p", "tcp", "--dport", "8300:8302"],
+	["-p", "udp", "--dport", "8301:8302"],
+];
+
 /** Matches the overlay's packets of one network: VXLAN's header (RFC 7348) follows those of IPv4 and UDP. */
 function within(vni: number): string {
 	const header = Buffer.alloc(7);
@@ -24,8 +30,8 @@ function questions(peer: string): string[] {
 
 /**
  * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
- * asking other hosts what their own refuses, and from speaking to any host, their own too, as though they were the overlay,
- * by which they would be in any network. A host that is back with
+ * asking other hosts what their own refuses, and from speaking to any host, their own too, as though they were a host: the overlay,
+ * by which they would be in any network, or Consul. A host that is back with
  * copies of what was started elsewhere is not heard in their networks until it has stopped them.
  */
 export function forwarding(seen: Seen): Chain[] {
@@ -33,8 +39,8 @@ export function forwarding(seen: Seen): Chain[] {
 	const exposed = seen.exposed.filter(({ address }) => isIPv4(address));
 	const there = (whoever: string[]) =>
 		exposed.flatMap((exposure) => {
-			const from = admitted(exposure, seen)?.map((source) => `-s ${source} `);
-			return (from ?? whoever).map(
+			const named = admitted(exposure, seen)?.map((source) => `-s ${source} `);
+			return (named ?? whoever).map(
 				(from) => `${from}-d ${exposure.address} -j ACCEPT`,
 			);
 		});
@@ -42,13 +48,19 @@ export function forwarding(seen: Seen): Chain[] {
 		({ address }) =>
 			`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
 	);
+	const fromContainers = [
+		...seen.bridges.map((bridge) => `-i ${bridge} -j DROP`),
+		...seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+	];
 	return [
 		{
 			name: "ARPANET-FORWARD",
 			from: [{ chain: "DOCKER-USER", match: [] }],
 			rules: [
 				...peers.flatMap(questions),
-				...peers.map((peer) => `${VXLAN.join(" ")} -d ${peer} -j DROP`),
+				...peers.flatMap((peer) =>
+					[VXLAN, ...CONSUL].map((to) => `${to.join(" ")} -d ${peer} -j DROP`),
+				),
 				...there([""]),
 				...back,
 			],
@@ -62,11 +74,15 @@ export function forwarding(seen: Seen): Chain[] {
 			rules: there(seen.here.map(({ subnet }) => `-s ${subnet} `)),
 		},
 		{
+			name: "ARPANET-CONSUL",
+			from: CONSUL.map((match) => ({ chain: "INPUT", match })),
+			rules: fromContainers,
+		},
+		{
 			name: "ARPANET-VXLAN",
 			from: [{ chain: "INPUT", match: VXLAN }],
 			rules: [
-				...seen.bridges.map((bridge) => `-i ${bridge} -j DROP`),
-				...seen.here.map(({ subnet }) => `-s ${subnet} -j DROP`),
+				...fromContainers,
 				...seen.keptOut
 					.filter(({ address }) => isIPv4(address))
 					.map(({ address, vni }) => `-s ${address} ${within(vni)} -j DROP`),

@@ -1,3 +1,4 @@
+import { isAlias } from "../../pipeline/state/aliases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
 import type { Chain } from "../firewall.ts";
 import { keptIn } from "./ends.ts";
@@ -47,7 +48,7 @@ function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
 	const own = sources((each) => each === deployment, seen);
 	const exposed = new Set(
 		seen.exposed
-			.filter((each) => each.scope === scope && isLabel(each.service))
+			.filter((each) => each.scope === scope && isAlias(each.service))
 			.flatMap((each) => {
 				const asked = service(each.service, scope);
 				const to = admitted(each, seen);
@@ -68,11 +69,6 @@ function rulesFor({ scope, deployment }: NetworkRecord, seen: Seen): string[] {
 			`-p tcp ${asked} -j REJECT --reject-with tcp-reset`,
 		]),
 	];
-}
-
-function isLabel(name: string): boolean {
-	const bytes = Buffer.byteLength(name);
-	return bytes > 0 && bytes <= 63;
 }
 
 /** Matches a question for a service. What is too long for one pattern of iptables becomes two, which overlap. */

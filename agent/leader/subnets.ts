@@ -1,4 +1,4 @@
-import { messageOf } from "../../pipeline/errors.ts";
+import { pastErrors } from "../../pipeline/errors.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
@@ -147,18 +147,14 @@ export class Subnets {
 		const seen = empty.map((each) => ({ ...each, index: each.value.vni }));
 		for (const { key, value } of this.#empty.ripe(seen)) {
 			if (retired >= MAX_EACH_LOOK) break;
-			try {
-				if (!value.implicit && (await this.#isInDocker(value))) continue;
+			await pastErrors(this.#services.log, key, async () => {
+				if (!value.implicit && (await this.#isInDocker(value))) return;
 				retired++;
 				await this.#networks.retire(value);
-				if (await this.#services.networks.get(value.scope)) continue;
+				if (await this.#services.networks.get(value.scope)) return;
 				const why = "no container has a lease in it";
 				await this.#repair([], { what: "network retired", to: key, why });
-			} catch (error) {
-				// what cannot be put right now must not keep the rest from it
-				const err = messageOf(error);
-				this.#services.log.warn({ key, err }, "cannot be put right yet");
-			}
+			});
 		}
 	}
 

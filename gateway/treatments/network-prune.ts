@@ -67,10 +67,9 @@ export function pruneNetworks(engines: Engines): Treatment {
 	}
 
 	return async ({ path, query }) => {
-		const filters = new URLSearchParams(query).get("filters");
-		if (!readFilters(filters)) return engines.local; // it says what is wrong with them
+		const asked = readFilters(new URLSearchParams(query).get("filters"));
+		if (!asked) return engines.local; // it says what is wrong with them
 		const hosts = (await cluster.reachable()).map(({ name }) => name);
-		const asked = filtersOf(query);
 		const others = { "label!": ["arpanet.network"] };
 		const told = await Promise.allSettled(
 			hosts.map((host) =>

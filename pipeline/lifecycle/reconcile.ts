@@ -1,5 +1,9 @@
 import type { Chain } from "../chain.ts";
-import type { ContainerInspect, ContainerSummary } from "../docker.ts";
+import {
+	type ContainerInspect,
+	type ContainerSummary,
+	ownName,
+} from "../docker.ts";
 import { HttpError, pastErrors } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
@@ -173,7 +177,7 @@ export class Reconcile {
 		}
 		const missing = await this.#missing([...wanted.values()].flat(), records);
 		for (const { Id, Names, Labels } of containers) {
-			const key = this.#services.containers.key(Names[0]?.slice(1) ?? "");
+			const key = this.#services.containers.key(ownName(Names));
 			const facts = readLabels(Labels);
 			const lease = leaseKeyOf(facts);
 			const whole = wanted.get(Id)?.every((held) => !missing.has(held));

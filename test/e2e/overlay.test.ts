@@ -74,11 +74,14 @@ test.serial("a network is not another's because it says so", async (t) => {
 		await h1.exec("ip", ["link", "del", ifname]);
 	const b = await cluster.addressOf(t, "red_b_1", "red_default");
 	t.true(await cluster.soonReaches("red_a_1", b));
-	for (const end = Date.now() + 7_000; Date.now() < end; await sleep(200)) {
+	const look = async () => {
 		const masters = (await vxlans(h1)).map(({ master }) => master);
-		t.is(masters.length, devices.length);
 		t.false(masters.includes(bridge), "while it is looked at again");
-	}
+		return masters.length;
+	};
+	await eventually(look, (length) => length === devices.length); // blue's, too
+	for (const end = Date.now() + 7_000; Date.now() < end; await sleep(200))
+		t.is(await look(), devices.length);
 	await cluster.cli(t, "network", "rm", "evil");
 	await docker(h1, ["network", "rm", "forged"]);
 });
@@ -151,6 +154,31 @@ test.serial(
 		await cluster.cli(t, "rm", "-f", "plain");
 	},
 );
+
+test.serial("a container cannot join Consul, on whatever host", async (t) => {
+	const [h1, h2] = cluster.hosts;
+	const knock = (...inside: string[]) => {
+		const script = `const { connect } = require("net");
+			for (const host of ["${h1.address}", "${h2.address}"])
+				for (const port of [8300, 8301]) {
+					const socket = connect({ host, port, timeout: 1000 });
+					socket.on("connect", () => { console.log("open"); socket.destroy(); });
+					socket.on("timeout", () => socket.destroy()).on("error", () => {});
+				}`;
+		const [program = "", ...args] = [...inside, "node", "-e", script];
+		return h1.exec(program, args);
+	};
+	t.is((await knock()).stdout.match(/open/g)?.length, 4, "a host can");
+	await cluster.run(t, "plain", h1); // on Docker's own bridge
+	const state = ["inspect", "-f", "{{.State.Pid}}"];
+	for (const container of ["plain", "blue_a_1"]) {
+		const pid = await cluster.cli(t, ...state, container);
+		const { code, stdout, stderr } = await knock("nsenter", "-t", pid, "-n");
+		t.is(code, 0, stderr);
+		t.is(stdout, "", container);
+	}
+	await cluster.cli(t, "rm", "-f", "plain");
+});
 
 test.serial(
 	"what a service exposes others reach and find, and nothing else",
