@@ -38,6 +38,8 @@ export interface Facts {
 	serviceFrom?: "name";
 	/** The client's number of the copy, from 1; `copy` in Consul counts the copies on one host, `slot` all containers of one. */
 	index?: number;
+	/** Set where the number is but the end of the container's name: another of the service may end in the same. */
+	indexFrom?: "name";
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;
 	/** Its place there: no two containers of a host have the same. */

@@ -59,10 +59,13 @@ export default definePlugin({
 				facts.service = name;
 				facts.serviceFrom = "name";
 			}
+			const given = labels["com.docker.compose.container-number"];
 			const number =
-				labels["com.docker.compose.container-number"] ??
+				given ??
 				(fig && fig[2] === facts.service ? fig[3] : numberIn(name, facts));
-			if (/^\d{1,9}$/.test(number ?? "")) facts.index = Number(number);
+			if (!/^\d{1,9}$/.test(number ?? "")) return;
+			facts.index = Number(number);
+			if (given === undefined) facts.indexFrom = "name";
 		},
 		networkCreate({ body, facts, headers }) {
 			const labels = body.Labels ?? {};

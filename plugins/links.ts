@@ -20,7 +20,7 @@ import {
 	commitOverflow,
 	type Operation,
 } from "../pipeline/state/operations.ts";
-import { withoutId } from "../pipeline/state/slots.ts";
+import { withoutId } from "../pipeline/state/successors.ts";
 
 /** How often another may be faster before that is an error. */
 const MAX_TRIES = 20;

@@ -205,14 +205,14 @@ export default definePlugin<PlacementConfig>({
 		): Promise<
 			{ host: Candidate; slot: Slot; before: string | undefined } | undefined
 		> {
-			const { recordName, onlyHost, previous } = context;
+			const { recordName, facts, onlyHost, previous } = context;
 			const judge = await judgeOf(context, all);
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
 
 			// from here to the slot in one breath: the next create counts this one
-			const replaced = slots.of(recordName);
+			const replaced = slots.of({ container: recordName, ...facts });
 			const candidates = hosts.map((each) => candidate(each, replaced));
 			// others may share its namespaces, and its ports are known by its host
 			const before = replaced.find(
@@ -423,7 +423,7 @@ function withCopy(placed: Placed, { copy }: Placed): Placed {
 }
 
 function placedOf({ body, facts }: Wanting, container: string): Placed {
-	const { deployment, service } = facts;
+	const { deployment, service, index, indexFrom } = facts;
 	const { cpus, memory } = reserved(body);
 	const fixed = fixedPorts(body);
 	const volumes = namedVolumes(body);
@@ -431,6 +431,7 @@ function placedOf({ body, facts }: Wanting, container: string): Placed {
 		container,
 		...(deployment ? { deployment } : {}),
 		...(service ? { service } : {}),
+		...(index !== undefined && !indexFrom ? { index } : {}),
 		...(cpus ? { cpus } : {}),
 		...(memory ? { memory } : {}),
 		...(fixed.length > 0 ? { ports: fixed } : {}),

@@ -147,7 +147,8 @@ export class Connections {
 				...holds.handOver(),
 				...(await this.#noted(entry, network.name, settings)),
 			],
-			replacedBy: (conflicts) => replacedBy(name, conflicts, this.#services),
+			replacedBy: (conflicts) =>
+				replacedBy({ container: name, ...facts }, conflicts, this.#services),
 		};
 	}
 

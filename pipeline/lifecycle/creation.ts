@@ -245,7 +245,8 @@ export class Creation {
 	 * A commit lost: finds out what that means for the next try.
 	 * @throws HttpError 409 if the name is another's; the Conflict if the copy is not lost after all
 	 */
-	async #learn(error: Conflict, { further }: Attempt): Promise<void> {
+	async #learn(error: Conflict, attempt: Attempt): Promise<void> {
+		const { further, context } = attempt;
 		const { name, instead } = this.#request;
 		if (name && this.#names.isTaken(error)) {
 			await this.#names.retry(name);
@@ -265,7 +266,7 @@ export class Creation {
 		}
 		if (isAnother) this.#previous = await this.#leftBehind(this.#recordName);
 		this.#replaced = await replacedBy(
-			this.#recordName,
+			{ container: this.#recordName, ...context.facts },
 			this.#conflicts,
 			this.#services,
 		);

@@ -6,8 +6,8 @@ import {
 	type TakenOver,
 } from "../state/containers.ts";
 import { keyIn, type Operation } from "../state/operations.ts";
-import { withoutId } from "../state/slots.ts";
 import type { Entry } from "../state/store.ts";
+import { type Identity, isSuccessor } from "../state/successors.ts";
 
 /** What a container is to hold: written, had already, or taken over from the one that it replaces. */
 export class Holds {
@@ -61,12 +61,9 @@ export class Holds {
 	}
 }
 
-/**
- * The record that holds what this create could not have, if it is its predecessor's: Compose recreates a container
- * beside the old one, and puts the old id before one of the two names.
- */
+/** The record that holds what this container could not have, if it is its predecessor's. */
 export async function replacedBy(
-	name: string,
+	container: Identity,
 	conflicts: readonly Operation[],
 	{ store, containers }: Pick<Services, "store" | "containers">,
 ): Promise<Entry<ContainerRecord> | undefined> {
@@ -75,10 +72,11 @@ export async function replacedBy(
 		.filter(isHandedOver);
 	for (const key of new Set(keys.reverse())) {
 		const holder = (await store.get<Holding>(key))?.value.container;
-		if (!holder || holder === name) continue;
-		if (withoutId(holder) !== withoutId(name)) continue;
+		if (!holder || holder === container.container) continue;
 		const record = await containers.get(holder);
-		if (record) return record;
+		if (!record) continue;
+		const known = { container: holder, ...record.value.facts };
+		if (isSuccessor(container, known)) return record;
 	}
 	return undefined;
 }

@@ -3,6 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Facts } from "../plugin.ts";
 import { type Operation, replacing } from "./operations.ts";
 import { parse, type Store } from "./store.ts";
+import { type Identity, marks } from "./successors.ts";
 import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
@@ -92,8 +93,8 @@ export class Slots {
 	readonly #store: Store;
 	readonly #known = new Map<string, Known>();
 	readonly #hosts = new Map<string, HostSlots>();
-	/** By the container's name, without the id that Compose puts before the one that it replaces. */
-	readonly #names = new Map<string, Set<Known>>();
+	/** By what a container and its successor have in common. */
+	readonly #marks = new Map<string, Set<Known>>();
 	#round = 0;
 	#stop: (() => void) | undefined;
 	/** The reading that is under way, and the one that follows it. */
@@ -224,8 +225,11 @@ export class Slots {
 	}
 
 	/** The slots of a copy: its own, and that of the container which it replaces under Compose. */
-	of(name: string): Slot[] {
-		return [...(this.#names.get(withoutId(name)) ?? [])];
+	of(copy: Identity): Slot[] {
+		const slots = marks(copy).flatMap((mark) => [
+			...(this.#marks.get(mark) ?? []),
+		]);
+		return [...new Set(slots)];
 	}
 
 	/** The host of a container that uses a volume. */
@@ -238,7 +242,8 @@ export class Slots {
 
 	/** The slot of the container of that very name. */
 	named(name: string): Slot | undefined {
-		return this.of(name).find(({ placed }) => placed.container === name);
+		const slots = this.of({ container: name });
+		return slots.find(({ placed }) => placed.container === name);
 	}
 
 	/**
@@ -318,7 +323,7 @@ export class Slots {
 		const { use, numbers } = this.#of(host);
 		use.add(placed);
 		numbers.add(number);
-		addTo(this.#names, withoutId(placed.container), slot);
+		for (const mark of marks(placed)) addTo(this.#marks, mark, slot);
 		return slot;
 	}
 
@@ -330,7 +335,7 @@ export class Slots {
 		slots.use.remove(slot.placed);
 		slots.numbers.delete(slot.number);
 		slots.lowest = Math.min(slots.lowest, slot.number);
-		removeFrom(this.#names, withoutId(slot.placed.container), slot);
+		for (const mark of marks(slot.placed)) removeFrom(this.#marks, mark, slot);
 	}
 
 	#of(host: string): HostSlots {
@@ -340,11 +345,6 @@ export class Slots {
 		this.#hosts.set(host, slots);
 		return slots;
 	}
-}
-
-/** `abc_web_1` for `0123456789ab_abc_web_1`: Compose puts the old container's id before its name. */
-export function withoutId(name: string): string {
-	return name.replace(/^[0-9a-f]{12}_/, "");
 }
 
 /** What stands under a copy's number. */

@@ -4,6 +4,8 @@ export interface Placed {
 	container: string;
 	deployment?: string;
 	service?: string;
+	/** The client's number of the copy, which its successor has as well. */
+	index?: number;
 	/** Its number among the copies of the service on that host. */
 	copy?: number;
 	/** Processors that it reserves. */

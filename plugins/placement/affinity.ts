@@ -1,7 +1,8 @@
 import type { ContainerSummary } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
+import { readLabels } from "../../pipeline/facts.ts";
 import type { Services } from "../../pipeline/plugin.ts";
-import { withoutId } from "../../pipeline/state/slots.ts";
+import { type Identity, isSuccessor } from "../../pipeline/state/successors.ts";
 import { type Expression, expressions, holds, labelOf } from "./expressions.ts";
 import { type PartMaker, SOFT } from "./part.ts";
 
@@ -20,16 +21,17 @@ interface Inventory {
  * label of the containers there. The engines are asked, as nobody else knows all labels and images.
  */
 export const affinity: PartMaker = (_, services) => ({
-	async place({ body, recordName }) {
+	async place({ body, facts, recordName }) {
 		const asked = expressions("affinity", body);
 		if (asked.length === 0) return undefined;
 
 		const stock = await takeStock(services);
+		const own = { container: recordName, ...facts };
 		const unmet = (name: string, soft: boolean) =>
 			asked.filter(
 				(each) =>
 					each.soft === soft &&
-					!holds(each, valuesOf(each, stock.get(name), recordName)),
+					!holds(each, valuesOf(each, stock.get(name), own)),
 			);
 		return {
 			filter({ name }) {
@@ -96,18 +98,20 @@ async function inventoryOf(engine: Engine): Promise<Inventory> {
 	};
 }
 
-/** @param recordName name of the container that is placed: the one that it replaces does not keep it away */
+/** @param own what is placed: the container that it replaces does not keep it away */
 function valuesOf(
 	{ key, operator }: Expression,
 	inventory: Inventory | undefined,
-	recordName: string,
+	own: Identity,
 ): string[] {
 	if (!inventory) return [];
 	if (key === "image") return inventory.images.flatMap(withShort);
 	const others = inventory.containers.filter(
-		({ names }) =>
+		({ names, labels }) =>
 			operator === "==" ||
-			names.every((name) => withoutId(name) !== withoutId(recordName)),
+			!names.some((container) =>
+				isSuccessor(own, { container, ...readLabels(labels) }),
+			),
 	);
 	if (key === "container") {
 		return others.flatMap(({ names }) => names.flatMap(withShort));

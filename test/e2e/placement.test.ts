@@ -467,6 +467,61 @@ for (const [client, project, file] of [
 }
 
 test.serial(
+	"a container that another Compose, or another container_name, makes anew takes over what the old one had",
+	async (t) => {
+		const file = (name: string) => `
+version: "2.4"
+services:
+  db: {image: busybox, init: true, command: sleep 1000, ports: ["7171:80"], volumes: ["data:/v"]}
+  fix: {image: busybox, init: true, command: sleep 1000, networks: {default: {ipv4_address: 172.28.7.10}}}
+  only: {image: busybox, init: true, command: sleep 1000, labels: {arpanet.exclusive: "true"}, scale: 3}
+  named: {image: busybox, init: true, command: sleep 1000, container_name: ${name}, ports: ["7272:80"], volumes: ["data:/v"]}
+networks: {default: {ipam: {config: [{subnet: 172.28.7.0/24}]}}}
+volumes: {data: {}}
+`;
+		const places = new Set<string>();
+		let i = 0;
+		for (const [client, name] of [
+			[compose2, "heir-foo"],
+			[compose2, "heir-bar"],
+			[compose1, "heir-bar"],
+			[compose1, "heir-foo"],
+			[compose2, "heir-bar"],
+		] as const) {
+			const up = ["-f", "-", "-p", "heir", "up", "-d", "-t", "1"];
+			const { code, stderr } = await client(gateways[i++ % 3] as Arpanet, up, {
+				input: file(name),
+			});
+			t.is(code, 0, stderr);
+			const mark = client === compose1 ? "_" : "-";
+			const named = (service: string, copy = 1) =>
+				["heir", service, copy].join(mark);
+			const all = await perContainer("heir");
+			t.deepEqual(
+				all.map((each) => each.split(" ")[0]).sort(),
+				[
+					...[name, named("db"), named("fix")],
+					...[1, 2, 3].map((copy) => named("only", copy)),
+				].sort(),
+			);
+			places.add(await hostOf(named("db"))).add(await hostOf(name));
+			const { stdout } = await at(1, "inspect", named("fix"));
+			t.regex(stdout, /"IPAddress": "172\.28\.7\.10"/);
+		}
+		t.is(places.size, 1, "the volume and those who use it stay where they are");
+		t.deepEqual(
+			(await keys("arpanet/leases/heir/")).length,
+			9,
+			"six containers and a bridge on each host",
+		);
+		await removeAll(t, "heir");
+		await at(1, "network", "rm", "heir_default");
+		await at(1, "volume", "rm", "heir_data");
+		t.deepEqual(await keys("arpanet/containers/heir"), []);
+	},
+);
+
+test.serial(
 	"arpanet plan says where all goes and why not elsewhere; up then does just that",
 	async (t) => {
 		const [host] = lab.hosts as [Host];

@@ -68,13 +68,13 @@ test(
 	is,
 	"fig's name tells deployment, service and copy",
 	{ name: "abc_web_1" },
-	{ deployment: "abc", service: "web", index: 1 },
+	{ deployment: "abc", service: "web", index: 1, indexFrom: "name" },
 );
 test(
 	is,
 	"fig's name may have capitals, a deployment has none",
 	{ name: "ABC_Web_12" },
-	{ deployment: "abc", service: "Web", index: 12 },
+	{ deployment: "abc", service: "Web", index: 12, indexFrom: "name" },
 );
 test(
 	is,
@@ -147,7 +147,7 @@ test(
 	is,
 	"fig's name stands before the header",
 	{ name: "abc_web_1", header: "head" },
-	{ deployment: "abc", service: "web", index: 1 },
+	{ deployment: "abc", service: "web", index: 1, indexFrom: "name" },
 );
 test(
 	is,
@@ -171,7 +171,7 @@ for (const name of ["web-3", "abc-web-3", "abc_web_3"])
 		is,
 		`a number in a name that is the service's is the copy's: ${name}`,
 		{ name, labels: byHand },
-		{ deployment: "abc", service: "web", index: 3 },
+		{ deployment: "abc", service: "web", index: 3, indexFrom: "name" },
 	);
 for (const name of ["blue-1", "blue-web-1", "abc_blue_1"])
 	test(
@@ -254,7 +254,9 @@ test("a name as fig makes it is taken apart again", async (t) => {
 	await fc.assert(
 		fc.asyncProperty(word, word, number, async (deployment, service, index) => {
 			const name = `${deployment}_${service}_${index}`;
-			t.deepEqual(await factsOf({ name }), { deployment, service, index });
+			const indexFrom = "name";
+			const facts = { deployment, service, index, indexFrom };
+			t.deepEqual(await factsOf({ name }), facts);
 		}),
 	);
 });

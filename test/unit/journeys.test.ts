@@ -46,7 +46,7 @@ async function stage(t: ExecutionContext) {
 			Labels: {
 				"com.docker.compose.project": "abc",
 				"com.docker.compose.service": service,
-				"com.docker.compose.container-number": "1",
+				"com.docker.compose.container-number": /\d+$/.exec(name)?.[0] ?? "",
 				...more.Labels,
 			},
 		});
