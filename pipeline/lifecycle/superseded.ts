@@ -1,15 +1,20 @@
-import type { ContainerInspect } from "../docker.ts";
+import {
+	type ContainerInspect,
+	type ContainerSummary,
+	ownName,
+} from "../docker.ts";
 import { pastErrors } from "../errors.ts";
+import { readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
+import { leaseKeyOf } from "../state/leases.ts";
 import {
 	isSuperseded,
 	type Superseded,
 	supersededName,
 	supersededOn,
 } from "../state/moves.ts";
-import { ignoreConflict } from "../state/operations.ts";
+import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
-import type { Entry } from "../state/store.ts";
 
 /**
  * The copies that this host still has of containers that were started elsewhere while it was lost: each is stopped, kept
@@ -30,16 +35,40 @@ export class SupersededCopies {
 		const all = await supersededOn(store, host.name);
 		// one that Docker cannot stop keeps nothing else from what it is due, and is registered by nobody: `isCurrent`
 		await Promise.all(
-			all.map((each) => pastErrors(log, each.key, () => this.#settle(each))),
+			all.map(({ id, key, value, index }) =>
+				pastErrors(log, key, () =>
+					this.#settle(id, value, [{ verb: "delete", key, index }]),
+				),
+			),
 		);
 	}
 
-	async #settle({
-		id,
-		key,
-		value,
-		index,
-	}: Entry<Superseded> & { id: string }): Promise<void> {
+	/**
+	 * Stops those of which nothing tells but the other copy's record: `arpanet host rm` took with this host what Consul told of it.
+	 * @param listed arpanet's containers on this host
+	 */
+	async settleUntold(listed: readonly ContainerSummary[]): Promise<void> {
+		const { containers, host, log } = this.#services;
+		for (const { Id, Names, Labels } of listed) {
+			const facts = readLabels(Labels);
+			const lease = leaseKeyOf(facts);
+			if (!facts.reschedule || !lease) continue;
+			const container = ownName(Names);
+			const record = (await containers.get(container))?.value;
+			const to = record?.facts.host ?? host.name;
+			if (to === host.name || to === facts.host) continue;
+			if (!record?.holds.includes(lease)) continue;
+			const superseded = { container, to, scopes: [] };
+			await pastErrors(log, container, () => this.#settle(Id, superseded, []));
+		}
+	}
+
+	/** @param done what is written beside the note that it is done */
+	async #settle(
+		id: string,
+		value: Superseded,
+		done: Operation[],
+	): Promise<void> {
 		const { store, host, engine, log } = this.#services;
 		const container = await engine.inspectContainer(id);
 		if (container) await this.#putAside(container, value);
@@ -49,7 +78,7 @@ export class SupersededCopies {
 			: `it was started on ${value.to}, and the one here is gone`;
 		await ignoreConflict(
 			store.commit([
-				{ verb: "delete", key, index },
+				...done,
 				this.#repairs.note({
 					what: "superseded copy stopped",
 					to: host.name,

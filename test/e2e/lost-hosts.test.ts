@@ -269,6 +269,66 @@ test.serial(
 );
 
 test.serial(
+	"a host that comes back although it was removed for good stops what was started elsewhere",
+	async (t) => {
+		await members.consulIsWhole();
+		await members.allAreHeard();
+		const leads = await members.leader();
+		const cut = await follower(leads);
+		const rest = members.hosts.filter((host) => host !== cut);
+		const client = members.gateway(leads);
+		const names = ["rt_web_1", "rt_web_2", "rt_web_3"];
+		for (const name of names) {
+			const { code, stderr } = await docker(client, [
+				...["run", "-d", "--name", name, "--init", "--restart", "always"],
+				...["-l", "arpanet.reschedule=on-host-failure"],
+				...["busybox", "sleep", "9999"],
+			]);
+			t.is(code, 0, stderr);
+		}
+		const all = await addresses(members.hosts, "rt");
+		await untilResolved(t, members.hosts, "rt", all);
+		const own = [];
+		for (const name of names) {
+			if ((await hostWith([cut], name)) === cut) own.push(name);
+		}
+		t.is(own.length, 1, "one copy on each host");
+
+		t.teardown(() => cut.plug());
+		await cut.unplug();
+		await eventually(
+			() => addresses(rest, "rt"),
+			(found) => found.length === all.length,
+			60,
+		);
+		const removed = await eventually(
+			() => members.command(leads, "host", "rm", "--force", cut.name),
+			({ code }) => code === 0,
+			30,
+		);
+		t.regex(removed.stdout, /is forgotten/, removed.stderr);
+		await cut.plug();
+		const still = await eventually(
+			() => addresses([cut], "rt"),
+			(found) => found.length === 0,
+			60,
+		);
+		t.deepEqual(still, []);
+		const { stdout } = await docker(cut, [
+			...["ps", "-a", "--filter", "name=rt_web", "--format", "{{.Names}}"],
+		]);
+		t.regex(stdout, new RegExp(`^${own[0]}\\.superseded-`));
+		t.deepEqual(await addresses(rest, "rt"), all);
+		await untilResolved(t, members.hosts, "rt", all);
+		const aside = stdout.trim();
+		const { code, stderr } = await docker(client, [
+			...["rm", "-f", ...names, aside],
+		]);
+		t.is(code, 0, stderr);
+	},
+);
+
+test.serial(
 	"what a host had that is removed for good is given back",
 	async (t) => {
 		const leads = await members.leader();
