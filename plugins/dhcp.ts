@@ -1,6 +1,4 @@
-import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { networkInterfaces } from "node:os";
 import { setTimeout } from "node:timers/promises";
 import { Netmask } from "netmask";
 import type { EndpointSettings, NetworkCreate } from "../pipeline/docker.ts";
@@ -36,6 +34,7 @@ import {
 	sizeAsked,
 	weaveCidr,
 } from "./dhcp/asked.ts";
+import { avoided } from "./dhcp/avoided.ts";
 import { joins, mustNotBeLost } from "./dhcp/joins.ts";
 import { Restore } from "./dhcp/restore.ts";
 
@@ -76,7 +75,7 @@ export default definePlugin<Config>({
 	setup(config, services) {
 		const { networks, cluster, host } = services;
 		const leases = new Leases(services.store);
-		const avoid = () => routes(config.pool);
+		const avoid = () => avoided(config.pool, services);
 		const restore = new Restore(services, config);
 
 		return {
@@ -329,38 +328,4 @@ function heldBefore({ lostHost }: CreateContext): string {
 	return lostHost
 		? `the copy on ${lostHost} had it`
 		: "an earlier create of that name had leased it";
-}
-
-/**
- * Subnets that this machine itself has an address in, and those that its routes lead to: behind a VPN, or Docker's bridges, of
- * which Node tells only while a container is in them. A route to more than the whole pool says nothing of it.
- */
-function routes(pool: string): string[] {
-	const own = Object.values(networkInterfaces())
-		.flat()
-		.filter((each) => each?.family === "IPv4" && !each.internal)
-		.map((each) => each?.cidr)
-		.filter((cidr) => cidr !== null && cidr !== undefined);
-	const routed = kernelRoutes().filter(
-		(cidr) => !new Netmask(cidr).contains(pool),
-	);
-	return [...own, ...routed];
-}
-
-/** The kernel's main table, as `10.32.0.0/255.255.255.0`. */
-function kernelRoutes(): string[] {
-	let table: string;
-	try {
-		table = readFileSync("/proc/net/route", "utf8");
-	} catch {
-		return []; // not Linux
-	}
-	const dotted = (hex: string) =>
-		[...Buffer.from(hex, "hex")].reverse().join(".");
-	return table
-		.split("\n")
-		.slice(1)
-		.map((line) => line.trim().split(/\s+/))
-		.filter(([, , , , , , , mask]) => mask && !/^0+$/.test(mask)) // not the default
-		.map(([, to = "", , , , , , mask = ""]) => `${dotted(to)}/${dotted(mask)}`);
 }

@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
-import type { NetworkCreate } from "../pipeline/docker.ts";
+import { Netmask } from "netmask";
+import type { NetworkCreate, NetworkInspect } from "../pipeline/docker.ts";
 import type { Engine } from "../pipeline/engine.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
@@ -9,6 +10,7 @@ import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import { Conflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+import { isIPv4Subnet, overlap } from "../pipeline/state/subnets.ts";
 import { tidy } from "./network/tidy.ts";
 
 /** How long an engine that refuses a network is asked again, before what it says is the client's to read. */
@@ -178,10 +180,34 @@ async function ensureInDocker(
 		} catch (error) {
 			// the engine refuses the name, or the subnet, while another create of it is under way
 			const busy = error instanceof HttpError && error.status < 500;
-			if (!busy || performance.now() > until) throw error;
+			if (!busy) throw error;
+			if (performance.now() > until) {
+				throw (await inTheWay(network.value, host, services)) ?? error;
+			}
 			await setTimeout(RETRY_MS);
 		}
 	}
+}
+
+/** What the client reads if a host has a network of its own in the subnet: the engine says neither which nor where. */
+async function inTheWay(
+	{ name, subnet }: NetworkRecord,
+	host: string | undefined,
+	{ cluster, host: { name: self } }: Services,
+): Promise<HttpError | undefined> {
+	const engine = await cluster.engine(host);
+	const all = await engine.get<NetworkInspect[]>("/networks");
+	for (const { Name, IPAM } of all ?? []) {
+		for (const { Subnet } of IPAM?.Config ?? []) {
+			if (Name === name || !isIPv4Subnet(Subnet)) continue;
+			if (!overlap(new Netmask(Subnet), new Netmask(subnet))) continue;
+			return new HttpError(
+				409,
+				`network: host ${host ?? self} cannot have ${name} (${subnet}): its engine has network ${Name} (${Subnet}); remove that one there, or take the deployment down and up again for another subnet`,
+			);
+		}
+	}
+	return undefined;
 }
 
 /**

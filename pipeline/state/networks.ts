@@ -67,7 +67,7 @@ interface Granting extends Pool {
 	/** How many addresses are asked for. */
 	size: number;
 	/** Gives ranges that the hosts themselves use; asked for a new subnet only, since it is not cheap. */
-	avoid?: () => string[];
+	avoid?: () => Promise<string[]>;
 	/** Its user makes it: is told of a network that was there already, and may refuse it. */
 	found?: (network: NetworkRecord) => Promise<void>;
 }
@@ -344,7 +344,7 @@ export class Networks {
 	/** A network whose record alone was lost keeps the subnet and the bridge that it has. */
 	async #grant(
 		wanted: WantedNetwork,
-		{ pool, reserved, size, avoid = () => [] }: Granting,
+		{ pool, reserved, size, avoid = async () => [] }: Granting,
 	): Promise<Entry<NetworkRecord>> {
 		const { scope } = wanted;
 		const serial = await this.#store.get<number>(SERIAL);
@@ -359,7 +359,10 @@ export class Networks {
 			? claim(wanted.subnet, used)
 			: own[0]
 				? subnetOf(own[0].key)
-				: choose(size, { pool, reserved }, [...used, ...reserved, ...avoid()]);
+				: choose(size, { pool, reserved }, [
+						...[...used, ...reserved],
+						...(await avoid()),
+					]);
 		const { gateway, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};

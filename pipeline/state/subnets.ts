@@ -67,6 +67,11 @@ export function choose(size: number, { pool }: Pool, used: string[]): string {
 	return `${toAddress(base)}/${32 - bits}`;
 }
 
+/** Whether a network's range, as its engine tells of it, is one of IPv4. */
+export function isIPv4Subnet(subnet: string | undefined): subnet is string {
+	return subnet !== undefined && /^[\d.]+\/\d+$/.test(subnet);
+}
+
 /** Whether two subnets share an address. */
 export function overlap(a: Netmask, b: Netmask): boolean {
 	return a.contains(b.base) || b.contains(a.base);

@@ -432,3 +432,44 @@ test.serial("prune takes what no host uses, and nothing else", async (t) => {
 	await cluster.cli(t, "rm", "-f", "xyz_b_1", "cee");
 	await cluster.cli(t, "network", "rm", "shared");
 });
+
+test.serial(
+	"a network of one engine's own is kept out of; one that comes in the way later is named",
+	async (t) => {
+		const [h1, h2, h3] = cluster.hosts;
+		const own = async (host: Host, ...args: string[]) => {
+			const { code, stderr } = await docker(host, ["network", ...args]);
+			t.is(code, 0, stderr);
+		};
+		await own(h3, "create", "--subnet", "10.32.0.0/13", "wide");
+		for (const [i, host] of [h1, h2, h3].entries()) {
+			await cluster.run(t, `own_web_${i + 1}`, host);
+		}
+		const address = await cluster.addressOf(t, "own_web_3", "own_default");
+		t.regex(address, /^10\.4\d\./, "beyond 10.39.255.255");
+		t.true(await cluster.reaches("own_web_1", address));
+		await cluster.cli(t, "rm", "-f", "own_web_3");
+
+		await cluster.run(t, "late_web_1", h1);
+		const { IPAM } = await cluster.inspect(t, "late_default");
+		const subnet = IPAM?.Config?.[0]?.Subnet ?? "";
+		await own(h2, "create", "--subnet", subnet, "mine");
+		const refused = await cluster.ask(
+			cluster.any(),
+			...["run", "-d", "--name", "late_web_2"],
+			...["-e", "constraint:node==h2", "busybox", "true"],
+		);
+		t.not(refused.code, 0);
+		t.true(
+			refused.stderr.includes(
+				`network: host h2 cannot have late_default (${subnet}): its engine has network mine (${subnet}); `,
+			),
+			refused.stderr,
+		);
+		await own(h2, "rm", "mine");
+		await own(h3, "rm", "wide");
+		await cluster.run(t, "late_web_2", h2);
+		const all = ["own_web_1", "own_web_2", "late_web_1", "late_web_2"];
+		await cluster.cli(t, "rm", "-f", ...all);
+	},
+);
