@@ -4,7 +4,7 @@ import type { Chain } from "../firewall.ts";
 import { keptIn } from "./ends.ts";
 import { admitted, type Seen, sources } from "./seen.ts";
 
-/** Who asks: only containers of deployments are looked at. */
+/** Who asks: only containers are looked at. */
 export const ASKERS = "ARPANET-DNS";
 /** What they ask for. */
 const NAMES = "ARPANET-DNS-NAMES";
@@ -15,7 +15,7 @@ const MAX_PATTERN = 127;
 
 /**
  * Keeps a deployment's names to itself: Consul's DNS answers whoever asks, so the host's firewall refuses what a
- * container of another deployment asks for.
+ * container of another deployment, or of none, asks for.
  */
 export function names(seen: Seen): Chain[] {
 	const from = ["udp", "tcp"].map((protocol) => ({
@@ -34,6 +34,9 @@ export function names(seen: Seen): Chain[] {
 				]),
 				// whosever they are, the others' names are none of theirs
 				...seen.lost.map((subnet) => `-s ${subnet} -j ${NAMES}`),
+				// nor of those without a deployment
+				...seen.here.map(({ subnet }) => `-s ${subnet} -j RETURN`),
+				...seen.bridges.map((bridge) => `-i ${bridge} -j ${NAMES}`),
 			],
 		},
 		{

@@ -48,6 +48,17 @@ export async function lostNodes(store: Store): Promise<Set<string>> {
 	);
 }
 
+/** Whether somebody else than arpanet has registered a service of that name. */
+export async function isForeignService(
+	store: Store,
+	service: string,
+): Promise<boolean> {
+	const nodes = (await store.ask(() =>
+		store.consul.catalog.service.nodes(service),
+	)) as { Node: string }[];
+	return nodes.some(({ Node }) => !Node.startsWith(nodeOf("")));
+}
+
 /** The operation that takes a service out of the catalog, if it has not changed since it was read. */
 export function deleteService(
 	Node: string,

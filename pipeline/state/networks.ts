@@ -5,6 +5,7 @@ import type { ContainerSummary, NetworkCreate } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { unmark } from "./aliases.ts";
 import { Bridges } from "./bridges.ts";
+import { isForeignService } from "./catalog.ts";
 import { GATEWAYS, LEASES, type Lease } from "./leases.ts";
 import { NetworkIds } from "./network-ids.ts";
 import {
@@ -341,6 +342,15 @@ export class Networks {
 		return this.#read(entry.value.scope);
 	}
 
+	/** @throws HttpError 409 if DNS would answer for the network's names with what somebody else has registered */
+	async #mustBeNoService({ scope, name }: WantedNetwork): Promise<void> {
+		if (!(await isForeignService(this.#store, scope))) return;
+		throw new HttpError(
+			409,
+			`dhcp: Consul has a service ${scope}, which is none of arpanet's: ${scope}.service.consul cannot be network ${name}, too; choose another deployment id or name of the network`,
+		);
+	}
+
 	/** A network whose record alone was lost keeps the subnet and the bridge that it has. */
 	async #grant(
 		wanted: WantedNetwork,
@@ -350,8 +360,12 @@ export class Networks {
 		const serial = await this.#store.get<number>(SERIAL);
 		const granted = await this.#store.list<string>(SUBNETS);
 		// the serial may have been lost or be of an old backup
-		const last = (await this.list()).map(({ value }) => value.vni);
+		const known = (await this.list()).map(({ value }) => value);
+		mustBeNew(wanted, known);
+		const last = known.map(({ vni }) => vni);
 		const own = granted.filter(({ value }) => value === scope);
+		if (own.length === 0 && !wanted.restored)
+			await this.#mustBeNoService(wanted);
 		const used = granted
 			.filter(({ value }) => value !== scope)
 			.map(({ key }) => subnetOf(key));
@@ -403,6 +417,19 @@ function same(
 	throw new HttpError(
 		409,
 		`dhcp: the name ${value.scope} belongs to network ${value.name} of deployment ${value.deployment}; ${remedy}`,
+	);
+}
+
+/** A name is one network's in the whole cluster, as in one engine. @throws HttpError 409 */
+function mustBeNew(
+	{ name, scope }: WantedNetwork,
+	known: readonly NetworkRecord[],
+): void {
+	const other = known.find((each) => each.name === name);
+	if (!other || other.scope === scope) return;
+	throw new HttpError(
+		409,
+		`network with name ${name} already exists: it is of deployment ${other.deployment}; remove it (docker network rm ${name}), or choose another deployment id or name of the network`,
 	);
 }
 

@@ -150,6 +150,27 @@ test.serial("the catalog lists service and copy by name", async (t) => {
 });
 
 test.serial(
+	"a container without a deployment finds none's names",
+	async (t) => {
+		const dns = ["--dns", stage.host.address];
+		await ok(t, through("network", "create", "byhand"));
+		await run(t, "plain", ...dns);
+		await run(t, "handmade", ...dns, "--network", "byhand");
+		for (const container of ["plain", "handmade"]) {
+			const none = await eventually(
+				() => stage.dnsInside(container, "pricing.abc.service.consul"),
+				(found) => found.length === 0,
+			);
+			t.deepEqual(none, [], container);
+			const other = await stage.dnsInside(container, "consul.service.consul");
+			t.is(other.length, 1, "what is no deployment's it may ask for");
+		}
+		await ok(t, through("rm", "-f", "plain", "handmade"));
+		await ok(t, through("network", "rm", "byhand"));
+	},
+);
+
+test.serial(
 	"another deployment neither finds nor reaches what has the same names here",
 	async (t) => {
 		await run(t, "xyz_web_1");

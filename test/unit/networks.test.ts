@@ -42,6 +42,27 @@ test("a network that another adapter has given back is made anew", async (t) => 
 	t.truthy(await two.services.networks.byName("twice_default"));
 });
 
+test("a deployment cannot have the name of a service that is in Consul anyway", async (t) => {
+	const { networks, services } = newAllocator();
+	const refused = networks.create(composeNetwork("consul"), {});
+	await t.throwsAsync(refused, {
+		message: /^dhcp: Consul has a service consul, .*another deployment id/,
+	});
+	t.is(await services.networks.byName("consul_default"), undefined);
+});
+
+test("a network has its name alone, also when a deployment comes that would call its own so", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const allocator = newAllocator({ plugins });
+	const Labels = { "arpanet.deployment": "hand" };
+	await allocator.networks.create({ Name: "zed_default", Labels }, {});
+	const message =
+		/^network with name zed_default already exists: it is of deployment hand;/;
+	await t.throwsAsync(allocator.create("zed", "zed_web_1"), { message });
+	const compose = allocator.networks.create(composeNetwork("zed"), {});
+	await t.throwsAsync(compose, { message });
+});
+
 test("a VNI is no other network's, also when Consul has lost the last one given", async (t) => {
 	const { networks, services } = newAllocator();
 	const vniOf = async (name: string) => {
