@@ -22,6 +22,8 @@ const TTL_S = 10;
 const BEAT_MS = 3_000;
 /** How soon to try again after a beat that failed: a host that comes back shall answer in DNS at once. */
 const RETRY_MS = 1_000;
+/** An engine that has answered no ping for so long hangs: it gets nothing new, as one that is not there. */
+const HANGS_MS = 10_000;
 /** A change of load that is worth telling all gateways. */
 const WORTH_TELLING = 0.05;
 
@@ -63,6 +65,8 @@ class Announcer {
 	/** Whether the record says all that the engine tells of itself. */
 	#complete = false;
 	#told: Load | undefined;
+	/** When the engine answered last. */
+	#answered = performance.now();
 
 	constructor(services: Services) {
 		this.#services = services;
@@ -104,7 +108,7 @@ class Announcer {
 		if (before) await store.ask(() => store.consul.session.renew(before));
 		const session = before ?? (await this.#newSession());
 		const load = this.#meter.look();
-		const engineless = await this.#services.engine.isAway();
+		const engineless = await this.#isEngineless();
 		const known = before && (await this.#isKnown(load, engineless));
 		const state: HostState = {
 			...load,
@@ -132,6 +136,13 @@ class Announcer {
 		}
 		this.#told = load;
 		return session;
+	}
+
+	async #isEngineless(): Promise<boolean> {
+		const presence = await this.#services.engine.presence();
+		const now = performance.now();
+		if (presence === "answers") this.#answered = now;
+		return presence === "away" || now - this.#answered > HANGS_MS;
 	}
 
 	/** @throws Error while another host lives under this one's name: then nothing that stands under it is ours */

@@ -188,10 +188,11 @@ export class Engine {
 		return (await this.#silence(patience)) === undefined;
 	}
 
-	/** Whether it is not there: nobody takes a connection. One that hangs, or is busy, is there. */
-	async isAway(): Promise<boolean> {
+	/** Whether it is there: nobody takes a connection where it is away; one that is silent hangs, or has much to do. */
+	async presence(): Promise<"answers" | "silent" | "away"> {
 		const code = await this.#silence(AWAY_MS);
-		return code === "ECONNREFUSED" || code === "ENOENT";
+		if (code === undefined) return "answers";
+		return code === "ECONNREFUSED" || code === "ENOENT" ? "away" : "silent";
 	}
 
 	/** Why a ping has no answer, in Node's code or none; undefined if it has one. @param patience milliseconds */

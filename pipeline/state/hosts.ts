@@ -49,7 +49,7 @@ export interface HostState {
 	network?: number;
 	/** Tells two hosts of one name from one that was started again. */
 	address: string;
-	/** Its Docker is not there: nothing can be made on it. */
+	/** Its Docker is not there, or hangs: nothing can be made on it. */
 	engineless?: true;
 	/** Its arpanet was told to stop, perhaps to start again at once: it gets nothing new, and is waited for. */
 	stopping?: true;

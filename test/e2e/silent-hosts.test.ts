@@ -6,6 +6,7 @@ import test from "ava";
 import { type Arpanet, arpanetProgram } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { startOpenMember } from "../lab/cluster.ts";
+import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
 import { Cluster, filters, put, urlOf } from "./open-cluster.ts";
 import { eventually } from "./stage.ts";
@@ -101,6 +102,12 @@ test.serial(
 		const made = await eventually(create, ({ status }) => status === 201);
 		t.is(made.status, 201, made.body.message);
 		await cluster.cli("rm", "anew");
+		// its agent may have taken it for hanging
+		const alive = async () => {
+			const state = `${h1.consul}/v1/kv/arpanet/hosts/h2/alive?raw`;
+			return (await (await fetch(state)).json()) as { engineless?: true };
+		};
+		await eventually(alive, ({ engineless }) => !engineless);
 	},
 );
 
@@ -304,47 +311,64 @@ test.serial(
 	},
 );
 
-test.serial(
-	"a host whose Docker is down gets nothing new, and keeps nobody from a volume",
-	async (t) => {
-		const [, , h3] = cluster.hosts;
-		const config = cluster.gateways[2].config;
-		const state = async () => {
-			const { stdout } = await h3.exec("node", [
-				arpanetProgram,
-				...["hosts", "-c", config],
-			]);
-			return stdout.split("\n").find((line) => line.startsWith("h3 "));
-		};
-		await h3.stopEngine();
-		await eventually(state, (line) => /no engine/.test(line ?? ""), 60);
-		// each gateway has heard of it
-		for (const gateway of cluster.gateways.slice(0, 2)) {
-			const body = { Image: "busybox", Env: ["constraint:node==h3"] };
-			const refused = await eventually(
-				() => cluster.api("POST", "/containers/create", body, gateway),
-				({ body }) => /h3: its engine does not answer/.test(body.message),
-			);
-			t.is(refused.status, 409);
-		}
-		for (let i = 1; i <= 6; i++) {
-			const { status, body } = await cluster.api(
-				"POST",
-				`/containers/create?name=downs-${i}`,
-				{
-					Image: "busybox",
-					Labels: { "arpanet.deployment": "downs" },
-					Cmd: ["sleep", "1000"],
-					HostConfig: { Binds: [`downs-${i}:/data`] },
-				},
-				cluster.gateways[i % 2],
-			);
-			t.is(status, 201, body.message);
-		}
-		await h3.startEngine();
-		await eventually(state, (line) => / ready/.test(line ?? ""), 60);
-	},
-);
+for (const [trouble, begin, end] of [
+	[
+		"is down",
+		(host: Host) => host.stopEngine(),
+		(host: Host) => host.startEngine(),
+	],
+	[
+		"hangs",
+		(host: Host) => process.kill(host.pidOfEngine as number, "SIGSTOP"),
+		(host: Host) => process.kill(host.pidOfEngine as number, "SIGCONT"),
+	],
+] as const) {
+	test.serial(
+		`a host whose Docker ${trouble} gets nothing new, and keeps nobody from a volume`,
+		async (t) => {
+			const [, , h3] = cluster.hosts;
+			const config = cluster.gateways[2].config;
+			const state = async () => {
+				const { stdout } = await h3.exec("node", [
+					arpanetProgram,
+					...["hosts", "-c", config],
+				]);
+				return stdout.split("\n").find((line) => line.startsWith("h3 "));
+			};
+			await begin(h3);
+			t.teardown(() => end(h3)); // also when this fails
+			await eventually(state, (line) => /no engine/.test(line ?? ""), 60);
+			// each gateway has heard of it
+			for (const gateway of cluster.gateways.slice(0, 2)) {
+				const body = { Image: "busybox", Env: ["constraint:node==h3"] };
+				const refused = await eventually(
+					() => cluster.api("POST", "/containers/create", body, gateway),
+					({ body }) => /h3: its engine does not answer/.test(body.message),
+				);
+				t.is(refused.status, 409);
+			}
+			for (let i = 1; i <= 6; i++) {
+				const { status, body } = await cluster.api(
+					"POST",
+					`/containers/create?name=downs-${i}`,
+					{
+						Image: "busybox",
+						Labels: { "arpanet.deployment": "downs" },
+						Cmd: ["sleep", "1000"],
+						HostConfig: { Binds: [`downs-${i}:/data`] },
+					},
+					cluster.gateways[i % 2],
+				);
+				t.is(status, 201, body.message);
+			}
+			await end(h3);
+			await eventually(state, (line) => / ready/.test(line ?? ""), 60);
+			const names = [1, 2, 3, 4, 5, 6].map((i) => `downs-${i}`);
+			await cluster.cli("rm", ...names);
+			await cluster.cli("volume", "rm", ...names);
+		},
+	);
+}
 
 test.serial(
 	"a host that has another's name by mistake takes nothing from it, and is told so",
