@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { type Document, isMap, LineCounter, parseDocument } from "yaml";
 import type { ConsulConfig } from "./consul-access.ts";
 import { parseEngineUrl } from "./engine.ts";
-import type { TlsConfig } from "./tls.ts";
+import { type TlsConfig, tcpAddress } from "./tls.ts";
 import { ConfigError, validate } from "./validate.ts";
 
 /** An endpoint of powerstrip.yml and the adapters whose hooks run there. */
@@ -58,6 +58,9 @@ export interface ArpanetConfig {
 }
 
 const strings = { type: "array", items: { type: "string" } };
+
+/** Longer ones Node's timers do not know. */
+const milliseconds = { type: "integer", minimum: 1, maximum: 2 ** 31 - 1 };
 
 const ENDPOINT = {
 	type: "object",
@@ -118,7 +121,7 @@ const ARPANET = {
 		},
 		insecure: { type: "boolean", default: false },
 		encrypt: { type: "boolean", default: false },
-		pluginTimeout: { type: "integer", minimum: 1, default: 20_000 },
+		pluginTimeout: { ...milliseconds, default: 20_000 },
 		gateway: {
 			type: "object",
 			additionalProperties: false,
@@ -126,10 +129,11 @@ const ARPANET = {
 			properties: {
 				listen: {
 					...strings,
+					minItems: 1,
 					default: ["tcp://127.0.0.1:2375", "unix:///var/run/arpanet.sock"],
 				},
 				/** Milliseconds that one hook may take. */
-				hookTimeout: { type: "integer", minimum: 1, default: 30_000 },
+				hookTimeout: { ...milliseconds, default: 30_000 },
 				/** Bytes of a body that a hook reads. */
 				maxBody: { type: "integer", minimum: 1, default: 4 * 1024 * 1024 },
 			},
@@ -207,7 +211,7 @@ export function parseConfig(text: string, file: string): Config {
 		);
 	}
 	const where = (path: string[]) => `${file}:${lineOf(document, lines, path)}`;
-	const root = document.toJS() as unknown;
+	const root = toJS(document, file);
 	validate(SCHEMA, root ?? {}, where);
 	const raw = root as {
 		endpoints: Record<string, { pre?: string[]; post?: string[] }>;
@@ -231,6 +235,16 @@ export function parseConfig(text: string, file: string): Config {
 	return config;
 }
 
+/** @throws ConfigError for aliases that would become too much */
+function toJS(document: Document, file: string): unknown {
+	try {
+		return document.toJS();
+	} catch (error) {
+		const { message } = error as Error;
+		throw new ConfigError(`${file}: ${message}; write it without aliases (*)`);
+	}
+}
+
 function checkReferences(
 	config: Config,
 	where: (path: string[]) => string,
@@ -250,9 +264,16 @@ function checkReferences(
 		}
 	}
 	for (const [name, url] of Object.entries(config.adapters)) {
-		if (URL.canParse(url)) continue;
+		if (isHttp(url)) continue;
 		throw new ConfigError(
 			`${where(["adapters", name])}: adapter "${name}" has no URL: "${url}"; write http://host:port/path`,
+		);
+	}
+	const { host, gateway } = config.arpanet;
+	const same = gateway.listen.find((listen) => isSamePort(listen, host.engine));
+	if (same) {
+		throw new ConfigError(
+			`${where(["arpanet", "host", "engine"])}: host.engine is ${host.engine}, where the gateway listens (${same}); give the engine port another one, such as 2377`,
 		);
 	}
 	try {
@@ -262,11 +283,22 @@ function checkReferences(
 			`${where(["arpanet", "engine"])}: ${(error as Error).message}`,
 		);
 	}
-	if (!URL.canParse(config.arpanet.consul.address)) {
+	if (!isHttp(config.arpanet.consul.address)) {
 		throw new ConfigError(
 			`${where(["arpanet", "consul", "address"])}: "${config.arpanet.consul.address}" is no URL; write http://127.0.0.1:8500`,
 		);
 	}
+}
+
+/** Whether two cannot listen at once. */
+function isSamePort(listen: string, engine: string | undefined): boolean {
+	const [a, b] = [tcpAddress(listen), tcpAddress(engine ?? "")];
+	if (!a || !b || a.port !== b.port) return false;
+	return a.host === b.host || /^[0.:]+$/.test(a.host);
+}
+
+function isHttp(url: string): boolean {
+	return URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
 }
 
 function pluginEntry(entry: unknown, where: string): PluginEntry {

@@ -255,20 +255,25 @@ function parseBody<T extends object>(
 	kind?: { schema: unknown },
 ): T {
 	const text = request.Body ?? "";
+	const path = request.Request.split("?", 1)[0]; // a form has become its query, however long
+	const what = `the body of ${request.Method} ${path}`;
+	if (text === "") {
+		throw new HttpError(
+			400,
+			`${what} is empty; send JSON, with "Content-Type: application/json"`,
+		);
+	}
 	let body: unknown;
 	try {
 		body = JSON.parse(text);
 	} catch (error) {
 		throw new HttpError(
 			400,
-			`the body of ${request.Method} ${request.Request} is not JSON: ${(error as Error).message}`,
+			`${what} is not JSON: ${(error as Error).message}`,
 		);
 	}
 	if (typeof body !== "object" || body === null || Array.isArray(body)) {
-		throw new HttpError(
-			400,
-			`the body of ${request.Method} ${request.Request} is not a JSON object`,
-		);
+		throw new HttpError(400, `${what} is not a JSON object`);
 	}
 	if (kind) {
 		const shape = kind.schema as Shape;
@@ -276,7 +281,7 @@ function parseBody<T extends object>(
 		if (twice) {
 			throw new HttpError(
 				400,
-				`the body of ${request.Method} ${request.Request} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
+				`${what} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
 			);
 		}
 		spell(body, shape);

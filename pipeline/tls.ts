@@ -96,7 +96,9 @@ export function tcpAddress(
 	const [, v6, name, port] =
 		/^tcp:\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/[\]]+)):(\d+)$/.exec(address) ?? [];
 	const host = v6 ?? name;
-	return host ? { host, port: Number(port) } : undefined;
+	return host && Number(port) < 65_536
+		? { host, port: Number(port) }
+		: undefined;
 }
 
 /** The host in a URL as it is dialled: an IPv6 address without its brackets. */

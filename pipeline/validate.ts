@@ -2,6 +2,7 @@ import { isIPv4 } from "node:net";
 import { Ajv, type ErrorObject } from "ajv";
 import { Netmask } from "netmask";
 import { isDnsLabel } from "./facts.ts";
+import { overlap } from "./state/subnets.ts";
 import { isLoopback, tcpAddress } from "./tls.ts";
 
 /** A configuration that cannot be used. The message says file, line, what is wrong and the remedy. */
@@ -31,6 +32,15 @@ const FORMATS: Record<
 	subnet: {
 		test: isSubnet,
 		remedy: "is no subnet; write one such as 10.32.0.0/12",
+	},
+	pool: {
+		test: isPool,
+		remedy:
+			"is no subnet whose addresses containers can have; write one such as 10.32.0.0/12",
+	},
+	domain: {
+		test: (text) => /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/i.test(text),
+		remedy: "is no domain; write one such as service.consul",
 	},
 	"dns-label": {
 		test: isDnsLabel,
@@ -137,6 +147,16 @@ function isSubnet(text: string): boolean {
 	} catch {
 		return false;
 	}
+}
+
+/** "This" network, loopback, link-local, multicast and what is reserved (RFC 6890). */
+const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"];
+
+function isPool(text: string): boolean {
+	return (
+		isSubnet(text) &&
+		!NOBODYS.some((each) => overlap(new Netmask(each), new Netmask(text)))
+	);
 }
 
 function unescapePointer(part: string): string {

@@ -63,7 +63,7 @@ export default definePlugin<Config>({
 		type: "object",
 		additionalProperties: false,
 		properties: {
-			pool: { type: "string", format: "subnet", default: "10.32.0.0/12" },
+			pool: { type: "string", format: "pool", default: "10.32.0.0/12" },
 			reserved: {
 				type: "array",
 				items: { type: "string", format: "subnet" },

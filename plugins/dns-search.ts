@@ -45,7 +45,11 @@ export default definePlugin<Config>({
 		type: "object",
 		additionalProperties: false,
 		properties: {
-			domain: { type: "string", default: "service.consul" },
+			domain: {
+				type: "string",
+				format: "domain",
+				default: "service.consul",
+			},
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},

@@ -407,14 +407,14 @@ test(
 	"a create whose body is no JSON",
 	"/pre-hook",
 	preHook("POST", CREATE, "{oops"),
-	/^the body of POST .*create\?name=abc_web_1 is not JSON: /,
+	/^the body of POST \/v1.16\/containers\/create is not JSON: /,
 );
 test(
 	refuses,
 	"a create without a body",
 	"/pre-hook",
 	preHook("POST", CREATE, null),
-	/^the body of POST .* is not JSON: /,
+	/^the body of POST .* is empty; send JSON, with "Content-Type: application\/json"/,
 );
 test(
 	refuses,

@@ -122,6 +122,50 @@ test(
 );
 test(
 	wrong,
+	"a Consul at another protocol's URL",
+	`${HEAD}arpanet:\n  consul:\n    address: "ftp://127.0.0.1:8500"\n`,
+	/^ps\.yml:7: "ftp:.*" is no URL; write http:/,
+);
+test(
+	wrong,
+	"an adapter at another protocol's URL",
+	"endpoints: {}\nadapters:\n  a: ftp://a/pre-hook\n",
+	/^ps\.yml:3: adapter "a" has no URL: "ftp:.*write http:/,
+);
+test(
+	wrong,
+	"aliases of aliases",
+	`${HEAD}a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [${"*a, ".repeat(20)}]\nc: &c [${"*b, ".repeat(20)}]\nd: [${"*c, ".repeat(20)}]\n`,
+	/^ps\.yml: .*alias.*; write it without aliases/,
+);
+test(
+	wrong,
+	"a time that no timer knows",
+	`${HEAD}arpanet:\n  pluginTimeout: 2147483648\n`,
+	/^ps\.yml:6: arpanet\.pluginTimeout \(2147483648\) must be <= 2147483647; correct it$/,
+);
+test(
+	wrong,
+	"a gateway that listens nowhere",
+	`${HEAD}arpanet:\n  gateway: {listen: []}\n`,
+	/^ps\.yml:6: arpanet\.gateway\.listen \(\[\]\) must NOT have fewer than 1 items/,
+);
+for (const listen of ["tcp://10.0.0.1:2377", "tcp://0.0.0.0:2377"]) {
+	test(
+		wrong,
+		`an engine port where the gateway listens (${listen})`,
+		`${HEAD}arpanet:\n  host: {engine: "tcp://10.0.0.1:2377"}\n  gateway: {listen: ["${listen}"]}\n`,
+		/^ps\.yml:6: host\.engine is tcp:.*, where the gateway listens .*another one/,
+	);
+}
+test(
+	wrong,
+	"a host's address that is a name",
+	`${HEAD}arpanet:\n  host: {address: node1}\n`,
+	'ps.yml:6: arpanet.host.address ("node1") is no IPv4 address; write this host\'s own, such as 10.0.0.1',
+);
+test(
+	wrong,
 	"a plugin with two names",
 	`${HEAD}arpanet:\n  plugins:\n    - deployment-id\n    - {dhcp: {}, links: {}}\n`,
 	/^ps\.yml:8: a plugin is a name, or one name with its configuration/,
@@ -143,6 +187,7 @@ for (const listen of [
 	"https://10.0.0.2:2378",
 	"tcp://10.0.0.2:2378/",
 	"tcp://0.0.0.0",
+	"tcp://10.0.0.2:99999",
 	"foo",
 ]) {
 	test(
@@ -268,6 +313,20 @@ test(
 	"a pool that is no subnet",
 	"- deployment-id\n- placement\n- dhcp: {pool: wide}",
 	/^ps\.yml:9: dhcp\.pool .*10\.32\.0\.0\/12/,
+);
+for (const pool of ["127.0.0.0/8", "224.0.0.0/4", "0.0.0.0/0"]) {
+	test(
+		badList,
+		`a pool whose addresses no container can have (${pool})`,
+		`- deployment-id\n- placement\n- dhcp: {pool: ${pool}}`,
+		/^ps\.yml:9: dhcp\.pool .* whose addresses containers can have/,
+	);
+}
+test(
+	badList,
+	"a search domain that is none",
+	"- deployment-id\n- placement\n- dhcp\n- dns-search: {domain: 'service consul'}",
+	'ps.yml:10: dns-search.domain ("service consul") is no domain; write one such as service.consul',
 );
 test(
 	badList,
