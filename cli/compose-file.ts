@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { text as readAll } from "node:stream/consumers";
 import { parse } from "yaml";
 import type { ContainerCreate } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
+import { readInput } from "./input.ts";
 
 /** A container that a file asks for, as a client would create it. */
 export interface Planned {
@@ -47,7 +47,7 @@ export async function readComposeFile(
 	{ project, scale = {} }: FileOptions = {},
 ): Promise<Planned[]> {
 	const folder = file === "-" ? process.cwd() : dirname(resolve(file));
-	const text = file === "-" ? await readAll(process.stdin) : await read(file);
+	const text = await readInput(file, "a fig.yml or Compose file");
 	const variables = { ...(await dotEnv(folder)), ...process.env };
 	const root = interpolated(parse(text, { merge: true }), variables);
 	if (!isDictionary(root)) {
@@ -68,10 +68,6 @@ export async function readComposeFile(
 		networks: dictionary(fig ? {} : root.networks),
 		scale,
 	});
-}
-
-async function read(file: string): Promise<string> {
-	return readFile(file, "utf8");
 }
 
 function containersOf(project: Project): Planned[] {

@@ -1,5 +1,3 @@
-import { readFile } from "node:fs/promises";
-import { text as readAll } from "node:stream/consumers";
 import { styleText } from "node:util";
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
@@ -10,6 +8,7 @@ import type { Loaded } from "../pipeline/load.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
 import { diff, type Line } from "./diff.ts";
+import { readInput } from "./input.ts";
 import { MemoryEngine, MemoryStore } from "./memory.ts";
 
 export interface TryOptions {
@@ -73,8 +72,10 @@ export async function tryOut(
 
 async function readBody(file: string): Promise<ContainerCreate> {
 	const named = file === "-" ? "standard input" : file;
-	const text =
-		file === "-" ? await readAll(process.stdin) : await readText(file);
+	const text = await readInput(
+		file,
+		"a file with the body of POST /containers/create",
+	);
 	let body: unknown;
 	try {
 		body = JSON.parse(text);
@@ -90,16 +91,6 @@ async function readBody(file: string): Promise<ContainerCreate> {
 	}
 	spell(body, isContainerCreate.schema as Shape);
 	return body as ContainerCreate;
-}
-
-async function readText(file: string): Promise<string> {
-	try {
-		return await readFile(file, "utf8");
-	} catch (error) {
-		throw new Error(
-			`${file} cannot be read (${(error as NodeJS.ErrnoException).code}); name a file with the body of POST /containers/create, or - for standard input`,
-		);
-	}
 }
 
 /** The networks that Compose would have made before it asks for this container. */

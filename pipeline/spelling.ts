@@ -1,3 +1,4 @@
+import { HttpError } from "./errors.ts";
 import { endOfString } from "./json.ts";
 
 /**
@@ -25,11 +26,14 @@ interface Frame {
 	atKey: boolean;
 }
 
+/** Go has such a limit, too, at 10,000, which is more than what is done with a body here can go down. */
+const MAX_DEPTH = 1_000;
 const TOKEN = /["{}[\],]/g;
 
 /**
  * @param text JSON
  * @returns the first key of Docker's that stands twice in one object, in whatever spelling
+ * @throws HttpError 400 for what is nested too deep
  */
 export function repeatedKey(text: string, shape: Shape): string | undefined {
 	const frames: Frame[] = [];
@@ -47,6 +51,9 @@ export function repeatedKey(text: string, shape: Shape): string | undefined {
 				key: "",
 				atKey: isObject,
 			});
+			if (frames.length > MAX_DEPTH) {
+				throw new HttpError(400, `a body is nested at most ${MAX_DEPTH} deep`);
+			}
 		} else if (token === "}" || token === "]") {
 			frames.pop();
 		} else if (token === ",") {

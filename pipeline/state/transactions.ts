@@ -60,12 +60,12 @@ export class Transactions {
 
 	/**
 	 * Writes all operations, or none of them.
-	 * @throws Conflict when an operation lost against another writer, HttpError 500 when they are more than Consul takes
+	 * @throws Conflict when an operation lost against another writer, HttpError 400 when they are more than Consul takes
 	 */
 	async commit(operations: Operation[]): Promise<void> {
 		if (operations.length > MAX_OPERATIONS) {
 			throw new HttpError(
-				500,
+				400,
 				`${operations.length} operations, and Consul takes ${MAX_OPERATIONS} at once; ask for fewer networks, aliases or ports`,
 			);
 		}

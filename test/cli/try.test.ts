@@ -91,11 +91,13 @@ test.serial(
 	/^arpanet: standard input is not a JSON object; give/,
 );
 
-test.serial("try names a file that is not there", async (t) => {
-	const { code, stderr } = await arpanet(["try", "nosuch.json"]);
-	t.is(code, 1);
-	t.regex(stderr, /^arpanet: nosuch\.json cannot be read \(ENOENT\); name a/);
-});
+for (const command of [["try"], ["plan", "-f"]]) {
+	test.serial(`${command[0]} names a file that is not there`, async (t) => {
+		const { code, stderr } = await arpanet([...command, "nosuch.json"]);
+		t.is(code, 1);
+		t.regex(stderr, /^arpanet: nosuch\.json cannot be read \(ENOENT\); name a/);
+	});
+}
 
 test.serial(
 	"the sample plugins work by path and by the name of an npm package",

@@ -411,6 +411,17 @@ test(
 );
 test(
 	refuses,
+	"a create that is nested without end",
+	"/pre-hook",
+	preHook(
+		"POST",
+		CREATE,
+		`{"Labels": ${"[".repeat(100_000)}${"]".repeat(100_000)}}`,
+	),
+	/^a body is nested at most 1000 deep$/,
+);
+test(
+	refuses,
 	"a create without a body",
 	"/pre-hook",
 	preHook("POST", CREATE, null),
