@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
@@ -66,6 +68,13 @@ export function checkGateway(config: Config): Promise<Finding[]> {
 					"correct arpanet.gateway.listen",
 				);
 			}
+			const obstacle = "socketPath" in address && inTheWay(address.socketPath);
+			if (obstacle) {
+				return fail(
+					`gateway: cannot listen on ${listen}: ${obstacle}`,
+					"put that right, or correct arpanet.gateway.listen",
+				);
+			}
 			try {
 				await ask(tcp ?? address, "/_ping", ANSWER_MS);
 			} catch (error) {
@@ -91,6 +100,15 @@ export function checkGateway(config: Config): Promise<Finding[]> {
 			);
 		}),
 	);
+}
+
+/** Why there can be no socket. */
+function inTheWay(path: string): string | undefined {
+	const folder = statSync(dirname(path), { throwIfNoEntry: false });
+	if (!folder?.isDirectory()) return `there is no folder ${dirname(path)}`;
+	const there = statSync(path, { throwIfNoEntry: false });
+	if (there && !there.isSocket()) return `${path} is there, and no socket`;
+	return undefined;
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -73,7 +73,13 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 		engine: host.docker,
 		consul: { address: host.consul },
 		host: { name: host.name, address: host.address },
-		gateway: { listen: [`tcp://${host.address}:2375`] },
+		gateway: {
+			listen: [
+				`tcp://${host.address}:2375`,
+				"unix:///no/such/arpanet.sock",
+				"unix:///etc/hostname",
+			],
+		},
 	});
 	const { code, stdout } = await host.exec("node", [
 		arpanetProgram,
@@ -86,6 +92,8 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 		/^warn {2}consul: dns_config\.udp_answer_limit is 3, .*; add "dns_config"/m,
 		/^fail {2}dns: \S+:53, where containers ask, .*; give Consul "ports": \{"dns": 53\}/m,
 		/^fail {2}gateway: node \(pid \d+\) listens on tcp:\S+; stop it, or choose/m,
+		/^fail {2}gateway: cannot listen on unix:\S+: there is no folder \/no\/such; /m,
+		/^fail {2}gateway: cannot listen on unix:\S+: \/etc\/hostname is there, and no socket; /m,
 		/^warn {2}dhcp: pool 10\.32\.0\.0\/12 overlaps 10\.40\.0\.0\/16, which this host reaches by eth0; add 10\.40\.0\.0\/16 to "reserved"/m,
 	]) {
 		t.regex(stdout, line);
