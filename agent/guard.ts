@@ -21,8 +21,8 @@ const RETRY_MS = 1_000;
 const SUBNET = /^[\d./]+$/;
 
 /**
- * Keeps deployments apart in the host's firewall: what Docker and Consul would let through themselves. The rules stay
- * in the kernel while this does not run, and go with the last network.
+ * Keeps deployments apart in the host's firewall: what Docker and Consul would let through themselves; and with several hosts all
+ * containers from what is the hosts' alone. The rules stay in the kernel while this does not run, if there is a deployment's network.
  */
 export async function guard(
 	services: Services,
@@ -42,18 +42,24 @@ export async function guard(
 				"deployments are not guarded",
 			),
 	});
-	if (written) await look(services, written).catch(() => {});
+	if (written) await look(services, written, true).catch(() => {});
 }
 
-/** @param written rules that stand there; undefined: whatever @returns those that do now */
+/**
+ * @param written rules that stand there; undefined: whatever
+ * @param ending this host's arpanet stops
+ * @returns those that do now
+ */
 async function look(
 	services: Services,
 	written: string | undefined,
+	ending = false,
 ): Promise<string | undefined> {
 	const seen = await see(services);
 	const chains = [...names(seen), ...ends(seen), ...forwarding(seen)];
 	const rules = JSON.stringify(chains.map((chain) => chain.rules));
-	if (seen.here.length > 0) await writeChains(chains);
+	const isMember = seen.peers.length > 0 && !ending;
+	if (seen.here.length > 0 || isMember) await writeChains(chains);
 	else if (seen.lost.length > 0)
 		return written; // soon they are back, and nobody gets through meanwhile
 	else if (written !== rules) await clearChains(chains);
