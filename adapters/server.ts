@@ -83,10 +83,8 @@ export function adapterApp(pipeline: Pipeline, log: Logger): Koa {
 	app.use((ctx, next) => answerErrors(ctx, next, log));
 	app.use(router.routes());
 	app.use((ctx) => {
-		// `arpanet check` asks by GET, and takes a 404 for a wrong path
-		const isKnown = router.match(ctx.path, ctx.method).path.length > 0;
 		throw new HttpError(
-			isKnown ? 405 : 404,
+			404,
 			`${ctx.method} ${ctx.path} is no endpoint of this adapter; powerstrip posts to /pre-hook and /post-hook`,
 		);
 	});

@@ -197,12 +197,11 @@ export class Agent {
 
 	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
 	async #look(all: boolean): Promise<void> {
-		await this.#superseded.settle(); // before any of them is registered
 		const { engine } = this.#services;
 		if (all) {
-			const found = await engine.listContainers("arpanet.host");
-			await this.#superseded.settleUntold(found);
+			await this.#superseded.mark(await engine.listContainers("arpanet.host"));
 		}
+		await this.#superseded.settle(); // before any of them is registered
 		const listed = await engine.listContainers("arpanet.host");
 		const containers = listed.filter(({ Names }) => !Names.some(isSuperseded));
 		if (all) {

@@ -65,8 +65,8 @@ class Announcer {
 	/** Whether the record says all that the engine tells of itself. */
 	#complete = false;
 	#told: Load | undefined;
-	/** When the engine answered last. */
-	#answered = performance.now();
+	/** Since when the engine answers no ping. */
+	#silentSince: number | undefined;
 
 	constructor(services: Services) {
 		this.#services = services;
@@ -140,9 +140,13 @@ class Announcer {
 
 	async #isEngineless(): Promise<boolean> {
 		const presence = await this.#services.engine.presence();
-		const now = performance.now();
-		if (presence === "answers") this.#answered = now;
-		return presence === "away" || now - this.#answered > HANGS_MS;
+		if (presence === "answers") {
+			this.#silentSince = undefined;
+			return false;
+		}
+		this.#silentSince ??= performance.now();
+		const hangs = performance.now() - this.#silentSince > HANGS_MS;
+		return hangs || presence === "away";
 	}
 
 	/** @throws Error while another host lives under this one's name: then nothing that stands under it is ours */

@@ -81,6 +81,11 @@ async function see(services: Services): Promise<Seen> {
 	const [, ...others] = await cluster.all();
 	const uplink = deviceOf(host.address);
 	const keptOut = await hostsKeptOut(store);
+	const bridges = docker
+		.filter(({ Driver }) => Driver === "bridge")
+		.map((network) => ({ name: network.Name, bridge: bridgeOf(network) }))
+		.filter(({ bridge }) => /^[\w.-]{1,15}$/.test(bridge))
+		.filter(({ bridge }) => bridge !== uplink);
 	return {
 		all,
 		here: all.flatMap((network) => {
@@ -92,11 +97,8 @@ async function see(services: Services): Promise<Seen> {
 			.filter(([scope]) => !all.some((network) => network.scope === scope))
 			.flatMap(([, config]) => config.map(({ Subnet }) => Subnet ?? ""))
 			.filter((subnet) => SUBNET.test(subnet)),
-		bridges: docker
-			.filter(({ Driver }) => Driver === "bridge")
-			.map(bridgeOf)
-			.filter((name) => /^[\w.-]{1,15}$/.test(name))
-			.filter((name) => name !== uplink),
+		bridges: bridges.map(({ bridge }) => bridge),
+		plain: bridges.find(({ name }) => name === "bridge")?.bridge,
 		exposed: await exposures(store),
 		guests: await guestsOf(store),
 		host: host.address,

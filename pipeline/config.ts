@@ -129,7 +129,6 @@ const ARPANET = {
 			properties: {
 				listen: {
 					...strings,
-					minItems: 1,
 					default: ["tcp://127.0.0.1:2375", "unix:///var/run/arpanet.sock"],
 				},
 				/** Milliseconds that one hook may take. */

@@ -38,8 +38,11 @@ export interface Facts {
 	serviceFrom?: "name";
 	/** The client's number of the copy, from 1; `copy` in Consul counts the copies on one host, `slot` all containers of one. */
 	index?: number;
-	/** Set where the number is but the end of the container's name: another of the service may end in the same. */
-	indexFrom?: "name";
+	/**
+	 * Set where others of the service may have the same number: it is but the end of the container's name, or Compose's for what is
+	 * another deployment or service there.
+	 */
+	indexFrom?: "name" | "compose";
 	/** Host whose engine runs the container; routing goes by it. */
 	host?: string;
 	/** Its place there: no two containers of a host have the same. */

@@ -39,7 +39,7 @@ const FORMATS: Record<
 			"is no subnet whose addresses containers can have; write one such as 10.32.0.0/12",
 	},
 	domain: {
-		test: (text) => /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/i.test(text),
+		test: (text) => /^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$/i.test(text),
 		remedy: "is no domain; write one such as service.consul",
 	},
 	"dns-label": {

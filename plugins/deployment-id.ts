@@ -65,7 +65,11 @@ export default definePlugin({
 				(fig && fig[2] === facts.service ? fig[3] : numberIn(name, facts));
 			if (!/^\d{1,9}$/.test(number ?? "")) return;
 			facts.index = Number(number);
+			const isComposes =
+				labels["com.docker.compose.project"] === facts.deployment &&
+				labels["com.docker.compose.service"] === facts.service;
 			if (given === undefined) facts.indexFrom = "name";
+			else if (!isComposes) facts.indexFrom = "compose";
 		},
 		networkCreate({ body, facts, headers }) {
 			const labels = body.Labels ?? {};

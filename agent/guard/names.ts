@@ -15,7 +15,7 @@ const MAX_PATTERN = 127;
 
 /**
  * Keeps a deployment's names to itself: Consul's DNS answers whoever asks, so the host's firewall refuses what a
- * container of another deployment, or of none, asks for.
+ * container of another deployment, or on Docker's own bridge, asks for.
  */
 export function names(seen: Seen): Chain[] {
 	const from = ["udp", "tcp"].map((protocol) => ({
@@ -34,9 +34,8 @@ export function names(seen: Seen): Chain[] {
 				]),
 				// whosever they are, the others' names are none of theirs
 				...seen.lost.map((subnet) => `-s ${subnet} -j ${NAMES}`),
-				// nor of those without a deployment
-				...seen.here.map(({ subnet }) => `-s ${subnet} -j RETURN`),
-				...seen.bridges.map((bridge) => `-i ${bridge} -j ${NAMES}`),
+				// nor of those on Docker's own bridge; on one that a user has made there may be containers of deployments, too
+				...(seen.plain ? [`-i ${seen.plain} -j ${NAMES}`] : []),
 			],
 		},
 		{

@@ -14,6 +14,8 @@ export interface Seen {
 	exposed: Exposure[];
 	/** Bridges of all of the engine's networks, whosever they are, but for one by which this host speaks to the others. */
 	bridges: string[];
+	/** That of Docker's own network `bridge`, where no container has a deployment's address. */
+	plain: string | undefined;
 	/** Containers in networks that are not of their deployment. */
 	guests: Guest[];
 	/** This host's address, where Consul answers DNS. */

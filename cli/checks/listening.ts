@@ -25,12 +25,6 @@ export function checkAdapters(config: Config): Promise<Finding[]> {
 						"correct its URL under adapters, or arpanet.tls",
 					);
 				}
-				if (answer.status === 404) {
-					return warn(
-						`adapter ${name}: ${url} answers that there is nothing at ${pathname}`,
-						"correct its path under adapters, such as /pre-hook",
-					);
-				}
 				return ok(`adapter ${name}: ${url} answers`);
 			} catch (error) {
 				if (host === own && codeOf(error) === "ECONNREFUSED") {

@@ -6,15 +6,17 @@ import {
 import { pastErrors } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Services } from "../plugin.ts";
-import { leaseKeyOf } from "../state/leases.ts";
+import { isLease, leasedScope, leaseKeyOf } from "../state/leases.ts";
 import {
 	isSuperseded,
 	type Superseded,
+	supersededKey,
 	supersededName,
 	supersededOn,
 } from "../state/moves.ts";
-import { ignoreConflict, type Operation } from "../state/operations.ts";
+import { ignoreConflict, unchanged } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
+import type { Entry } from "../state/store.ts";
 
 /**
  * The copies that this host still has of containers that were started elsewhere while it was lost: each is stopped, kept
@@ -35,40 +37,40 @@ export class SupersededCopies {
 		const all = await supersededOn(store, host.name);
 		// one that Docker cannot stop keeps nothing else from what it is due, and is registered by nobody: `isCurrent`
 		await Promise.all(
-			all.map(({ id, key, value, index }) =>
-				pastErrors(log, key, () =>
-					this.#settle(id, value, [{ verb: "delete", key, index }]),
-				),
-			),
+			all.map((each) => pastErrors(log, each.key, () => this.#settle(each))),
 		);
 	}
 
 	/**
-	 * Stops those of which nothing tells but the other copy's record: `arpanet host rm` took with this host what Consul told of it.
+	 * Has Consul tell again of those of which nothing tells but the other copy's record: `arpanet host rm` took with this host what was
+	 * written of it.
 	 * @param listed arpanet's containers on this host
+	 * @throws Conflict if another's record has changed meanwhile
 	 */
-	async settleUntold(listed: readonly ContainerSummary[]): Promise<void> {
-		const { containers, host, log } = this.#services;
+	async mark(listed: readonly ContainerSummary[]): Promise<void> {
+		const { containers, host, store } = this.#services;
 		for (const { Id, Names, Labels } of listed) {
 			const facts = readLabels(Labels);
 			const lease = leaseKeyOf(facts);
 			if (!facts.reschedule || !lease) continue;
 			const container = ownName(Names);
-			const record = (await containers.get(container))?.value;
-			const to = record?.facts.host ?? host.name;
+			const record = await containers.get(container);
+			const to = record?.value.facts.host ?? host.name;
 			if (to === host.name || to === facts.host) continue;
-			if (!record?.holds.includes(lease)) continue;
-			const superseded = { container, to, scopes: [] };
-			await pastErrors(log, container, () => this.#settle(Id, superseded, []));
+			if (!record?.value.holds.includes(lease)) continue;
+			const scopes = record.value.holds.filter(isLease).map(leasedScope);
+			const key = supersededKey(host.name, Id);
+			const value: Superseded = { container, to, scopes };
+			await store.commit([{ verb: "set", key, value }, unchanged(record)]);
 		}
 	}
 
-	/** @param done what is written beside the note that it is done */
-	async #settle(
-		id: string,
-		value: Superseded,
-		done: Operation[],
-	): Promise<void> {
+	async #settle({
+		id,
+		key,
+		value,
+		index,
+	}: Entry<Superseded> & { id: string }): Promise<void> {
 		const { store, host, engine, log } = this.#services;
 		const container = await engine.inspectContainer(id);
 		if (container) await this.#putAside(container, value);
@@ -78,7 +80,7 @@ export class SupersededCopies {
 			: `it was started on ${value.to}, and the one here is gone`;
 		await ignoreConflict(
 			store.commit([
-				...done,
+				{ verb: "delete", key, index },
 				this.#repairs.note({
 					what: "superseded copy stopped",
 					to: host.name,

@@ -195,6 +195,11 @@ export class Networks {
 		wanted: WantedNetwork,
 		granting: Granting,
 	): Promise<Entry<NetworkRecord>> {
+		let avoided: Promise<string[]> | undefined;
+		const avoid = () => {
+			avoided ??= granting.avoid?.() ?? Promise.resolve([]);
+			return avoided;
+		};
 		for (;;) {
 			const known = await this.get(wanted.scope);
 			const existing = known && (await this.joinable(known));
@@ -208,7 +213,7 @@ export class Networks {
 				continue;
 			}
 			try {
-				return await this.#grant(wanted, granting);
+				return await this.#grant(wanted, { ...granting, avoid });
 			} catch (error) {
 				if (!(error instanceof Conflict)) throw error;
 				this.forget(wanted.scope); // another was faster: look again
@@ -354,7 +359,12 @@ export class Networks {
 	/** A network whose record alone was lost keeps the subnet and the bridge that it has. */
 	async #grant(
 		wanted: WantedNetwork,
-		{ pool, reserved, size, avoid = async () => [] }: Granting,
+		{
+			pool,
+			reserved,
+			size,
+			avoid,
+		}: Granting & Required<Pick<Granting, "avoid">>,
 	): Promise<Entry<NetworkRecord>> {
 		const { scope } = wanted;
 		const serial = await this.#store.get<number>(SERIAL);
@@ -429,7 +439,7 @@ function mustBeNew(
 	if (!other || other.scope === scope) return;
 	throw new HttpError(
 		409,
-		`network with name ${name} already exists: it is of deployment ${other.deployment}; remove it (docker network rm ${name}), or choose another deployment id or name of the network`,
+		`network with name ${name} already exists: it is of deployment ${other.deployment}; remove it (docker network rm ${name}) and the containers that have an address in it, or choose another deployment id or name of the network`,
 	);
 }
 

@@ -150,23 +150,33 @@ test.serial("the catalog lists service and copy by name", async (t) => {
 });
 
 test.serial(
-	"a container without a deployment finds none's names",
+	"a container on Docker's own bridge finds no deployment's names",
 	async (t) => {
-		const dns = ["--dns", stage.host.address];
-		await ok(t, through("network", "create", "byhand"));
-		await run(t, "plain", ...dns);
-		await run(t, "handmade", ...dns, "--network", "byhand");
-		for (const container of ["plain", "handmade"]) {
-			const none = await eventually(
-				() => stage.dnsInside(container, "pricing.abc.service.consul"),
-				(found) => found.length === 0,
-			);
-			t.deepEqual(none, [], container);
-			const other = await stage.dnsInside(container, "consul.service.consul");
-			t.is(other.length, 1, "what is no deployment's it may ask for");
-		}
-		await ok(t, through("rm", "-f", "plain", "handmade"));
-		await ok(t, through("network", "rm", "byhand"));
+		await run(t, "plain", "--dns", stage.host.address);
+		const none = await eventually(
+			() => stage.dnsInside("plain", "pricing.abc.service.consul"),
+			(found) => found.length === 0,
+		);
+		t.deepEqual(none, []);
+		const other = await stage.dnsInside("plain", "consul.service.consul");
+		t.is(other.length, 1, "what is no deployment's it may ask for");
+		await ok(t, through("rm", "-f", "plain"));
+	},
+);
+
+test.serial(
+	"a container that is in a network of the engine's own, too, finds its deployment's names",
+	async (t) => {
+		await ok(t, through("network", "create", "aaa"));
+		await run(t, "abc_both_1");
+		await ok(t, through("network", "connect", "aaa", "abc_both_1"));
+		const { stdout } = await stage.inside("abc_both_1", "ip", "route");
+		const way = await stage.engine.inspectNetwork("aaa");
+		const gateway = way?.IPAM?.Config?.[0]?.Gateway ?? "";
+		t.true(stdout.includes(`default via ${gateway} `), stdout);
+		await resolvesInside(t, "abc_both_1", "pricing", pricing);
+		await ok(t, through("rm", "-f", "abc_both_1"));
+		await ok(t, through("network", "rm", "aaa"));
 	},
 );
 

@@ -144,12 +144,6 @@ test(
 	`${HEAD}arpanet:\n  pluginTimeout: 2147483648\n`,
 	/^ps\.yml:6: arpanet\.pluginTimeout \(2147483648\) must be <= 2147483647; correct it$/,
 );
-test(
-	wrong,
-	"a gateway that listens nowhere",
-	`${HEAD}arpanet:\n  gateway: {listen: []}\n`,
-	/^ps\.yml:6: arpanet\.gateway\.listen \(\[\]\) must NOT have fewer than 1 items/,
-);
 for (const listen of ["tcp://10.0.0.1:2377", "tcp://0.0.0.0:2377"]) {
 	test(
 		wrong,

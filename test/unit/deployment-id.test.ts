@@ -101,13 +101,13 @@ test(
 	is,
 	"the user's label stands before Compose's",
 	{ labels: { ...compose, "arpanet.deployment": "mine" } },
-	{ deployment: "mine", service: "web", index: 2 },
+	{ deployment: "mine", service: "web", index: 2, indexFrom: "compose" },
 );
 test(
 	is,
 	"the environment stands before Compose's labels",
 	{ labels: compose, env: ["A=1", "ARPANET_DEPLOYMENT=env"] },
-	{ deployment: "env", service: "web", index: 2 },
+	{ deployment: "env", service: "web", index: 2, indexFrom: "compose" },
 );
 test(
 	is,
@@ -153,7 +153,7 @@ test(
 	is,
 	"the user's service stands before Compose's",
 	{ labels: { ...compose, "arpanet.service": "front" } },
-	{ deployment: "abc", service: "front", index: 2 },
+	{ deployment: "abc", service: "front", index: 2, indexFrom: "compose" },
 );
 test(
 	is,

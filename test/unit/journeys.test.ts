@@ -104,6 +104,15 @@ test("a link may mean another service when its container is made anew", async (t
 	t.is(body.Labels?.["arpanet.aliases"], "store:cache");
 });
 
+test("what Compose has as two services, and arpanet as one, does not take over from each other", async (t) => {
+	const { make } = await stage(t);
+	const HostConfig = { PortBindings: { "80/tcp": [{ HostPort: "80" }] } };
+	const Labels = { "arpanet.service": "web" };
+	const blue = await make("abc-blue-1", "blue", { HostConfig, Labels });
+	const green = await make("abc-green-1", "green", { HostConfig, Labels });
+	t.not(green.host, blue.host);
+});
+
 test("a container_name may look like a copy's name", async (t) => {
 	const { make } = await stage(t);
 	await make("abc-postgres-13", "db");
