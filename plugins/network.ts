@@ -233,7 +233,8 @@ async function isInDocker(
 		if ((await networks.get(value.scope))?.index !== entry.index) {
 			throw new Conflict(networks.check(entry), `${entry.key} has changed`);
 		}
-		await engine.removeNetwork(value.name); // its subnet went back while nobody used it
+		// its subnet went back while nobody used it; by id: another may have made it anew meanwhile
+		await engine.removeNetwork(existing.Id);
 	}
 	return false;
 }
