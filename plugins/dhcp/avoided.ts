@@ -28,13 +28,15 @@ export async function avoided(
 
 async function engineSubnets(cluster: Services["cluster"]): Promise<string[]> {
 	const answers = await cluster.answers("/networks");
-	return answers
-		.flatMap(({ answer }) => (answer as NetworkInspect[] | undefined) ?? [])
-		// what is left of arpanet's own is made anew, or goes; which are granted Consul knows
-		.filter(({ Labels }) => !Labels?.["arpanet.network"])
-		.flatMap(({ IPAM }) => IPAM?.Config ?? [])
-		.map(({ Subnet }) => Subnet)
-		.filter(isIPv4Subnet); // IPv6 is Docker's
+	return (
+		answers
+			.flatMap(({ answer }) => (answer as NetworkInspect[] | undefined) ?? [])
+			// what is left of arpanet's own is made anew, or goes; which are granted Consul knows
+			.filter(({ Labels }) => !Labels?.["arpanet.network"])
+			.flatMap(({ IPAM }) => IPAM?.Config ?? [])
+			.map(({ Subnet }) => Subnet)
+			.filter(isIPv4Subnet)
+	); // IPv6 is Docker's
 }
 
 /** The kernel's main table, as `10.32.0.0/255.255.255.0`. */
