@@ -227,7 +227,7 @@ export class Agent {
 			if (/^(create|destroy)$/.test(Action)) this.#ring();
 			if (Action === "destroy") {
 				void this.#queue(Actor.ID, () =>
-					this.#parts.networks.removed(attributes.name ?? ""),
+					this.#parts.networks.removed(attributes.name ?? "", Actor.ID),
 				);
 			} else if (Action === "connect" && container) {
 				void this.#observeUnlessStarted(container);

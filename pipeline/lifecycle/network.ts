@@ -59,11 +59,19 @@ export class NetworkLifecycle {
 		await this.#chain.acquire("networkCreated", { network: entry.value });
 	}
 
-	/** The Docker of its home no longer has the network of that name or id, or never made it. */
-	async removed(ref: string): Promise<void> {
+	/**
+	 * The Docker of its home no longer has the network of that name or id, or never made it.
+	 * @param id of the one that went, where Docker tells: the name may be a new one's by now, which is still to be made
+	 */
+	async removed(ref: string, id?: string): Promise<void> {
 		const { networks, cluster } = this.#services;
 		const value = (await networks.find(ref))?.value;
 		if (!value) return; // none of ours
+		if (id !== undefined) {
+			const all = await networks.ids.list(value.scope);
+			const own = all.find(({ host }) => host === value.host);
+			if (own?.value.id !== id) return;
+		}
 		const stands = await cluster.ask(value.host, (home) =>
 			home.networkNamed(value.name),
 		);
@@ -77,11 +85,12 @@ export class NetworkLifecycle {
 
 	/** Gives a network back if no container holds a lease in it. @returns whether it is gone */
 	retire(network: NetworkRecord): Promise<boolean> {
-		return this.#services.networks.retire(network.scope, async (record) => {
+		const remove = async (record: NetworkRecord) => {
 			const error = await this.#chain.release("networkRemoved", {
 				network: record,
 			});
 			if (error) throw error;
-		});
+		};
+		return this.#services.networks.retire(network.scope, remove, network.vni);
 	}
 }

@@ -243,15 +243,18 @@ export class Networks {
 	/**
 	 * Gives a network back if no container holds a lease in it.
 	 * @param removeFromDocker called when it is certain that none will be added
+	 * @param vni of the one that is meant, where another may have been granted since it was looked at
 	 * @returns whether it is gone
 	 */
 	async retire(
 		scope: string,
 		removeFromDocker: (network: NetworkRecord) => Promise<void>,
+		vni?: number,
 	): Promise<boolean> {
 		this.forget(scope);
 		let entry = await this.#read(scope);
 		if (!entry) return true;
+		if (vni !== undefined && entry.value.vni !== vni) return true;
 		if (!entry.value.retiring) {
 			if ((await this.#containers(scope)).length > 0) return false;
 			// From the mark on every new lease fails its check; what got in before is seen by the second look.
