@@ -10,7 +10,7 @@ import type { NetworkRecord } from "../pipeline/state/networks.ts";
 import { Conflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
-import { isIPv4Subnet, overlap } from "../pipeline/state/subnets.ts";
+import { overlap, subnetsOf } from "../pipeline/state/subnets.ts";
 import { tidy } from "./network/tidy.ts";
 
 /** How long an engine that refuses a network is asked again, before what it says is the client's to read. */
@@ -197,13 +197,14 @@ async function inTheWay(
 ): Promise<HttpError | undefined> {
 	const engine = await cluster.engine(host);
 	const all = await engine.get<NetworkInspect[]>("/networks");
-	for (const { Name, IPAM } of all ?? []) {
-		for (const { Subnet } of IPAM?.Config ?? []) {
-			if (Name === name || !isIPv4Subnet(Subnet)) continue;
-			if (!overlap(new Netmask(Subnet), new Netmask(subnet))) continue;
+	const wanted = new Netmask(subnet);
+	for (const network of all ?? []) {
+		if (network.Name === name) continue;
+		const other = subnetsOf(network).find((each) => overlap(each, wanted));
+		if (other) {
 			return new HttpError(
 				409,
-				`network: host ${host ?? self} cannot have ${name} (${subnet}): its engine has network ${Name} (${Subnet}); remove that one there, or take the deployment down and up again for another subnet`,
+				`network: host ${host ?? self} cannot have ${name} (${subnet}): its engine has network ${network.Name} (${other}); remove that one there, or take the deployment down and up again for another subnet`,
 			);
 		}
 	}

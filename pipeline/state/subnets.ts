@@ -1,4 +1,5 @@
 import { Netmask } from "netmask";
+import type { NetworkInspect } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import { toAddress, toNumber } from "./leases.ts";
 
@@ -67,9 +68,12 @@ export function choose(size: number, { pool }: Pool, used: string[]): string {
 	return `${toAddress(base)}/${32 - bits}`;
 }
 
-/** Whether a network's range, as its engine tells of it, is one of IPv4. */
-export function isIPv4Subnet(subnet: string | undefined): subnet is string {
-	return subnet !== undefined && /^[\d.]+\/\d+$/.test(subnet);
+/** The ranges that a network has in its engine; those of IPv6 are Docker's. */
+export function subnetsOf({ IPAM }: NetworkInspect): Netmask[] {
+	return (IPAM?.Config ?? [])
+		.map(({ Subnet = "" }) => Subnet)
+		.filter((subnet) => /^[\d.]+\/\d+$/.test(subnet))
+		.map((subnet) => new Netmask(subnet));
 }
 
 /** Whether two subnets share an address. */

@@ -3,11 +3,11 @@ import { networkInterfaces } from "node:os";
 import { Netmask } from "netmask";
 import type { NetworkInspect } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
-import { isIPv4Subnet } from "../../pipeline/state/subnets.ts";
+import { subnetsOf } from "../../pipeline/state/subnets.ts";
 
 /**
  * Ranges that a new subnet must keep out of: those that this machine itself has an address in, that its routes lead to (behind a VPN, or
- * Docker's bridges), and that networks of any host's engine have, as an engine refuses a second network there. A route to more than the whole
+ * Docker's bridges), and that any host's engine has for networks of its own, as an engine refuses a second network there. A route to more than the whole
  * pool says nothing of it. A host that does not answer is not heard.
  */
 export async function avoided(
@@ -28,15 +28,14 @@ export async function avoided(
 
 async function engineSubnets(cluster: Services["cluster"]): Promise<string[]> {
 	const answers = await cluster.answers("/networks");
-	return (
-		answers
-			.flatMap(({ answer }) => (answer as NetworkInspect[] | undefined) ?? [])
-			// what is left of arpanet's own is made anew, or goes; which are granted Consul knows
-			.filter(({ Labels }) => !Labels?.["arpanet.network"])
-			.flatMap(({ IPAM }) => IPAM?.Config ?? [])
-			.map(({ Subnet }) => Subnet)
-			.filter(isIPv4Subnet)
-	); // IPv6 is Docker's
+	const networks = answers.flatMap(
+		({ answer }) => (answer as NetworkInspect[] | undefined) ?? [],
+	);
+	// what is left of arpanet's own is made anew, or goes; which are granted Consul knows
+	return networks
+		.filter(({ Labels }) => !Labels?.["arpanet.network"])
+		.flatMap(subnetsOf)
+		.map(String);
 }
 
 /** The kernel's main table, as `10.32.0.0/255.255.255.0`. */

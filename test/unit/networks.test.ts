@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { NetworkCreate } from "../../pipeline/docker.ts";
 import { Leases } from "../../pipeline/state/leases.ts";
-import type { Networks } from "../../pipeline/state/networks.ts";
+import type { NetworkRecord, Networks } from "../../pipeline/state/networks.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
@@ -61,6 +61,24 @@ test("a network has its name alone, also when a deployment comes that would call
 	await t.throwsAsync(allocator.create("zed", "zed_web_1"), { message });
 	const compose = allocator.networks.create(composeNetwork("zed"), {});
 	await t.throwsAsync(compose, { message });
+});
+
+test("the late news of an old network's end takes none of the new one of its name", async (t) => {
+	const { networks, services } = newAllocator();
+	const vni = async () =>
+		(await services.networks.byName("fast_default"))?.value.vni;
+	await networks.create(composeNetwork("fast"), {});
+	const granted = (await vni()) ?? 0;
+	await networks.removed("fast_default", "old"); // the engine has none yet
+	t.is(await vni(), granted);
+
+	const old = { ...(await services.networks.byName("fast_default"))?.value };
+	await networks.retire({ ...old, vni: granted - 1 } as NetworkRecord);
+	t.is(await vni(), granted);
+
+	await networks.created("fast_default", "new");
+	await networks.removed("fast_default", "new");
+	t.is(await vni(), undefined);
 });
 
 test("a VNI is no other network's, also when Consul has lost the last one given", async (t) => {
