@@ -113,6 +113,42 @@ for (const [version, compose, separator] of [
 	);
 }
 
+/** Three services that end at once, each on another host. */
+const brief = `version: "3.8"
+services:
+${["a", "b", "c"]
+	.map(
+		(name, i) => `  ${name}:
+    image: busybox
+    command: sleep 3600
+    stop_signal: KILL
+    labels: ["constraint:node==h${i + 1}"]
+`,
+	)
+	.join("")}`;
+
+test.serial(
+	"a stack that is taken down and up at once, over and over, has its network on all hosts each time",
+	async (t) => {
+		const file = await project("brief", brief);
+		for (const compose of [compose1, compose2, compose1, compose2, compose1]) {
+			for (const command of [["down"], ["up", "-d"]]) {
+				const { code, stderr } = await compose(
+					cluster.any(),
+					["-f", file, "-p", "brief", ...command],
+					{ env: cluster.certificates.client, timeout: 240_000 },
+				);
+				t.is(code, 0, `${command[0]}\n${stderr}`);
+			}
+		}
+		const c = await cluster.addressOf(t, "brief_c_1", "brief_default");
+		t.deepEqual(await cluster.comesToResolve("brief_a_1", "c"), [c]);
+		t.true(await cluster.soonReaches("brief_a_1", c));
+		await cluster.cli(t, "rm", "-f", "brief_a_1", "brief_b_1", "brief_c_1");
+		await cluster.cli(t, "network", "rm", "brief_default");
+	},
+);
+
 /** @param id also the end of an alias of its api */
 const sharing = (id: string) => `version: "3.8"
 services:
