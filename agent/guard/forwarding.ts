@@ -37,13 +37,13 @@ function questions(peer: string): string[] {
 export function forwarding(seen: Seen): Chain[] {
 	const peers = seen.peers.filter(isIPv4);
 	const exposed = seen.exposed.filter(({ address }) => isIPv4(address));
-	const there = (whoever: string[]) =>
-		exposed.flatMap((exposure) => {
-			const named = admitted(exposure, seen)?.map((source) => `-s ${source} `);
-			return (named ?? whoever).map(
-				(from) => `${from}-d ${exposure.address} -j ACCEPT`,
-			);
-		});
+	const deployments = seen.here.map(({ subnet }) => subnet);
+	// "all" are the containers of all deployments, and nothing else that can send this host a packet
+	const there = exposed.flatMap((exposure) =>
+		(admitted(exposure, seen) ?? deployments).map(
+			(source) => `-s ${source} -d ${exposure.address} -j ACCEPT`,
+		),
+	);
 	const back = exposed.map(
 		({ address }) =>
 			`-s ${address} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`,
@@ -61,7 +61,7 @@ export function forwarding(seen: Seen): Chain[] {
 				...peers.flatMap((peer) =>
 					[VXLAN, ...CONSUL].map((to) => `${to.join(" ")} -d ${peer} -j DROP`),
 				),
-				...there([""]),
+				...there,
 				...back,
 			],
 		},
@@ -70,8 +70,7 @@ export function forwarding(seen: Seen): Chain[] {
 			name: "ARPANET-DIRECT",
 			table: "raw",
 			from: [{ chain: "PREROUTING", match: [] }],
-			// who is no container of a deployment it keeps out all the same
-			rules: there(seen.here.map(({ subnet }) => `-s ${subnet} `)),
+			rules: there,
 		},
 		{
 			name: "ARPANET-CONSUL",

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { docker } from "../lab/clients.ts";
 import { startMember } from "../lab/cluster.ts";
+import { loadImages } from "../lab/images.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
@@ -244,6 +245,25 @@ test.serial(
 			/expose: "A!".* is no deployment's id/,
 		);
 		await cluster.cli(t, "rm", "-f", "open_api_1", "open_db_1");
+	},
+);
+
+test.serial(
+	"what a service exposes to all is for containers of deployments, not for whoever can send its host a packet",
+	async (t) => {
+		const [, h2, h3] = cluster.hosts;
+		await cluster.run(t, "open_web_1", h2, "-l", "arpanet.expose=true");
+		const web = await cluster.addressOf(t, "open_web_1", "open_default");
+		t.true(await cluster.soonReaches("blue_b_1", web));
+		const way = [`${web}/32`, "via", h2.address];
+		await h3.exec("ip", ["route", "add", ...way]);
+		const ping = ["ping", "-c", "1", "-W", "2", web];
+		const machine = ["run", "--rm", "--network", "host", "busybox"];
+		await loadImages(h3, ["busybox"]);
+		const { code, stderr } = await docker(h3, [...machine, ...ping]);
+		t.is(code, 1, stderr);
+		await h3.exec("ip", ["route", "del", ...way]);
+		await cluster.cli(t, "rm", "-f", "open_web_1");
 	},
 );
 
