@@ -273,10 +273,10 @@ function entries<T>(
 	return found;
 }
 
-/** A value of Consul's; undefined for what is not JSON. */
+/** A value of Consul's; undefined for what is not JSON, or nothing: a folder that somebody makes in Consul's UI has no value. */
 export function parse<T>(value: string | null): T | undefined {
 	try {
-		return JSON.parse(value ?? "null") as T;
+		return (JSON.parse(value ?? "") as T | null) ?? undefined;
 	} catch {
 		return undefined;
 	}

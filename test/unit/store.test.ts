@@ -34,13 +34,16 @@ const create = (key: string, value: unknown = 1): Operation => ({
 
 test.serial("what was written is read back, with its index", async (t) => {
 	const store = newStore();
-	await store.commit([create("one/a", { x: [1, "ü"] }), create("one/b", null)]);
+	await store.commit([
+		create("one/a", { x: [1, "ü"] }),
+		create("one/b", false),
+	]);
 	t.deepEqual((await store.get("one/a"))?.value, { x: [1, "ü"] });
 	t.deepEqual(
 		(await store.list("one/")).map(({ key, value }) => [key, value]),
 		[
 			["one/a", { x: [1, "ü"] }],
-			["one/b", null],
+			["one/b", false],
 		],
 	);
 	t.deepEqual(await store.keys("one/"), ["one/a", "one/b"]);
@@ -89,6 +92,8 @@ test.serial(
 		);
 		t.is(said.length, 1);
 		t.like(JSON.parse(said[0] ?? ""), { level: 40, key: "hand/note" });
+		await putByHand("hand/folder/", "");
+		t.is((await store.list("hand/")).length, 3);
 		await t.throwsAsync(store.get("hand/note"), {
 			instanceOf: HttpError,
 			message:
