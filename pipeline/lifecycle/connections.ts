@@ -168,8 +168,8 @@ export class Connections {
 	}
 
 	/**
-	 * A container is in a network no longer, or Docker refused to connect it: gives back the lease and the names there. While it is in it
-	 * after all nothing is given back, nor is the address that the container was made with.
+	 * A container is in a network no longer, or Docker refused to connect it: gives back what it does not have there, leases and names. What
+	 * it was made with stays its own.
 	 */
 	async ended(ref: string, container: string): Promise<void> {
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
@@ -189,22 +189,29 @@ export class Connections {
 		if (!context) return;
 		const { facts } = context;
 		const { Name, NetworkSettings } = context.container;
-		if (network.name in NetworkSettings.Networks) return;
+		const endpoint = NetworkSettings.Networks[network.name];
+		const own = endpoint?.IPAMConfig?.IPv4Address;
+		if (endpoint && !own) return; // nobody knows which is its own
 		const entry = await containers.find(Name.slice(1), facts);
-		const lease = entry?.value.holds.find(
-			(key) => isLease(key) && leasedScope(key) === network.scope,
-		);
-		if (!entry || !lease) return;
-		const address = leasedAddress(lease);
-		const there = entry.value.holds.filter((key) =>
-			key.endsWith(`/${address}`),
-		);
-		const gone =
-			facts.network === network.scope
-				? await this.#namesAt(address, there)
-				: there;
+		if (!entry) return;
+		const left = entry.value.holds
+			.filter((key) => isLease(key) && leasedScope(key) === network.scope)
+			.map((key) => leasedAddress(key))
+			.filter((address) => address !== own);
+		const gone: string[] = [];
+		for (const address of left) {
+			const there = entry.value.holds.filter((key) =>
+				key.endsWith(`/${address}`),
+			);
+			const isFirst =
+				facts.network === network.scope && facts.address === address;
+			gone.push(...(isFirst ? await this.#namesAt(address, there) : there));
+		}
 		if (gone.length === 0) return;
 		const holds = entry.value.holds.filter((key) => !gone.includes(key));
+		const noted = endpoint
+			? []
+			: await this.#noted(entry, network.name, undefined);
 		await store.commit([
 			{
 				verb: "update",
@@ -213,7 +220,7 @@ export class Connections {
 				index: entry.index,
 			},
 			...gone.map((key): Operation => ({ verb: "delete", key })),
-			...(await this.#noted(entry, network.name, undefined)),
+			...noted,
 		]);
 	}
 

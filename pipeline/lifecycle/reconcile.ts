@@ -8,7 +8,13 @@ import { HttpError, pastErrors } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
 import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
-import { isLease, LEASES, leaseKey, leaseKeyOf } from "../state/leases.ts";
+import {
+	isLease,
+	LEASES,
+	leasedScope,
+	leaseKey,
+	leaseKeyOf,
+} from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import { type Operation, replacing } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
@@ -20,6 +26,12 @@ import type { ContainerLifecycle } from "./container.ts";
 /** What is put back in one commit, beside the record: Consul takes 64 operations. */
 const MAX_TOGETHER = 50;
 
+/** A container that has left a network, by id; its lease there is still its own. */
+interface Left {
+	id: string;
+	scope: string;
+}
+
 /**
  * Compares what lives on this host with what is on record of it, and puts right what differs: what
  * happened while nobody watched, what was removed behind our back, what died half-way. What does not
@@ -30,6 +42,8 @@ export class Reconcile {
 	readonly #services: Services;
 	readonly #containers: ContainerLifecycle;
 	readonly #orphans = new Ripening<ContainerRecord>();
+	/** Containers with leases in networks that they are not in. */
+	readonly #left = new Ripening<Left>();
 	readonly #repairs: Repairs;
 
 	constructor(
@@ -52,6 +66,7 @@ export class Reconcile {
 		const records = await this.#services.containers.list();
 		await this.#adoptMissing(containers, records);
 		await this.#giveBackOrphans(containers, records);
+		await this.#endLeft(containers, records);
 		await this.#chain.release("sweep", { containers });
 	}
 
@@ -270,6 +285,41 @@ export class Reconcile {
 			const note = this.#repairs.note({ ...repair, container });
 			await pastErrors(this.#services.log, orphan.key, () =>
 				this.#containers.giveBack(orphan, undefined, [note]),
+			);
+		}
+	}
+
+	/** Ends connections of which no post-hook told: it did not come, or the container was disconnected behind our back. */
+	async #endLeft(
+		containers: ContainerSummary[],
+		records: Entry<ContainerRecord>[],
+	): Promise<void> {
+		const byKey = new Map(records.map((each) => [each.key, each]));
+		const all: Entry<Left>[] = [];
+		for (const container of containers) {
+			const { Id: id, Names, Labels } = container;
+			const facts = readLabels(Labels);
+			const key = this.#services.containers.key(ownName(Names));
+			const entry = byKey.get(key);
+			if (!entry || !isSame(entry.value.facts, facts)) continue;
+			const has = new Set(await this.#wanted(container, facts));
+			const left = entry.value.holds.filter(
+				(held) => isLease(held) && !has.has(held),
+			);
+			for (const lease of left) {
+				const value = { id, scope: leasedScope(lease) };
+				all.push({ key: lease, index: entry.index, value });
+			}
+		}
+		for (const { key, value } of this.#left.ripe(all)) {
+			const network = await this.#services.networks.get(value.scope);
+			if (!network) continue; // the leader gives back what is left of it
+			this.#services.log.info(
+				{ lease: key },
+				"giving back: not in that network",
+			);
+			await pastErrors(this.#services.log, key, () =>
+				this.#containers.connections.ended(network.value.name, value.id),
 			);
 		}
 	}

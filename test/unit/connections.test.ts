@@ -1,0 +1,97 @@
+import test, { type ExecutionContext } from "ava";
+import { startConsul, type TestConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
+
+let consul: TestConsul;
+const now = performance.now.bind(performance);
+
+test.before(async () => {
+	consul = await startConsul();
+});
+test.afterEach.always(() => {
+	performance.now = now;
+});
+test.after.always(() => consul?.stop());
+
+/** A container and another network of its deployment, in which it asks for addresses. */
+async function stage(t: ExecutionContext, deployment: string) {
+	const plugins = "deployment-id placement dhcp expose network".split(" ");
+	const host = new Allocator(consul.address, { plugins });
+	t.teardown(() => host.close());
+	const { docker, networks, store } = host;
+	const Name = `${deployment}_back`;
+	const subnets = await store.keys("arpanet/subnets/");
+	const subnet = `172.29.${subnets.length}`;
+	const Labels = {
+		"com.docker.compose.project": deployment,
+		"com.docker.compose.network": "back",
+	};
+	const IPAM = { Config: [{ Subnet: `${subnet}.0/24` }] };
+	const body = await networks.create({ Name, Labels, IPAM }, {});
+	const Id = `${subnets.length}`.padEnd(64, "b");
+	docker.networks.set(Name, { Name, ...body, Id });
+	await networks.created(Name, Id);
+	const name = `${deployment}_web_1`;
+	const made = await host.create(deployment, name, {
+		Labels: { "arpanet.expose": "true" },
+	});
+	const id = docker.create(name, made.body);
+	const endpoints = docker.containers.get(id)?.NetworkSettings.Networks ?? {};
+	const { connections } = host.containers;
+	return {
+		host,
+		network: Name,
+		id,
+		endpoints,
+		address: (last: number) => `${subnet}.${last}`,
+		/** What the pre-hook answers. */
+		connect: (last: number) =>
+			connections.connect(Name, {
+				Container: id,
+				EndpointConfig: { IPAMConfig: { IPv4Address: `${subnet}.${last}` } },
+			}),
+		sweep: async () =>
+			host.reconcile.sweep(await docker.engine.listContainers("")),
+		/** Ends of the keys of what is leased and exposed there, but for the host's own. */
+		async held() {
+			const keys = await Promise.all(
+				["leases", "exposed"].map((each) =>
+					store.keys(`arpanet/${each}/${deployment}-back/`),
+				),
+			);
+			const own = `arpanet/leases/${deployment}-back/${subnet}.1`;
+			return keys.flat().filter((key) => key !== own);
+		},
+	};
+}
+
+test.serial(
+	"who has left a network of which no post-hook told gives back what it had there",
+	async (t) => {
+		const { connect, endpoints, held, network, sweep } = await stage(t, "left");
+		endpoints[network] = (await connect(50))?.EndpointConfig ?? {};
+		await sweep();
+		t.is((await held()).length, 2);
+		delete endpoints[network]; // at the engine itself
+		await sweep();
+		t.is((await held()).length, 2, "it may be work in progress");
+		performance.now = () => now() + 30_000;
+		await sweep();
+		t.deepEqual(await held(), []);
+	},
+);
+
+test.serial(
+	"who is in a network already keeps its address there, and the one that Docker refuses it goes back",
+	async (t) => {
+		const all = await stage(t, "twice");
+		const { address, connect, endpoints, held, host, id, network } = all;
+		endpoints[network] = (await connect(50))?.EndpointConfig ?? {};
+		await connect(60); // endpoint with name twice_web_1 already exists
+		await host.containers.connections.ended(network, id);
+		t.deepEqual(await held(), [
+			`arpanet/leases/twice-back/${address(50)}`,
+			`arpanet/exposed/twice-back/${address(50)}`,
+		]);
+	},
+);
