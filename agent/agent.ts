@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
-import type { EngineEvent } from "../pipeline/docker.ts";
-import { messageOf } from "../pipeline/errors.ts";
+import { asTold, type EngineEvent } from "../pipeline/docker.ts";
+import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
@@ -216,7 +216,8 @@ export class Agent {
 		await this.#parts.reconcile.sweep(containers);
 	}
 
-	#handle({ Type, Action, Actor }: EngineEvent): void {
+	#handle(event: EngineEvent): void {
+		const { Type, Action, Actor } = event;
 		const attributes = Actor.Attributes;
 		if (Type === "image") {
 			this.#told.images.ring();
@@ -264,9 +265,21 @@ export class Agent {
 				await this.#parts.containers.renamed(Actor.ID);
 				await this.#parts.containers.observe(Actor.ID);
 			} else if (STATE.test(Action)) {
-				await this.#parts.containers.observe(Actor.ID);
+				await this.#observe(event);
 			}
 		});
+	}
+
+	/** An engine that is stopped answers nobody any more while it ends its containers: then the event must do. */
+	async #observe(event: EngineEvent): Promise<void> {
+		const { containers } = this.#parts;
+		try {
+			await containers.observe(event.Actor.ID);
+		} catch (error) {
+			const isAway = error instanceof HttpError && error.status === 502;
+			if (event.Action !== "die" || !isAway) throw error;
+			await containers.ended(asTold(event));
+		}
 	}
 
 	/**

@@ -141,6 +141,18 @@ export interface EngineEvent {
 	timeNano: number;
 }
 
+/** A container that does not run any more, as far as the event of its end tells: who it is and its labels. */
+export function asTold({ Actor }: EngineEvent): ContainerInspect {
+	const { name = "", image = "", ...Labels } = Actor.Attributes;
+	return {
+		...{ Id: Actor.ID, Name: `/${name}`, Created: "" },
+		State: { Running: false, Paused: false, Restarting: false, StartedAt: "" },
+		Config: { Image: image, Labels, Env: null },
+		HostConfig: {},
+		NetworkSettings: { Networks: {} },
+	};
+}
+
 /** Of any type: whoever reads it checks it. */
 const any = {};
 const string = { type: "string" };

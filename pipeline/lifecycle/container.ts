@@ -131,6 +131,16 @@ export class ContainerLifecycle {
 			});
 			return;
 		}
+		await this.#stopped(context);
+	}
+
+	/** A container has come to its end and its engine cannot be asked. @param container what is known of it */
+	async ended(container: ContainerInspect): Promise<void> {
+		const facts = readLabels(container.Config.Labels);
+		await this.#stopped({ container, facts });
+	}
+
+	async #stopped(context: ContainerContext): Promise<void> {
 		const error = await this.#chain.release("stopped", context);
 		if (error) throw error;
 	}

@@ -503,6 +503,11 @@ test.serial(
 			t.is(status, 502, `${method} ${path}`);
 			t.regex(body.message, /engine/);
 		}
+		const named = await eventually(
+			() => stage.dns("web.off"),
+			(found) => found.length === 0,
+		);
+		t.deepEqual(named, [], "it has ended with its engine");
 		await stage.host.startEngine();
 		await agrees(t, "off");
 		await act(t, "POST", "/containers/off_web_1/start");

@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from "ava";
 import { compose1, compose2 } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
-import { Stage } from "./stage.ts";
+import { eventually, Stage } from "./stage.ts";
 
 // The other tests run on the Docker of this machine, 20.10. What is here differs from 26 on.
 
@@ -77,6 +77,22 @@ for (const [store, engineConfig] of [
 		},
 	);
 }
+
+test.serial(
+	"what ends with its engine leaves DNS, though the engine answers no more by then",
+	async (t) => {
+		const stage = await start(t);
+		const { code, stderr } = await up(stage, stage.arpanet, "halt", 1);
+		t.is(code, 0, stderr);
+		await exact(t, stage, "halt", 1);
+		await stage.host.stopEngine();
+		const left = await eventually(
+			() => stage.dns("pricing.halt"),
+			(found) => found.length === 0,
+		);
+		t.deepEqual(left, []);
+	},
+);
 
 /** Compose v2 and its network do the same, each project for itself. */
 async function beside(t: ExecutionContext, stage: Stage): Promise<void> {
