@@ -4,7 +4,7 @@ import { Images } from "../pipeline/lifecycle/images.ts";
 import { decode, withoutVersion } from "../pipeline/verbs.ts";
 import { Engines, type GatewayServices } from "./engines.ts";
 import { concernsCompose1, isCompose1 } from "./treatments/compose1.ts";
-import { containers, LIST } from "./treatments/containers.ts";
+import { CREATE, containers, LIST } from "./treatments/containers.ts";
 import { events } from "./treatments/events.ts";
 import { images } from "./treatments/images.ts";
 import { INSPECT, networks } from "./treatments/networks.ts";
@@ -20,12 +20,12 @@ import { EnginePool } from "./upstream.ts";
 import { Views } from "./view/views.ts";
 
 /** What hooks have placed. */
-const CREATE = /^\/(?:containers|networks)\/create$/;
+const PLACED = /^\/(?:containers|networks)\/create$/;
 
 /**
  * Which engine answers a request, or how their answers become one: the first row that
- * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers,
- * the inspection of a network and what docker-compose 1 could not read.
+ * matches. What no row matches is this host's engine's, and with one host everything is but the list of containers, their
+ * creation, the inspection of a network and what docker-compose 1 could not read.
  */
 export class Router {
 	/** The engine of this host. */
@@ -79,10 +79,11 @@ export class Router {
 		const decoded = path.includes("%") ? withoutVersion(decode(path)) : plain;
 		const ours =
 			LIST.test(decoded) ||
+			CREATE.test(decoded) ||
 			(method === "GET" && INSPECT.test(plain)) ||
 			(concernsCompose1(plain) && isCompose1(exchange.userAgent));
 		// a create goes where its hooks have placed it, also if Consul was away when this began
-		const placed = method === "POST" && CREATE.test(decoded);
+		const placed = method === "POST" && PLACED.test(decoded);
 		const { localOnly, cluster } = this.#engines;
 		if ((placed ? cluster.alone : localOnly) && !ours) return this.local;
 		for (const [methods, paths, treatment] of this.#table) {

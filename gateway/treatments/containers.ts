@@ -22,6 +22,8 @@ const ID = /^[0-9a-f]{64}$/;
 /** How long hosts that seem silent are waited for where the answer would be that there is no such container, or that its host is lost. */
 const PATIENCE_MS = 5_000;
 
+/** A container is made. */
+export const CREATE = /^\/containers\/create$/;
 /** Of all requests the one that the gateway answers itself with one host, too. */
 export const LIST = /^\/containers\/json$/;
 
@@ -58,13 +60,13 @@ export function containers(
 		const placed = create.Labels?.["arpanet.host"];
 		const host = placed ?? cluster.self;
 		const name = nameIn(query);
-		const images = imagesOf(create);
-		if (images.length > 0) {
-			// Docker looks for them first, too
-			const coming = Promise.all(images.map((each) => bringImage(each, host)));
-			const facts = placed && readLabels(create.Labels ?? null);
-			await (facts ? records.keepDuring(name ?? "", facts, coming) : coming);
-		}
+		const kept =
+			placed && records.keep(name ?? "", readLabels(create.Labels ?? null));
+		if (kept) afterwards(kept.end);
+		if (cluster.alone) return local;
+		// Docker looks for them first, too
+		await Promise.all(imagesOf(create).map((each) => bringImage(each, host)));
+		if (kept) await kept.mustBeThere();
 		// one that was placed has its name by its record
 		if (name && !placed) await keepName(name, host, undefined, afterwards);
 		return engines.pool(host);
@@ -209,7 +211,7 @@ export function containers(
 	}
 
 	return [
-		[/^POST$/, /^\/containers\/create$/, create],
+		[/^POST$/, CREATE, create],
 		[/^POST$/, /^\/containers\/prune$/, addedUp(engines)],
 		[/^POST$/, /^\/containers\/([^/]+)\/rename$/, rename],
 		[/^GET$/, LIST, withNetworkIds(engines, containerList(engines, views))],

@@ -96,6 +96,14 @@ export function isReasons(key: string): boolean {
 	return key.startsWith(REASONS);
 }
 
+/** A record that is written again and again. */
+export interface Kept {
+	/** It is not any more. */
+	end(): void;
+	/** @throws HttpError 503 if it was given back all the same */
+	mustBeThere(): Promise<void>;
+}
+
 /** The records of containers in Consul. */
 export class Containers {
 	readonly #store: Store;
@@ -144,15 +152,10 @@ export class Containers {
 	}
 
 	/**
-	 * Waits for what a create needs between its commit and its engine, and writes its record again meanwhile: one that
-	 * nobody writes and of which no container has come is given back.
-	 * @throws HttpError 503 if it was given back all the same
+	 * Writes the record of a create again until it is ended: one that nobody writes and of which no container has come is given
+	 * back, and an engine may take minutes, where an image has much that is copied into a volume.
 	 */
-	async keepDuring(
-		name: string,
-		facts: Facts,
-		work: Promise<unknown>,
-	): Promise<void> {
+	keep(name: string, facts: Facts): Kept {
 		let beats = 0;
 		const write = async () => {
 			beats++;
@@ -163,16 +166,17 @@ export class Containers {
 			await this.#store.commit([{ verb: "update", key, value, index }]);
 		};
 		const beat = setInterval(() => void write().catch(() => {}), BEAT_MS);
-		try {
-			await work;
-		} finally {
-			clearInterval(beat);
-		}
-		if (beats === 0 || (await this.find(name, facts))) return;
-		throw new HttpError(
-			503,
-			`the create of ${name || "the container"} was given up meanwhile; try again`,
-		);
+		beat.unref();
+		return {
+			end: () => clearInterval(beat),
+			mustBeThere: async () => {
+				if (beats === 0 || (await this.find(name, facts))) return;
+				throw new HttpError(
+					503,
+					`the create of ${name || "the container"} was given up meanwhile; try again`,
+				);
+			},
+		};
 	}
 
 	/**

@@ -25,7 +25,7 @@ test.after.always(async () => {
 const LONG_MS = 9_000;
 
 test.serial(
-	"the record of a create that waits for its image is written again, and missed if it is gone",
+	"the record of a create that is under way is written again, and missed if it is gone",
 	async (t) => {
 		const containers = new Containers(store);
 		const facts = { host: "h1", network: "abc", address: "10.32.0.2" };
@@ -34,18 +34,16 @@ test.serial(
 		await store.commit([{ verb: "create", key, value }]);
 		const before = await containers.get("abc_web_1");
 
-		await containers.keepDuring("abc_web_1", facts, setTimeout(LONG_MS));
+		const kept = containers.keep("abc_web_1", facts);
+		t.teardown(kept.end);
+		await setTimeout(LONG_MS);
+		await t.notThrowsAsync(kept.mustBeThere());
 		const after = await containers.get("abc_web_1");
 		t.like(after?.value, value);
 		t.true((after?.index ?? 0) > (before?.index ?? 0));
 
-		const working = containers.keepDuring(
-			"abc_web_1",
-			facts,
-			setTimeout(LONG_MS),
-		);
 		await store.commit([{ verb: "delete", key }]);
-		await t.throwsAsync(working, {
+		await t.throwsAsync(kept.mustBeThere(), {
 			message: "the create of abc_web_1 was given up meanwhile; try again",
 		});
 		t.is(await containers.get("abc_web_1"), undefined);
