@@ -17,6 +17,7 @@ import { Containers } from "../pipeline/state/containers.ts";
 import { Format } from "../pipeline/state/format.ts";
 import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { FencedStore } from "../pipeline/state/leader.ts";
+import { hostNamed } from "../pipeline/state/names.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Slots } from "../pipeline/state/slots.ts";
 import { Store } from "../pipeline/state/store.ts";
@@ -148,7 +149,8 @@ function clusterOf(config: Config, store: Store, engine: Engine): Cluster {
 	const host = hostOf(config);
 	const { tls } = config.arpanet;
 	const hosts = new Hosts(store, host);
-	return new Cluster(hosts, host.name, engine, tls && readTls(tls));
+	const named = (name: string) => hostNamed(name, store);
+	return new Cluster(hosts, host.name, engine, named, tls && readTls(tls));
 }
 
 /** This host as the configuration or the machine itself names it. */

@@ -50,6 +50,9 @@ interface Asking {
 	patience?: number;
 }
 
+/** The host of the container that has a name, as Consul knows. */
+type HostNamed = (name: string) => Promise<string | undefined>;
+
 /** The engines of all hosts. */
 export class Cluster {
 	readonly hosts: Hosts;
@@ -64,6 +67,7 @@ export class Cluster {
 	/** Hosts of containers and execs, by full id: that never changes. */
 	readonly #homes = new Map<string, string>();
 	readonly #closed = new AbortController();
+	readonly #hostNamed: HostNamed;
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
 
@@ -71,7 +75,14 @@ export class Cluster {
 	 * @param self name of this host
 	 * @param local its engine
 	 */
-	constructor(hosts: Hosts, self: string, local: Engine, tls?: Tls) {
+	constructor(
+		hosts: Hosts,
+		self: string,
+		local: Engine,
+		hostNamed: HostNamed,
+		tls?: Tls,
+	) {
+		this.#hostNamed = hostNamed;
 		this.tls = tls;
 		this.hosts = hosts;
 		this.self = self;
@@ -313,7 +324,27 @@ export class Cluster {
 		if (exact) return { found: exact, unheard };
 		if (ambiguous) throw ambiguous;
 		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
-		return { found: found[0], unheard };
+		const heard = others.filter(({ name }) => !unheard.includes(name));
+		const meant = found[0] && (await this.#namedAt(ref, heard));
+		return meant
+			? { found: undefined, unheard: [...new Set([...unheard, meant])] }
+			: { found: found[0], unheard };
+	}
+
+	/**
+	 * The host of the container that has this name and cannot be asked for it: a name goes before the start of another's id.
+	 * @param heard hosts that have none of that name, beside this one
+	 */
+	async #namedAt(
+		ref: string,
+		heard: readonly KnownHost[],
+	): Promise<string | undefined> {
+		if (heard.length + 1 === (await this.all()).length) return undefined;
+		// without Consul, what the engines say must do
+		const name = ref.replace(/^\//, "");
+		const host = await this.#hostNamed(name).catch(() => undefined);
+		const hasNone = [this.self, ...heard.map(({ name }) => name)];
+		return host && hasNone.includes(host) ? undefined : host;
 	}
 
 	/** A container by its full id, if it is on the other host where it was found before. */

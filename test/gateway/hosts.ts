@@ -9,6 +9,7 @@ import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
 import type { Hosts, KnownHost } from "../../pipeline/state/hosts.ts";
+import { hostNamed } from "../../pipeline/state/names.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
@@ -98,7 +99,9 @@ export async function startHosts(
 	const [self = ""] = Object.keys(engines);
 	const url = known[self]?.engine as string;
 	const local = new Engine(url);
-	const cluster = new Cluster(hosts as unknown as Hosts, self, local);
+	const cluster = new Cluster(hosts as unknown as Hosts, self, local, (name) =>
+		hostNamed(name, store),
+	);
 	const services = {
 		cluster,
 		containers: new Containers(store),

@@ -33,6 +33,30 @@ test("of a container that is known by its id is said at once that its host is lo
 	t.is(await stop(), "two");
 });
 
+test("a name that is a lost host's container's is not the start of another's id", async (t) => {
+	const other = "db".padEnd(64, "1");
+	const one: FakeEngine = (_, { pathname }) =>
+		pathname === "/containers/db/json"
+			? { Id: other, Name: "/other" }
+			: undefined;
+	const two: FakeEngine = (_, { pathname }) =>
+		pathname === "/containers/db/json"
+			? { Id: CONTAINER, Name: "/db" }
+			: undefined;
+	const store = storeOf({
+		"arpanet/containers/db": { facts: { host: "two" }, holds: [] },
+	});
+	const { known, route } = await startHosts(t, { one, two }, store);
+	const remove = () => route("DELETE", "/containers/db?force=1");
+	t.is(await remove(), "two");
+	Object.assign(known.two ?? {}, { state: undefined });
+	await t.throwsAsync(remove(), {
+		message: /^container db is on host two, which is lost; /,
+	});
+	delete known.two; // it was removed for good
+	t.is(await remove(), "one");
+});
+
 test("what was on a host that was removed is not there any more", async (t) => {
 	const { known, stop, resize } = await setUp(t);
 	delete known.two;

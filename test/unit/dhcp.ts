@@ -44,7 +44,7 @@ class DoubleCluster extends Cluster {
 		local: Engine,
 		engines: Record<string, EngineDouble> = {},
 	) {
-		super(hosts, self, local);
+		super(hosts, self, local, async () => undefined);
 		this.#engines = engines;
 	}
 
