@@ -331,7 +331,7 @@ async function holders(
 		engines.cluster.surelyAnswers(imagePath(ref)),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
-	return byName(answers, record).map(({ host, image }) => ({
+	return byName(ref, answers, record).map(({ host, image }) => ({
 		host,
 		id: image.Id,
 		content: contentOf(image),

@@ -46,7 +46,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
 		const own: HostAnswer[] = [{ host, answer }];
-		const [here] = byName(own);
+		const [here] = byName(image, own, known?.record);
 		const from = (source: Held | undefined) =>
 			source && here && contentOf(source.image) === contentOf(here.image)
 				? undefined
@@ -60,17 +60,17 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 				...(await cluster.answersOf(elsewhere, path)),
 				...(await Promise.all(there.map((each) => atHome(each, image, path)))),
 			];
-			const [newest] = byName(told, record);
+			const [newest] = byName(image, told, record);
 			const isNewest = newest && newest.at >= (record?.value.at ?? 0);
 			if (isNewest) return from(newest);
 			if (record) {
 				const { host: home, id } = record.value;
 				const found = await atHome(home, image, path);
-				const [there] = byName([found]);
+				const [there] = byName(image, [found], record);
 				if (there?.image.Id === id) return from(there);
 			}
 		}
-		return from(await anywhere(path, known?.record));
+		return from(await anywhere(image, path, known?.record));
 	}
 
 	/**
@@ -106,10 +106,11 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 
 	/** The image as any host has it, whatever is on record. */
 	async function anywhere(
+		image: string,
 		path: string,
 		record: Entry<ImageRecord> | undefined,
 	): Promise<Held | undefined> {
-		const [source] = byName(await askAll(path, cluster), record);
+		const [source] = byName(image, await askAll(path, cluster), record);
 		if (record) void images.correct(record, source).catch(() => {});
 		return source;
 	}
@@ -173,16 +174,23 @@ async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
 
 /**
  * The hosts that have an image, the one that was given its name last before others: what the name means there, it means.
+ * Where a name reads like the start of an id, an engine without that name means an id by it: its answer is another image.
  * @param answers to `GET /images/{name}/json`
  * @param record what is on record of the name: an engine that got the image as a copy does not know when it was named
  */
 export function byName(
+	name: string,
 	answers: readonly HostAnswer[],
 	record?: Entry<ImageRecord>,
 ): Held[] {
+	const tag = /^[0-9a-f]+$/.test(name)
+		? imageKey(name)?.slice(IMAGES.length)
+		: undefined;
+	const isNamed = ({ image }: Held) =>
+		tag !== undefined && image.RepoTags?.includes(tag) === true;
 	// of copies with several ids that is the one that clients are told
 	const idOnRecord = ({ image }: Held) => Number(image.Id === record?.value.id);
-	return answers
+	const all = answers
 		.filter(({ answer }) => answer !== undefined)
 		.map(({ host, answer }) => {
 			const image = answer as ImageInspect;
@@ -190,4 +198,6 @@ export function byName(
 			return { host, at: Math.max(namedAt(image), known ?? 0), image };
 		})
 		.sort((a, b) => b.at - a.at || idOnRecord(b) - idOnRecord(a));
+	const meansName = tag && (record || all.some(isNamed));
+	return meansName ? all.filter(isNamed) : all;
 }

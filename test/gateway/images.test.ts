@@ -36,7 +36,7 @@ function withImages(images: Image[], refusal?: HttpError): FakeEngine {
 				Id === ref ||
 				RepoTags.includes(ref) ||
 				RepoTags.includes(`${ref}:latest`),
-		);
+		) ?? images.find(({ Id }) => Id.startsWith(`sha256:${ref}`));
 	return (method, { pathname, searchParams }) => {
 		if (pathname === "/containers/json") return [];
 		if (pathname === "/images/json") {
@@ -180,6 +180,17 @@ test("an image that has one name on each of two hosts is removed by its id only 
 	t.deepEqual(deletes(), []);
 	await route("DELETE", `/images/${OLD}?force=1`);
 	t.is(deletes().length, 2);
+});
+
+test("a name that reads like the start of an id is no other image's where another host has that name", async (t) => {
+	const tool = image(`sha256:${"db".padEnd(64, "1")}`, "tool:1");
+	const hosts = await startHosts(t, {
+		one: withImages([tool]),
+		two: withImages([image(OLD, "db:latest")]),
+	});
+	t.is(await hosts.route("GET", "/images/db/json"), "two");
+	t.is(await hosts.route("DELETE", "/images/db"), "two");
+	t.is(await hosts.route("GET", "/images/db11/json"), "one");
 });
 
 test("a host's refusal to remove an image is not lost among those that have removed it", async (t) => {
