@@ -75,7 +75,7 @@ export async function boot(
 	const over = (store: Store): Parts => {
 		const services: Services = {
 			store,
-			networks: new Networks(store),
+			networks: new Networks(store, (name) => cluster.hasNetwork(name)),
 			containers: new Containers(store),
 			slots: new Slots(store),
 			volumes: new Volumes(store),

@@ -11,7 +11,7 @@ import {
 	leasedAddress,
 	leasedScope,
 } from "../pipeline/state/leases.ts";
-import { Networks } from "../pipeline/state/networks.ts";
+import { NETWORKS, type NetworkRecord } from "../pipeline/state/networks.ts";
 import type { Entry, Store } from "../pipeline/state/store.ts";
 
 /** How long an engine may take to list its containers. */
@@ -61,7 +61,7 @@ export async function readCluster(
 	domain: string,
 ): Promise<Deployment[]> {
 	const [networks, records] = await Promise.all([
-		new Networks(store).list(),
+		store.list<NetworkRecord>(NETWORKS),
 		new Containers(store).list(),
 	]);
 	const registered = new Map<string, string>();

@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import type { ContainerInspect } from "./docker.ts";
+import type { ContainerInspect, NetworkInspect } from "./docker.ts";
 import { Engine } from "./engine.ts";
 import { HttpError } from "./errors.ts";
 import type { Hosts, KnownHost } from "./state/hosts.ts";
@@ -178,6 +178,14 @@ export class Cluster {
 			this.ask(host, (engine) => engine.get(path), {
 				topic: topicOf(path),
 			}),
+		);
+	}
+
+	/** Whether an engine that answers has a network of exactly that name. */
+	async hasNetwork(name: string): Promise<boolean> {
+		const told = await this.answers(`/networks/${encodeURIComponent(name)}`);
+		return told.some(
+			({ answer }) => (answer as NetworkInspect | undefined)?.Name === name,
 		);
 	}
 

@@ -40,12 +40,16 @@ export interface KnownNetwork {
 	fitted: boolean;
 }
 
+/** Whether an engine has a network of exactly that name, whosever it is. */
+export type IsNamed = (name: string) => Promise<boolean>;
+
 /**
  * One id for each network. Every engine gives the network of a deployment an id of its own; what clients see, and may
  * say, is that of the host where the network was made first.
  */
 export class NetworkIds {
 	readonly #store: Store;
+	readonly #isNamed: IsNamed;
 	#networks = new Map<string, KnownNetwork>();
 	/** An engine's id → the one that clients see. Those of networks that are gone stay: events tell of their end. */
 	readonly #shown = new Map<string, string>();
@@ -56,8 +60,9 @@ export class NetworkIds {
 	#read = false;
 	#stop: (() => void) | undefined;
 
-	constructor(store: Store) {
+	constructor(store: Store, isNamed: IsNamed) {
 		this.#store = store;
+		this.#isNamed = isNamed;
 	}
 
 	/** Begins to follow what Consul says. */
@@ -120,7 +125,9 @@ export class NetworkIds {
 
 	/** The network that a client means by a name, an id, or the start of one; undefined for one that is none of ours. */
 	async find(ref: string): Promise<KnownNetwork | undefined> {
-		return match(ref, await this.all()) ?? match(ref, await this.anew());
+		const found = match(ref, await this.all()) ?? match(ref, await this.anew());
+		if (!found || found.id === ref || found.name === ref) return found;
+		return (await this.#isNamed(ref)) ? undefined : found; // a name goes before the start of an id
 	}
 
 	/** As `find`; where Consul would have to be asked and does not answer, none: then the engines must do. */

@@ -7,7 +7,7 @@ import { unmark } from "./aliases.ts";
 import { Bridges } from "./bridges.ts";
 import { isForeignService } from "./catalog.ts";
 import { GATEWAYS, LEASES, type Lease } from "./leases.ts";
-import { NetworkIds } from "./network-ids.ts";
+import { type IsNamed, NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
 	commitOverflow,
@@ -93,9 +93,9 @@ export class Networks {
 	/** Where the hosts have them. */
 	readonly bridges: Bridges;
 
-	constructor(store: Store) {
+	constructor(store: Store, isNamed: IsNamed) {
 		this.#store = store;
-		this.ids = new NetworkIds(store);
+		this.ids = new NetworkIds(store, isNamed);
 		this.bridges = new Bridges(store, this.ids);
 	}
 

@@ -49,17 +49,14 @@ export async function joins(
 /** Docker takes the id of a network for its name; from here on it goes by its name, which is the same on every host. */
 async function nameNetworks(
 	body: ContainerCreate,
-	{ engine, networks }: Services,
+	{ networks }: Services,
 ): Promise<void> {
 	const endpoints = body.NetworkingConfig?.EndpointsConfig ?? {};
 	const mode = body.HostConfig?.NetworkMode ?? "";
 	for (const id of new Set([mode, ...Object.keys(endpoints)])) {
 		if (!NETWORK_ID.test(id)) continue;
-		// a name goes before what an id begins with
-		const { Name } = (await engine.inspectNetwork(id)) ?? {};
-		if (Name === id) continue;
 		const name = (await networks.find(id))?.value.name;
-		if (!name) continue;
+		if (!name || name === id) continue;
 		if (body.HostConfig && mode === id) body.HostConfig.NetworkMode = name;
 		if (!(id in endpoints)) continue;
 		endpoints[name] = endpoints[id] ?? null;

@@ -105,7 +105,7 @@ export async function startHosts(
 	const services = {
 		cluster,
 		containers: new Containers(store),
-		networks: new Networks(store),
+		networks: new Networks(store, (name) => cluster.hasNetwork(name)),
 		store,
 	};
 	services.networks.ids.follow();

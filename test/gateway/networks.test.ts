@@ -60,6 +60,22 @@ test("it is listed once, with its one id and without the labels that are arpanet
 	t.like(rows[0], { Id: HOME, Labels: { old: "" } });
 });
 
+test("a network's name is not the start of another's id, on whatever host it is", async (t) => {
+	const values = {
+		"arpanet/network-ids/shared-unused/one": {
+			...{ name: "unused", id: HOME, home: true },
+		},
+	};
+	const own = { Id: "c".repeat(64), Name: "aa" };
+	const two: FakeEngine = (_, { pathname }) =>
+		pathname === "/networks/aa" ? own : undefined;
+	const engines = { one: withNetwork(HOME), two };
+	const { route } = await startHosts(t, engines, storeOf(values));
+	t.is(await route("GET", "/networks/aa"), "two");
+	t.is(await route("DELETE", "/networks/aa"), "two");
+	t.like(await route("GET", "/networks/aaa"), { Id: HOME, Name: "unused" });
+});
+
 test("a network is dangling if no host uses it", async (t) => {
 	const values: Record<string, unknown> = {};
 	const key = "arpanet/network-ids/shared-unused";

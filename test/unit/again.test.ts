@@ -274,6 +274,18 @@ test.serial(
 		});
 		t.is(body.HostConfig?.NetworkMode, name);
 		t.is(body.Labels?.["arpanet.address"], undefined);
+		const { containers } = host;
+		const plain = { Image: "busybox", HostConfig: { NetworkMode: name } };
+		const request = { headers: {}, onlyHost: undefined };
+		const made = await containers.create({
+			name: "pg",
+			body: plain,
+			...request,
+		});
+		t.is(made?.Labels?.["arpanet.deployment"], undefined);
+		const Container = host.docker.create("pg", made ?? {});
+		const connected = await containers.connections.connect(name, { Container });
+		t.is(connected, undefined, "it is none of ours");
 	},
 );
 

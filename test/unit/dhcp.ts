@@ -81,20 +81,21 @@ export class Allocator {
 			cpus: 2,
 			memory: 2 ** 30,
 		};
+		const cluster = new DoubleCluster(
+			new Hosts(this.store, host),
+			host.name,
+			this.docker.engine,
+			options.engines,
+		);
 		this.services = {
 			store: this.store,
-			networks: new Networks(this.store),
+			networks: new Networks(this.store, (name) => cluster.hasNetwork(name)),
 			containers: new Containers(this.store),
 			slots: new Slots(this.store),
 			volumes: new Volumes(this.store),
 			engine: this.docker.engine,
 			host,
-			cluster: new DoubleCluster(
-				new Hosts(this.store, host),
-				host.name,
-				this.docker.engine,
-				options.engines,
-			),
+			cluster,
 			log: silent,
 		};
 		const {

@@ -116,6 +116,8 @@ export class EngineDouble {
 				}
 				if (path.startsWith("/containers/json"))
 					return double.listContainers("");
+				const [, network] = /^\/networks\/(.+)$/.exec(path) ?? [];
+				if (network) return this.networks.get(network);
 				if (path === "/volumes") return { Volumes: [...this.volumes.values()] };
 				return this.volumes.get(/^\/volumes\/(.*)/.exec(path)?.[1] ?? "");
 			},
