@@ -385,6 +385,15 @@ export class Cluster {
 		return undefined;
 	}
 
+	/** As `homeOf`, also by what the ids of one host alone begin with. */
+	async homeLike(ref: string): Promise<string | undefined> {
+		const exact = await this.homeOf(ref);
+		if (exact || !/^[0-9a-f]{1,63}$/.test(ref)) return exact;
+		const begun = [...this.#homes.keys()].filter((id) => id.startsWith(ref));
+		const hosts = new Set(begun.map((id) => this.#homes.get(id)));
+		return hosts.size === 1 ? this.homeOf(begun[0] as string) : undefined;
+	}
+
 	async #inspectAt(
 		host: string,
 		ref: string,

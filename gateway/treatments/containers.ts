@@ -123,7 +123,7 @@ export function containers(
 		const lost = all.filter(
 			({ name, state }) => !state || unheard.includes(name),
 		);
-		let host = await cluster.homeOf(ref); // records go by names
+		let host = await cluster.homeLike(ref); // records go by names
 		let unread: unknown;
 		try {
 			const record = await records.get(ref.replace(/^\//, ""));

@@ -78,6 +78,8 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		if (name !== cluster.self && !engine) return []; // lets nobody in
 		const remembered = async () => {
 			const rows = await lostRows(name, memory.get(name) ?? [], records);
+			// whoever reads an id here may use it
+			for (const { id } of rows) cluster.remember(id, name);
 			return rows
 				.filter((row) => isMeant(row, asked.others))
 				.map((row) => ofHost(row, address));

@@ -57,6 +57,23 @@ test("a name that is a lost host's container's is not the start of another's id"
 	t.is(await remove(), "one");
 });
 
+test("a container that a list shows on a lost host is known there by the id that it shows", async (t) => {
+	const nothing: FakeEngine = (_, { pathname }) =>
+		pathname === "/containers/json" ? [] : undefined;
+	const store = storeOf({
+		"arpanet/containers/abc_web_1": { facts: { host: "two" }, holds: [] },
+	});
+	const hosts = await startHosts(t, { one: nothing, two: nothing }, store);
+	Object.assign(hosts.known.two ?? {}, { state: undefined });
+	const rows = await hosts.route("GET", "/containers/json");
+	const [{ Id } = { Id: "" }] = rows as { Id: string }[];
+	for (const ref of [Id, Id.slice(0, 12), "abc_web_1"]) {
+		await t.throwsAsync(hosts.route("GET", `/containers/${ref}/json`), {
+			message: `container ${ref} is on host two, which is lost; start arpanet there, or say arpanet host rm two if it will not come back`,
+		});
+	}
+});
+
 test("what was on a host that was removed is not there any more", async (t) => {
 	const { known, stop, resize } = await setUp(t);
 	delete known.two;
