@@ -20,7 +20,6 @@ import type { CatalogService } from "../pipeline/state/store.ts";
 import {
 	asCalled,
 	checkId,
-	copyId,
 	dnsId,
 	namesOf,
 	nodeFor,
@@ -192,10 +191,10 @@ function mayHaveNumber(
 	all: CatalogService[],
 	facts: Facts,
 ): boolean {
-	if (facts.index === undefined) return false;
-	const number = copyId(facts.index, facts, facts.network);
-	return (
-		own.some(({ ID }) => /^ip\d+\./.test(ID)) &&
-		all.every(({ ID }) => ID !== number)
-	);
+	const { index } = facts;
+	if (index === undefined) return false;
+	return own.some(({ ID }) => {
+		const number = ID.replace(/^ip\d+(?=\.)/, String(index));
+		return number !== ID && all.every((each) => each.ID !== number);
+	});
 }

@@ -48,11 +48,10 @@ export async function registration(
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{
-				// in a shared network services of two deployments may have one name
 				ID: copyId(
 					number ?? `ip${inSubnet}`,
 					facts,
-					shared ? `${facts.deployment}.${scope}` : scope,
+					shared ? amongOthers(facts, scope) : scope,
 				),
 				Service: `${facts.service}.${scope}`,
 				Tags: [],
@@ -102,6 +101,11 @@ export function copyId(
 	return `${index}.${service}.${scope}`;
 }
 
+/** A shared network in a ServiceID: services of two deployments may have one name there. */
+function amongOthers({ deployment }: Facts, scope: string | undefined): string {
+	return `${deployment}.${scope}`;
+}
+
 /** CheckID of the HEALTHCHECK of a service. */
 export function checkId(serviceId: string): string {
 	return `health:${serviceId}`;
@@ -114,10 +118,12 @@ export function ofContainer(id: string): string {
 
 /** Consul's filters for what is registered under a copy's number: none for one without, or that no filter can name. */
 export function ofNumber(facts: Facts): string[] {
-	const id = copyId(facts.index, facts, facts.network);
-	return facts.index !== undefined && /^[\w.-]+$/.test(id)
-		? [`ID == "${id}"`]
-		: [];
+	const { index, network } = facts;
+	if (index === undefined) return [];
+	return [network, amongOthers(facts, network)] // its own network may be a shared one
+		.map((scope) => copyId(index, facts, scope))
+		.filter((id) => /^[\w.-]+$/.test(id))
+		.map((id) => `ID == "${id}"`);
 }
 
 /** Whether an entry is that of a container. */

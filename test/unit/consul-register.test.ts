@@ -115,26 +115,42 @@ test("a container in very many networks is in DNS in all of them, until it stops
 	t.deepEqual(await listed(), []);
 });
 
-test("a container that was renamed and runs stands beside the copy that was made in its place", async (t) => {
-	const { host, run } = await stage(t);
-	const { id, container } = await run("abc_web_1");
-	if (container) container.Name = "/old_abc_web_1";
-	await host.containers.renamed(id);
-	await run("abc_web_1");
-	const ids = async () => {
-		const all = await host.store.nodeServices("arpanet-h1");
-		const copies = all.filter(({ Service }) => Service === "web.abc");
-		return copies.map(({ ID }) => ID).sort();
-	};
-	const [first, second] = await ids();
-	t.is(first, "1.web.abc");
-	t.regex(second ?? "", /^ip\d+\.web\.abc$/);
-	if (container) container.State.Running = false;
-	await host.containers.observe(id);
-	t.deepEqual(await ids(), [second]);
-	await sweep(host);
-	t.deepEqual(await ids(), [first]);
-});
+for (const [network, body, scope, id] of [
+	["its deployment's", {}, "abc", "web.abc"],
+	[
+		"a shared",
+		{ HostConfig: { NetworkMode: "front" } },
+		"shared-front",
+		"web.abc.shared-front",
+	],
+] as const) {
+	test(`a container that was renamed and runs stands beside the copy that was made in its place, in ${network} network`, async (t) => {
+		const { host, run } = await stage(t);
+		// with one host such a network would be Docker's own
+		Object.defineProperty(host.services.cluster, "alone", { value: false });
+		const made = await host.networks.create({ Name: "front" }, {});
+		const front = { ...made, Name: "front", Id: "front" };
+		host.docker.networks.set("front", front);
+		await host.networks.created("front", "front");
+		const old = await run("abc_web_1", body);
+		if (old.container) old.container.Name = "/old_abc_web_1";
+		await host.containers.renamed(old.id);
+		await run("abc_web_1", body);
+		const ids = async () => {
+			const all = await host.store.nodeServices("arpanet-h1");
+			const copies = all.filter(({ Service }) => Service === `web.${scope}`);
+			return copies.map(({ ID }) => ID).sort();
+		};
+		const [first, second] = await ids();
+		t.is(first, `1.${id}`);
+		t.regex(second ?? "", new RegExp(`^ip\\d+\\.${id}$`));
+		if (old.container) old.container.State.Running = false;
+		await host.containers.observe(old.id);
+		t.deepEqual(await ids(), [second]);
+		await sweep(host);
+		t.deepEqual(await ids(), [first]);
+	});
+}
 
 test("one that has just been started is registered without a look, unless there is something to see", async (t) => {
 	const { host, run, consul } = await stage(t);
