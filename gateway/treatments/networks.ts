@@ -15,7 +15,12 @@ import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { pruneNetworks } from "./network-prune.ts";
 import { filtersOf, matches, withFilters } from "./query.ts";
-import type { OwnAnswer, Route, TreatedRequest } from "./treatment.ts";
+import {
+	type OwnAnswer,
+	type Route,
+	type TreatedRequest,
+	throwRefusal,
+} from "./treatment.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -44,8 +49,7 @@ export function networks(engines: Engines): Route[] {
 	async function list({ path, query }: TreatedRequest): Promise<OwnAnswer> {
 		const { id, ...filters } = filtersOf(query);
 		const answers = await engines.ask(path + withFilters(query, filters));
-		const own = answers[0];
-		if (own?.error instanceof HttpError) throw own.error;
+		throwRefusal(answers.map(({ error }) => error));
 		const isUnused = filters.dangling?.some(isTrue) ?? false;
 		const rows = await merge(answers, isUnused);
 		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;

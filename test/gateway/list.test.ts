@@ -171,12 +171,31 @@ test("a restart that is called off is seen at once, though no event tells of it"
 	t.regex(`${await statuses(hosts)}`, /^Exited \(3\)/);
 });
 
-test("an engine that does not take the client's version of the API is not taken for a lost one", async (t) => {
-	const two: FakeEngine = () => {
-		throw new HttpError(400, "client version 1.41 is too old");
-	};
-	const { route } = await startHosts(t, { one: withContainers("a"), two });
-	await t.throwsAsync(route("GET", "/v1.41/containers/json?all=1"), {
-		message: /client version 1.41 is too old/,
+for (const refusal of [
+	"client version 1.41 is too old",
+	"client version 1.45 is too new. Maximum supported API version is 1.41",
+]) {
+	test(`an engine that does not take the client's version of the API is not taken for a lost one: ${refusal}`, async (t) => {
+		const two: FakeEngine = () => {
+			throw new HttpError(400, refusal);
+		};
+		const one: FakeEngine = (method, url) => {
+			if (method === "POST") return {};
+			if (/\/(volumes|networks)$/.test(url.pathname)) return [];
+			return withContainers("a")(method, url);
+		};
+		const { route } = await startHosts(t, { one, two });
+		for (const request of [
+			"GET /v1.45/containers/json?all=1",
+			"GET /v1.45/volumes",
+			"GET /v1.45/networks",
+			"POST /v1.45/images/prune",
+			"POST /v1.45/networks/prune",
+		]) {
+			const [method = "", target = ""] = request.split(" ");
+			const refused = { status: 400, message: refusal };
+			const asking = route(method, target);
+			t.like(await t.throwsAsync(asking, undefined, request), refused);
+		}
 	});
-});
+}
