@@ -24,6 +24,8 @@ import {
 const MOST = 50;
 /** And so many at once. */
 const AT_ONCE = 8;
+/** One whose lock is held, by a start that waits for a file server, does not say, and is not waited for. */
+const CREATED_MS = 500;
 /** What a host may hang on. */
 const TOPIC = "/containers";
 
@@ -134,7 +136,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		await inParallel(unheard.slice(0, MOST), AT_ONCE, async ({ row }) => {
 			// where it does not say, the second must do
 			const container = await engine
-				.inspectContainer(row.Id)
+				.inspectContainer(row.Id, CREATED_MS)
 				.catch(() => undefined);
 			const { Created } = container ?? {};
 			if (Created) made.set(row.Id, inNanoseconds(Created));

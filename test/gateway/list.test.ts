@@ -11,9 +11,10 @@ import {
 	startHosts,
 } from "./hosts.ts";
 
+const idOf = (name: string) => name.padEnd(64, "0");
+
 /** An engine with containers, that were made in one second and not started. */
 function withContainers(...names: string[]): FakeEngine {
-	const idOf = (name: string) => name.padEnd(64, "0");
 	return (_, { pathname }) => {
 		if (pathname.endsWith("/events")) return "";
 		const name = names.find((each) => pathname.includes(idOf(each)));
@@ -169,6 +170,33 @@ test("a restart that is called off is seen at once, though no event tells of it"
 	await isRead();
 	isOver = true;
 	t.regex(`${await statuses(hosts)}`, /^Exited \(3\)/);
+});
+
+test("a container that hangs hides no other, and is listed itself", async (t) => {
+	const two: FakeEngine = (method, url) =>
+		url.pathname.includes(idOf("c"))
+			? new Promise(() => {})
+			: withContainers("b", "c")(method, url);
+	const engines = { one: withContainers(), two };
+	const { route } = await startHosts(t, engines);
+	const rows = (await route("GET", "/containers/json?all=1")) as Row[];
+	t.deepEqual(
+		rows.map(({ Names }) => Names[0]),
+		["/b", "/c"],
+	);
+});
+
+test("a container that has hung is read again, and the view answers", async (t) => {
+	let reads = 0;
+	const one: FakeEngine = (method, url) =>
+		url.pathname.includes(idOf("a")) && reads++ === 0
+			? new Promise(() => {})
+			: withContainers("a", "b")(method, url);
+	const { route } = await startHosts(t, { one });
+	const list = () => route("GET", "/containers/json?all=1");
+	t.is(await list(), "one"); // nothing is known yet
+	await eventually(async () => (await list()) !== "one");
+	t.is(reads, 2);
 });
 
 for (const refusal of [
