@@ -112,8 +112,9 @@ export function networks(engines: Engines): Route[] {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}
 		const named = path.replace(/[^/]+$/, encodeURIComponent(known.name));
-		const found = await holders(known, named + query);
+		const { found, late } = await holders(known, named + query);
 		const [first] = found;
+		if (!first && late) throw late.error;
 		if (!first) return engines.local; // none that answers has it: the engine says so
 		const home = found.find(({ host }) => host === known.home) ?? first;
 		const Containers = Object.assign(
@@ -124,7 +125,7 @@ export function networks(engines: Engines): Route[] {
 		return { status: 200, body };
 	}
 
-	/** @throws HttpError 502 if none answers that may have it */
+	/** The hosts that have a network, as far as they answer, and one that may have it and does not. */
 	async function holders(known: KnownNetwork, request: string) {
 		const answers = (await engines.ask(request)).filter(({ host }) =>
 			known.hosts.includes(host),
@@ -132,18 +133,25 @@ export function networks(engines: Engines): Route[] {
 		const found = answers.flatMap(({ host, answer }) =>
 			answer === undefined ? [] : [{ host, network: answer as Network }],
 		);
-		const late = answers.find(({ error }) => error);
-		if (found.length === 0 && late) throw late.error;
-		return found;
+		return { found, late: answers.find(({ error }) => error) };
 	}
 
-	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
+	/**
+	 * Its home removes it, and answers; the post-hook takes it down everywhere else.
+	 * @throws HttpError 502 if a host that is not lost does not say whether containers use it there
+	 */
 	async function remove({ ref }: TreatedRequest): Promise<EnginePool> {
 		const known = await networkIds.findHeard(ref);
 		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
 		if (!known?.home) return engines.holderOf(path);
 		const { name, id, home } = known;
-		const found = await holders(known, path);
+		const { found, late } = await holders(known, path);
+		if (late) {
+			throw new HttpError(
+				502,
+				`network ${name} may be in use on host ${late.host}, which does not answer; try again, and look at arpanet hosts`,
+			);
+		}
 		const busy = found.some(
 			({ host, network }) =>
 				host !== home && Object.keys(network.Containers ?? {}).length > 0,
