@@ -20,6 +20,7 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
+import { whereabouts } from "./whereabouts.ts";
 
 /** `images/…` and what makes images: one looks the same from everywhere. */
 export function images(
@@ -28,6 +29,7 @@ export function images(
 	bringImage: BringImage,
 ): Route[] {
 	const { cluster, local } = engines;
+	const { hostOf } = whereabouts(engines);
 
 	async function holder(ref: string): Promise<EnginePool> {
 		if (engines.localOnly || (await isHere(ref))) return local;
@@ -234,8 +236,8 @@ export function images(
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
-		const found = ref ? await cluster.surelyFind(ref) : undefined;
-		return found ? naming(found.host, afterwards, namesIn(query), true) : local;
+		const host = ref ? await hostOf(ref) : undefined;
+		return host ? naming(host, afterwards, namesIn(query), true) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
@@ -247,11 +249,9 @@ export function images(
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const found = ref && classic ? await cluster.surelyFind(ref) : undefined;
+		const host = ref && classic ? await hostOf(ref) : undefined;
 		const given = asked.getAll("t");
-		return found
-			? naming(found.host, afterwards, given)
-			: making(afterwards, given);
+		return host ? naming(host, afterwards, given) : making(afterwards, given);
 	}
 
 	return [

@@ -21,6 +21,7 @@ import {
 	type TreatedRequest,
 	throwRefusal,
 } from "./treatment.ts";
+import { whereabouts } from "./whereabouts.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -39,6 +40,7 @@ interface Network {
  */
 export function networks(engines: Engines): Route[] {
 	const { cluster, networkIds } = engines;
+	const { hostOf } = whereabouts(engines);
 
 	async function create(body: string | null): Promise<EnginePool> {
 		const asked = readBody(body, isNetworkCreate) as NetworkCreate | null;
@@ -183,9 +185,8 @@ export function networks(engines: Engines): Route[] {
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readBody(body, isNetworkConnect) as Partial<NetworkConnect>;
 		const container: unknown = asked?.Container;
-		const found =
-			typeof container === "string" && (await cluster.surelyFind(container));
-		const host = found ? found.host : cluster.self;
+		const found = typeof container === "string" && (await hostOf(container));
+		const host = found || cluster.self; // whose engine says that there is none
 		const name = (await networkIds.findHeard(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);
 		const engine = await cluster.engine(host);
