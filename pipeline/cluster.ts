@@ -443,7 +443,8 @@ function isAmbiguous(error: unknown): boolean {
 	return error.message.toLowerCase().startsWith(AMBIGUOUS.toLowerCase());
 }
 
-function isUnheard(error: unknown): boolean {
+/** Whether that is said of a host that did not answer. */
+export function isUnheard(error: unknown): boolean {
 	return error instanceof HttpError && error.status === 502;
 }
 

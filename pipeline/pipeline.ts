@@ -173,8 +173,13 @@ export class Pipeline implements Adapter {
 				return;
 			}
 			case "remove":
-				if (done) await this.#lifecycles.containers.removedByRef(ref);
-				else await this.#lifecycles.containers.observe(ref, after);
+				if (done) {
+					await this.#lifecycles.containers.removedByRef(ref);
+					return;
+				}
+				// else Docker may remove it yet
+				if (after) await this.#lifecycles.containers.removalRefused(ref);
+				await this.#lifecycles.containers.observe(ref, after);
 				return;
 			case "kill":
 				await this.#lifecycles.containers.observe(ref, after);

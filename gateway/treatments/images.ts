@@ -1,4 +1,4 @@
-import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { type HostAnswer, isUnheard } from "../../pipeline/cluster.ts";
 import { imagePath } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {
@@ -7,6 +7,8 @@ import {
 } from "../../pipeline/lifecycle/image-carrier.ts";
 import { contentOf, type Images } from "../../pipeline/lifecycle/images.ts";
 import { isTrue } from "../../pipeline/spelling.ts";
+import type { ImageRecord } from "../../pipeline/state/images.ts";
+import type { Entry } from "../../pipeline/state/store.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { withContainerConfig } from "./compose1.ts";
@@ -18,6 +20,7 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
+import { whereabouts } from "./whereabouts.ts";
 
 /** `images/…` and what makes images: one looks the same from everywhere. */
 export function images(
@@ -26,6 +29,7 @@ export function images(
 	bringImage: BringImage,
 ): Route[] {
 	const { cluster, local } = engines;
+	const { hostOf } = whereabouts(engines);
 
 	async function holder(ref: string): Promise<EnginePool> {
 		if (engines.localOnly || (await isHere(ref))) return local;
@@ -208,7 +212,8 @@ export function images(
 		}
 		for (const [tag, ids] of meanings) {
 			if (ids.size === 1 || tag === UNTAGGED) continue;
-			const held = await holders(engines, names, tag);
+			// while the host is silent that named it last, each says what it means there
+			const held = await holders(engines, names, tag).catch(() => []);
 			const [meant] = held;
 			for (const id of ids) {
 				const image = images.get(id);
@@ -231,8 +236,8 @@ export function images(
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
-		const found = ref ? await cluster.surelyFind(ref) : undefined;
-		return found ? naming(found.host, afterwards, namesIn(query), true) : local;
+		const host = ref ? await hostOf(ref) : undefined;
+		return host ? naming(host, afterwards, namesIn(query), true) : local;
 	}
 
 	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
@@ -244,11 +249,9 @@ export function images(
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const found = ref && classic ? await cluster.surelyFind(ref) : undefined;
+		const host = ref && classic ? await hostOf(ref) : undefined;
 		const given = asked.getAll("t");
-		return found
-			? naming(found.host, afterwards, given)
-			: making(afterwards, given);
+		return host ? naming(host, afterwards, given) : making(afterwards, given);
 	}
 
 	return [
@@ -321,7 +324,11 @@ interface Holder {
 	created: number;
 }
 
-/** The hosts that have an image, the one that was given its name last before others. @param ref a name, or an id */
+/**
+ * The hosts that have an image, the one that was given its name last before others.
+ * @param ref a name, or an id
+ * @throws HttpError 503 if that one does not answer: what the others have may be older, or not there at all
+ */
 async function holders(
 	engines: Engines,
 	{ records }: Images,
@@ -331,6 +338,7 @@ async function holders(
 		engines.cluster.surelyAnswers(imagePath(ref)),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
+	if (record) refuseUnheard(ref, answers, record);
 	return byName(ref, answers, record).map(({ host, image }) => ({
 		host,
 		id: image.Id,
@@ -338,6 +346,29 @@ async function holders(
 		names: image.RepoTags?.filter(isName) ?? [],
 		created: Math.floor(Date.parse(image.Created) / 1000),
 	}));
+}
+
+/**
+ * Refuses what is asked of an image by its name while the host that named it last is silent, or any where none has it.
+ * @throws HttpError 503
+ */
+function refuseUnheard(
+	ref: string,
+	answers: readonly HostAnswer[],
+	{ value }: Entry<ImageRecord>,
+): void {
+	const isNowhere = answers.every(({ answer }) => answer === undefined);
+	const silent = answers
+		.filter(({ host, error }) => {
+			return isUnheard(error) && (isNowhere || host === value.host);
+		})
+		.map(({ host }) => host);
+	if (silent.length === 0) return;
+	const what = isNowhere ? "" : "a newer one ";
+	throw new HttpError(
+		503,
+		`image ${ref} may be ${what}on host ${silent.join(", ")}, which does not answer; try again`,
+	);
 }
 
 /**

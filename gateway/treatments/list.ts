@@ -1,6 +1,6 @@
 import type { ContainerSummary } from "../../pipeline/docker.ts";
 import { messageIn } from "../../pipeline/engine.ts";
-import { HttpError, messageOf } from "../../pipeline/errors.ts";
+import { HttpError } from "../../pipeline/errors.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
@@ -13,14 +13,19 @@ import { statusAt } from "../view/status.ts";
 import type { Views } from "../view/views.ts";
 import { ofHost } from "./ports.ts";
 import { isMeant } from "./remembered.ts";
-import type { OwnAnswer, TreatedRequest, Treatment } from "./treatment.ts";
+import {
+	isNotSpoken,
+	type OwnAnswer,
+	type TreatedRequest,
+	type Treatment,
+} from "./treatment.ts";
 
-/** What an engine says of a client's version of the API that it does not take any more. */
-const TOO_OLD = /^client version \S+ is too old/;
 /** Containers that an engine is asked for the time of their creation at most, where it has not been heard; of the rest the second must do. */
 const MOST = 50;
 /** And so many at once. */
 const AT_ONCE = 8;
+/** One whose lock is held, by a start that waits for a file server, does not say, and is not waited for. */
+const CREATED_MS = 500;
 /** What a host may hang on. */
 const TOPIC = "/containers";
 
@@ -103,8 +108,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 			return rows.map((row) => ofHost(withoutService(row), address));
 		} catch (error) {
 			if (name === cluster.self) throw error; // the others would say the same
-			// it lives: no version of the API suits all hosts
-			if (TOO_OLD.test(messageOf(error))) throw error;
+			if (isNotSpoken(error)) throw error;
 			return remembered();
 		}
 	}
@@ -134,7 +138,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		await inParallel(unheard.slice(0, MOST), AT_ONCE, async ({ row }) => {
 			// where it does not say, the second must do
 			const container = await engine
-				.inspectContainer(row.Id)
+				.inspectContainer(row.Id, CREATED_MS)
 				.catch(() => undefined);
 			const { Created } = container ?? {};
 			if (Created) made.set(row.Id, inNanoseconds(Created));

@@ -5,7 +5,7 @@ import type { Engines } from "../engines.ts";
 import { type Filters, readFilters } from "../filters.ts";
 import { hasLabels } from "../view/query.ts";
 import { filtersOf, withFilters } from "./query.ts";
-import type { Treatment } from "./treatment.ts";
+import { reasonOf, type Treatment, throwRefusal } from "./treatment.ts";
 
 interface Pruned {
 	NetworksDeleted: string[] | null;
@@ -79,8 +79,7 @@ export function pruneNetworks(engines: Engines): Treatment {
 					: prune(host, path, query, others),
 			),
 		);
-		const [own] = told;
-		if (own?.status === "rejected") throw own.reason;
+		throwRefusal(told.map(reasonOf));
 		const deleted = told.flatMap(
 			(each) => (each.status === "fulfilled" ? each.value : []), // it is lost, and its networks stay
 		);

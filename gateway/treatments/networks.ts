@@ -15,7 +15,13 @@ import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import { pruneNetworks } from "./network-prune.ts";
 import { filtersOf, matches, withFilters } from "./query.ts";
-import type { OwnAnswer, Route, TreatedRequest } from "./treatment.ts";
+import {
+	type OwnAnswer,
+	type Route,
+	type TreatedRequest,
+	throwRefusal,
+} from "./treatment.ts";
+import { whereabouts } from "./whereabouts.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -34,6 +40,7 @@ interface Network {
  */
 export function networks(engines: Engines): Route[] {
 	const { cluster, networkIds } = engines;
+	const { hostOf } = whereabouts(engines);
 
 	async function create(body: string | null): Promise<EnginePool> {
 		const asked = readBody(body, isNetworkCreate) as NetworkCreate | null;
@@ -44,8 +51,7 @@ export function networks(engines: Engines): Route[] {
 	async function list({ path, query }: TreatedRequest): Promise<OwnAnswer> {
 		const { id, ...filters } = filtersOf(query);
 		const answers = await engines.ask(path + withFilters(query, filters));
-		const own = answers[0];
-		if (own?.error instanceof HttpError) throw own.error;
+		throwRefusal(answers.map(({ error }) => error));
 		const isUnused = filters.dangling?.some(isTrue) ?? false;
 		const rows = await merge(answers, isUnused);
 		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;
@@ -108,8 +114,9 @@ export function networks(engines: Engines): Route[] {
 			return engines.holderOf(`/networks/${encodeURIComponent(ref)}`);
 		}
 		const named = path.replace(/[^/]+$/, encodeURIComponent(known.name));
-		const found = await holders(known, named + query);
+		const { found, late } = await holders(known, named + query);
 		const [first] = found;
+		if (!first && late) throw late.error;
 		if (!first) return engines.local; // none that answers has it: the engine says so
 		const home = found.find(({ host }) => host === known.home) ?? first;
 		const Containers = Object.assign(
@@ -120,7 +127,7 @@ export function networks(engines: Engines): Route[] {
 		return { status: 200, body };
 	}
 
-	/** @throws HttpError 502 if none answers that may have it */
+	/** The hosts that have a network, as far as they answer, and one that may have it and does not. */
 	async function holders(known: KnownNetwork, request: string) {
 		const answers = (await engines.ask(request)).filter(({ host }) =>
 			known.hosts.includes(host),
@@ -128,18 +135,25 @@ export function networks(engines: Engines): Route[] {
 		const found = answers.flatMap(({ host, answer }) =>
 			answer === undefined ? [] : [{ host, network: answer as Network }],
 		);
-		const late = answers.find(({ error }) => error);
-		if (found.length === 0 && late) throw late.error;
-		return found;
+		return { found, late: answers.find(({ error }) => error) };
 	}
 
-	/** Its home removes it, and answers; the post-hook takes it down everywhere else. */
+	/**
+	 * Its home removes it, and answers; the post-hook takes it down everywhere else.
+	 * @throws HttpError 502 if a host that is not lost does not say whether containers use it there
+	 */
 	async function remove({ ref }: TreatedRequest): Promise<EnginePool> {
 		const known = await networkIds.findHeard(ref);
 		const path = `/networks/${encodeURIComponent(known?.name ?? ref)}`;
 		if (!known?.home) return engines.holderOf(path);
 		const { name, id, home } = known;
-		const found = await holders(known, path);
+		const { found, late } = await holders(known, path);
+		if (late) {
+			throw new HttpError(
+				502,
+				`network ${name} may be in use on host ${late.host}, which does not answer; try again, and look at arpanet hosts`,
+			);
+		}
 		const busy = found.some(
 			({ host, network }) =>
 				host !== home && Object.keys(network.Containers ?? {}).length > 0,
@@ -171,9 +185,8 @@ export function networks(engines: Engines): Route[] {
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readBody(body, isNetworkConnect) as Partial<NetworkConnect>;
 		const container: unknown = asked?.Container;
-		const found =
-			typeof container === "string" && (await cluster.surelyFind(container));
-		const host = found ? found.host : cluster.self;
+		const found = typeof container === "string" && (await hostOf(container));
+		const host = found || cluster.self; // whose engine says that there is none
 		const name = (await networkIds.findHeard(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);
 		const engine = await cluster.engine(host);

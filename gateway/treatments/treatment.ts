@@ -1,7 +1,10 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
-import { HttpError } from "../../pipeline/errors.ts";
+import { messageOf } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
+
+/** What an engine says of a client's version of the API that it does not speak. */
+const NOT_SPOKEN = /^client version \S+ is too (?:old|new)/;
 
 /** An answer that the gateway gives itself: a JSON body or none, the bytes of one, or lines as they come. */
 export type OwnAnswer =
@@ -55,8 +58,7 @@ export function mergedList(
 ): Treatment {
 	return async ({ path, query }) => {
 		const answers = await engines.ask(path + query);
-		const own = answers[0];
-		if (own?.error instanceof HttpError) throw own.error;
+		throwRefusal(answers.map(({ error }) => error));
 		const given = answers.filter(({ answer }) => answer !== undefined);
 		return { status: 200, body: await merge(given) };
 	};
@@ -74,8 +76,7 @@ export function addedUp({ cluster }: Engines): Treatment {
 				cluster.ask(name, (engine) => engine.post<Parts>(path + query)),
 			),
 		);
-		const [own] = answers;
-		if (own?.status === "rejected") throw own.reason;
+		throwRefusal(answers.map(reasonOf));
 		const sum: Parts = {};
 		for (const answer of answers) {
 			if (answer.status === "rejected") continue; // it is lost, and its things stay
@@ -89,6 +90,26 @@ export function addedUp({ cluster }: Engines): Treatment {
 		}
 		return { status: 200, body: sum };
 	};
+}
+
+/** Whether an engine does not speak the client's version of the API: its host is not lost, and no version suits all. */
+export function isNotSpoken(error: unknown): boolean {
+	return NOT_SPOKEN.test(messageOf(error));
+}
+
+/**
+ * Refuses what all hosts were asked as this host's engine does, or as any that does not speak the client's version.
+ * @param errors of the hosts, this one's first; undefined for one that answered
+ * @throws HttpError
+ */
+export function throwRefusal([own, ...others]: readonly unknown[]): void {
+	const refusal = own ?? others.find(isNotSpoken);
+	if (refusal) throw refusal;
+}
+
+/** Why a host did not do what it was asked; undefined if it did. */
+export function reasonOf(answer: PromiseSettledResult<unknown>): unknown {
+	return answer.status === "rejected" ? answer.reason : undefined;
 }
 
 function together(before: unknown, part: unknown): unknown {

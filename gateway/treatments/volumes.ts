@@ -17,9 +17,7 @@ export function volumes(engines: Engines): Route[] {
 		const answers = await engines.ask(pathOf(name));
 		const holders = answers.filter(({ answer }) => answer);
 		if (holders.length === 1) return engines.pool(holders[0]?.host ?? "");
-		const record = await engines.store
-			.get<VolumeRecord>(volumeKey(name))
-			.catch(() => undefined); // without Consul, what the engines say must do
+		const record = await recordOf(name);
 		const { host = "", unclaimed } = record?.value ?? {};
 		const home = holders.find((each) => each.host === host) ?? holders[0];
 		if (home) return engines.pool(home.host);
@@ -33,6 +31,13 @@ export function volumes(engines: Engines): Route[] {
 		);
 	}
 
+	/** Where a volume is on record; undefined without Consul: then what the engines say must do. */
+	function recordOf(name: string) {
+		return engines.store
+			.get<VolumeRecord>(volumeKey(name))
+			.catch(() => undefined);
+	}
+
 	/** One that is made anew is this host's, until its first container says where it goes. */
 	async function create(body: string | null): Promise<EnginePool> {
 		const asked = readBody(body, isVolumeCreate) as VolumeCreate | undefined;
@@ -43,10 +48,20 @@ export function volumes(engines: Engines): Route[] {
 	/**
 	 * Gone from everywhere, for one that was made and went elsewhere with its container may still be there as well; or from
 	 * nowhere, if containers use it: then the engine where they are says so.
+	 * @throws HttpError 502 if its host does not answer: it would still be there
 	 */
 	async function remove(ref: string, request: string): Promise<EnginePool> {
 		const answers = await engines.ask(pathOf(ref));
 		const [first, ...copies] = answers.filter(({ answer }) => answer);
+		const late = answers.filter(({ error }) => error).map(({ host }) => host);
+		const record = late.length > 0 ? await recordOf(ref) : undefined;
+		const { host = "" } = record?.value ?? {};
+		if (late.includes(host)) {
+			throw new HttpError(
+				502,
+				`volume ${ref} is on host ${host}, which does not answer; try again, and look at arpanet hosts`,
+			);
+		}
 		if (first && copies.length > 0) {
 			const filters = encodeURIComponent(JSON.stringify({ volume: [ref] }));
 			const users = await engines.ask(

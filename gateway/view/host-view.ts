@@ -33,6 +33,8 @@ const TRUST_MS = 5_000;
 const RENEW_MS = 2_500;
 /** Inspections at once. */
 const AT_ONCE = 4;
+/** A container that does not answer for so long is passed over: its lock may be held for minutes, by a start that waits for a file server. */
+const INSPECT_MS = 2_000;
 /** More containers than this are cheaper to read in one list. */
 const FEW = 20;
 /** How long a view rests that does not agree with its engine however often it reads: another clock, or other words. */
@@ -258,9 +260,13 @@ export class HostView {
 		for (const id of this.#reading) this.#doubtful.delete(id);
 		const found = new Map<string, ContainerInspect>();
 		await inParallel([...this.#reading], AT_ONCE, async (id) => {
-			const container = await this.#engine.inspectContainer(id);
-			if (container) found.set(id, container);
-			else this.#forget(id);
+			try {
+				const container = await this.#engine.inspectContainer(id, INSPECT_MS);
+				if (container) found.set(id, container);
+				else this.#forget(id);
+			} catch {
+				this.#doubtful.add(id); // meanwhile the engine answers itself
+			}
 		});
 		if (found.size === 0) return;
 		const filters = JSON.stringify({ id: [...found.keys()] });

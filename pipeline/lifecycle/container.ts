@@ -189,6 +189,12 @@ export class ContainerLifecycle {
 		await this.#removals.forget(note);
 	}
 
+	/** Docker did not remove the container that was noted so: it may get another name, and another this one. */
+	async removalRefused(ref: string): Promise<void> {
+		const note = await this.#removals.find(ref);
+		if (note) await this.#removals.forget(note);
+	}
+
 	/**
 	 * The container that a record with a lease is of, by its name or by when it was made: another may have had that lease before, or have it
 	 * by now. Without a lease, the one of its name.

@@ -24,10 +24,13 @@ export class Removals {
 		]);
 	}
 
-	/** The note of a container by its id, prefix or name, as the client called it. */
+	/**
+	 * The note of a container by its id, prefix or name, as the client called it. Of several of one name it is the last: one that
+	 * nobody took back may be of a container that has another name by now.
+	 */
 	async find(ref: string): Promise<Entry<Removal> | undefined> {
 		const name = ref.replace(/^\//, "");
-		const noted = await this.list();
+		const noted = (await this.list()).sort((a, b) => b.index - a.index);
 		return (
 			noted.find(({ value }) => value.name === name) ??
 			noted.find(({ key }) => key.startsWith(PREFIX + ref))

@@ -1,4 +1,4 @@
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
 import { imageCarrier } from "../../pipeline/lifecycle/image-carrier.ts";
 import { Images } from "../../pipeline/lifecycle/images.ts";
@@ -217,6 +217,65 @@ test("an image that somebody else has just removed from one host is removed", as
 		),
 	});
 	t.deepEqual(await route("DELETE", `/images/${OLD}`), [{ Deleted: OLD }]);
+});
+
+/** Two hosts, of which the second has told that `app` is its own image, and is away. @param copies what the first has of that name */
+async function silentHome(
+	t: ExecutionContext,
+	copies: Image[],
+	more: Record<string, FakeEngine> = {},
+) {
+	const record = { host: "two", id: NEW, at: Date.parse("2027-01-01") };
+	const engines = {
+		one: withImages(copies),
+		two: withImages([image(NEW, "app:latest")]),
+		...more,
+	};
+	const store = storeOf({ "arpanet/images/app:latest": record });
+	const hosts = await startHosts(t, engines, store);
+	hosts.close.two?.();
+	return hosts;
+}
+
+for (const request of [
+	"GET /images/app:latest/json",
+	"POST /images/app/push?tag=latest",
+	"POST /images/app:latest/tag?repo=other",
+	"DELETE /images/app:latest",
+]) {
+	const [method = "", target = ""] = request.split(" ");
+
+	test(`an older image does not stand for one on a host that does not answer: ${request}`, async (t) => {
+		const copies = [image(OLD, "app:latest")];
+		const { known, route } = await silentHome(t, copies);
+		const told = await t.throwsAsync(route(method, target));
+		t.like(told, {
+			status: 503,
+			message: `image app:latest may be a newer one on host two, which does not answer; try again`,
+		});
+		Object.assign(known.two ?? {}, { state: undefined });
+		t.is(await route(method, target), "one"); // of a lost host none is waited for
+	});
+}
+
+test("images are listed while the host does not answer that named one last, as each of the others calls it", async (t) => {
+	const other = image(`sha256:${"c".repeat(64)}`, "app:latest");
+	const three = withImages([other]);
+	const { route } = await silentHome(t, [image(OLD, "app:latest")], { three });
+	t.deepEqual(await route("GET", "/images/json"), [
+		image(OLD, "app:latest"),
+		other,
+	]);
+});
+
+test("an image is not said to be nowhere while a host that may have it does not answer", async (t) => {
+	const { route } = await silentHome(t, []);
+	const inspect = (name: string) => route("GET", `/images/${name}/json`);
+	t.like(await t.throwsAsync(inspect("app")), {
+		status: 503,
+		message: "image app may be on host two, which does not answer; try again",
+	});
+	t.is(await inspect("none"), "one"); // no host has told of any
 });
 
 test("a build is cancelled where it is made", async (t) => {

@@ -11,9 +11,10 @@ import {
 	startHosts,
 } from "./hosts.ts";
 
+const idOf = (name: string) => name.padEnd(64, "0");
+
 /** An engine with containers, that were made in one second and not started. */
 function withContainers(...names: string[]): FakeEngine {
-	const idOf = (name: string) => name.padEnd(64, "0");
 	return (_, { pathname }) => {
 		if (pathname.endsWith("/events")) return "";
 		const name = names.find((each) => pathname.includes(idOf(each)));
@@ -171,12 +172,58 @@ test("a restart that is called off is seen at once, though no event tells of it"
 	t.regex(`${await statuses(hosts)}`, /^Exited \(3\)/);
 });
 
-test("an engine that does not take the client's version of the API is not taken for a lost one", async (t) => {
-	const two: FakeEngine = () => {
-		throw new HttpError(400, "client version 1.41 is too old");
-	};
-	const { route } = await startHosts(t, { one: withContainers("a"), two });
-	await t.throwsAsync(route("GET", "/v1.41/containers/json?all=1"), {
-		message: /client version 1.41 is too old/,
-	});
+test("a container that hangs hides no other, and is listed itself", async (t) => {
+	const two: FakeEngine = (method, url) =>
+		url.pathname.includes(idOf("c"))
+			? new Promise(() => {})
+			: withContainers("b", "c")(method, url);
+	const engines = { one: withContainers(), two };
+	const { route } = await startHosts(t, engines);
+	const rows = (await route("GET", "/containers/json?all=1")) as Row[];
+	t.deepEqual(
+		rows.map(({ Names }) => Names[0]),
+		["/b", "/c"],
+	);
 });
+
+test("a container that has hung is read again, and the view answers", async (t) => {
+	let reads = 0;
+	const one: FakeEngine = (method, url) =>
+		url.pathname.includes(idOf("a")) && reads++ === 0
+			? new Promise(() => {})
+			: withContainers("a", "b")(method, url);
+	const { route } = await startHosts(t, { one });
+	const list = () => route("GET", "/containers/json?all=1");
+	t.is(await list(), "one"); // nothing is known yet
+	await eventually(async () => (await list()) !== "one");
+	t.is(reads, 2);
+});
+
+for (const refusal of [
+	"client version 1.41 is too old",
+	"client version 1.45 is too new. Maximum supported API version is 1.41",
+]) {
+	test(`an engine that does not take the client's version of the API is not taken for a lost one: ${refusal}`, async (t) => {
+		const two: FakeEngine = () => {
+			throw new HttpError(400, refusal);
+		};
+		const one: FakeEngine = (method, url) => {
+			if (method === "POST") return {};
+			if (/\/(volumes|networks)$/.test(url.pathname)) return [];
+			return withContainers("a")(method, url);
+		};
+		const { route } = await startHosts(t, { one, two });
+		for (const request of [
+			"GET /v1.45/containers/json?all=1",
+			"GET /v1.45/volumes",
+			"GET /v1.45/networks",
+			"POST /v1.45/images/prune",
+			"POST /v1.45/networks/prune",
+		]) {
+			const [method = "", target = ""] = request.split(" ");
+			const refused = { status: 400, message: refusal };
+			const asking = route(method, target);
+			t.like(await t.throwsAsync(asking, undefined, request), refused);
+		}
+	});
+}

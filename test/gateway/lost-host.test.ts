@@ -74,6 +74,29 @@ test("a container that a list shows on a lost host is known there by the id that
 	}
 });
 
+for (const [target, body] of [
+	["/commit?container=abc_web_1", null],
+	["/build?networkmode=container:abc_web_1", null],
+	["/networks/bridge/connect", '{"Container":"abc_web_1"}'],
+	["/networks/bridge/disconnect", '{"Container":"abc_web_1"}'],
+] as const) {
+	test(`a container of a lost or silent host is not said to be nowhere: POST ${target}`, async (t) => {
+		const nothing: FakeEngine = () => undefined;
+		const record = { facts: { host: "two" }, holds: [], attempts: 1 };
+		const store = storeOf({ "arpanet/containers/abc_web_1": record });
+		const engines = { one: nothing, two: nothing };
+		const { close, known, route } = await startHosts(t, engines, store);
+		close.two?.();
+		await t.throwsAsync(route("POST", target, body), {
+			message: /^container abc_web_1 is on host two, which does not answer/,
+		});
+		Object.assign(known.two ?? {}, { state: undefined });
+		await t.throwsAsync(route("POST", target, body), {
+			message: /^container abc_web_1 is on host two, which is lost/,
+		});
+	});
+}
+
 test("what was on a host that was removed is not there any more", async (t) => {
 	const { known, stop, resize } = await setUp(t);
 	delete known.two;

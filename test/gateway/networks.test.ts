@@ -108,6 +108,21 @@ test("a network is dangling if no host uses it", async (t) => {
 	t.is(await listed("false"), 0);
 });
 
+test("a network is not removed while a host that may use it does not answer", async (t) => {
+	const { close, known, route } = await late(t);
+	const remove = () => route("DELETE", "/networks/unused");
+	close.three?.();
+	t.is(await remove(), "one"); // that one never had it
+	close.two?.();
+	t.like(await t.throwsAsync(remove()), {
+		status: 502,
+		message:
+			"network unused may be in use on host two, which does not answer; try again, and look at arpanet hosts",
+	});
+	Object.assign(known.two ?? {}, { state: undefined });
+	t.is(await remove(), "one"); // a lost host keeps none from it
+});
+
 test("one that came to another host a moment ago, with a container, is not pruned", async (t) => {
 	const values: Record<string, unknown> = {};
 	const key = "arpanet/network-ids/shared-unused";

@@ -33,7 +33,8 @@ const observes = test.macro({
 		const observe = async (...args: unknown[]) => {
 			told.push(args);
 		};
-		const lifecycles = { containers: { observe }, networks: {}, volumes: {} };
+		const containers = { observe, removalRefused: async () => {} };
+		const lifecycles = { containers, networks: {}, volumes: {} };
 		const pipeline = new Pipeline(lifecycles as never, silent);
 		const [Method = "", Request = ""] = request.split(" ");
 		await pipeline.postHook(
