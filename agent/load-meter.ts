@@ -12,9 +12,10 @@ interface Counters {
 	/** Milliseconds of all processors, and those in which they had nothing to do. */
 	total: number;
 	idle: number;
-	/** Bytes received and sent. */
+	/** Bytes received and sent, and how many bits a second there can be. */
 	received: number;
 	sent: number;
+	speed: number;
 	/** Milliseconds on the monotonic clock. */
 	at: number;
 }
@@ -45,23 +46,25 @@ export class LoadMeter {
 		return {
 			load: share(total - idle, total),
 			memory: memoryInUse(),
-			network: share(bytes * 8, this.#speed() * seconds),
+			network: share(bytes * 8, now.speed * seconds),
 		};
 	}
 
 	#read(): Counters {
-		const counters = { total: 0, idle: 0, received: 0, sent: 0 };
+		const counters = { total: 0, idle: 0 };
 		for (const { times } of cpus()) {
 			counters.idle += times.idle;
 			for (const spent of Object.values(times)) counters.total += spent;
 		}
+		const name = this.#interface(); // once: with a thousand containers it takes the kernel long to tell
 		// interface: received bytes and 7 more columns, then sent
 		const [received = 0, , , , , , , , sent = 0] = text("/proc/net/dev")
 			.split("\n")
 			.map((line) => line.trim().split(/:\s*/))
-			.filter(([name]) => name === this.#interface())
+			.filter(([each]) => each === name)
 			.flatMap(([, columns = ""]) => columns.split(/\s+/).map(Number));
-		return { ...counters, received, sent, at: performance.now() };
+		const at = performance.now();
+		return { ...counters, received, sent, speed: speedOf(name), at };
 	}
 
 	#interface(): string | undefined {
@@ -69,11 +72,12 @@ export class LoadMeter {
 			addresses?.some(({ address }) => address === this.#address),
 		)?.[0];
 	}
+}
 
-	#speed(): number {
-		const megabits = Number(text(`/sys/class/net/${this.#interface()}/speed`));
-		return megabits > 0 ? megabits * 1e6 : USUAL_SPEED;
-	}
+/** Bits per second of an interface. */
+function speedOf(name: string | undefined): number {
+	const megabits = Number(text(`/sys/class/net/${name}/speed`));
+	return megabits > 0 ? megabits * 1e6 : USUAL_SPEED;
 }
 
 /** What is not available for new work; caches are. */
