@@ -391,6 +391,10 @@ test.serial(
 		);
 		t.false((await seen()).includes(payload), "encrypted");
 		t.true(await cluster.reaches("red_a_1", b, "-s", "9000"));
+		for (const state of ["down", "up"]) {
+			await h1.exec("ip", ["link", "set", "arpawg", state]); // its address goes
+		}
+		t.true(await cluster.soonReaches("red_a_1", b));
 		const { stdout } = await h1.exec("stat", [
 			...["-c", "%a", "/run/arpanet/wireguard.key"],
 		]);
