@@ -9,6 +9,8 @@ import { readInput } from "./input.ts";
 /** A container that a file asks for, as a client would create it. */
 export interface Planned {
 	name: string;
+	/** Its name under the other Compose. */
+	otherwise: string;
 	body: ContainerCreate;
 }
 
@@ -175,8 +177,11 @@ function container(
 	}
 	const network = foreignNetwork(settings, project);
 	if (network) HostConfig.NetworkMode ??= network;
+	const named = settings.container_name;
+	const joint = project.fig ? "-" : "_";
 	return {
-		name: String(settings.container_name ?? nameOf(service, number, project)),
+		name: String(named ?? nameOf(service, number, project)),
+		otherwise: String(named ?? nameOf(service, number, project, joint)),
 		body: {
 			Image: settings.image ?? `${project.name}_${service}`,
 			Env: pairs(settings.environment),
@@ -193,9 +198,14 @@ function container(
 	};
 }
 
-/** fig and Compose 1 join names by `_`, Compose v2 by `-`. */
-function nameOf(service: string, number: number, { name, fig }: Project) {
-	return [name, service, number].join(fig ? "_" : "-");
+/** @param joint fig and Compose 1 join names by `_`, Compose v2 by `-` */
+function nameOf(
+	service: string,
+	number: number,
+	{ name, fig }: Project,
+	joint = fig ? "_" : "-",
+) {
+	return [name, service, number].join(joint);
 }
 
 /** The container that is meant by a service's name, or by its own. */
