@@ -2,10 +2,11 @@ import { bridgeOf } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { KnownHost } from "../pipeline/state/hosts.ts";
-import { GATEWAYS, gatewayIn } from "../pipeline/state/leases.ts";
+import { GATEWAYS, gatewayIn, Leases } from "../pipeline/state/leases.ts";
 import { type HostsKeptOut, hostsKeptOut } from "../pipeline/state/moves.ts";
 import { MTU } from "../pipeline/state/networks.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
+import type { Store } from "../pipeline/state/store.ts";
 import type { Alarm } from "./alarm.ts";
 import { bridge, ip, type Link, linksOf } from "./commands.ts";
 import { repeat } from "./repeat.ts";
@@ -93,9 +94,9 @@ async function look(
 	underlay: Underlay,
 	unwanted: Ripening<Link>,
 ): Promise<boolean> {
-	const { cluster } = services;
+	const { cluster, host, store } = services;
 	const [, ...others] = await cluster.all();
-	const keptOut = await hostsKeptOut(services.store);
+	const keptOut = await hostsKeptOut(store);
 	const kept =
 		others.length > 0 ? await underlay.look(others, keptOut) : undefined;
 	const wanted = await wantedHere(services, underlay, others, keptOut);
@@ -104,6 +105,9 @@ async function look(
 	);
 	const present = new Map(links.map((link) => [link.ifname, link]));
 	const bridges = new Set((await linksOf("bridge")).map((link) => link.ifname));
+	const hosts = new Map(
+		others.map((other) => [other.name, underlay.addressOf(other)]),
+	).set(host.name, underlay.address);
 	const wrong = kept && wanted.length > 0 ? [kept] : [];
 	for (const each of wanted) {
 		if (!bridges.has(each.bridge)) continue; // Docker is making it, or has just taken it down
@@ -112,7 +116,7 @@ async function look(
 		try {
 			await removeOthers(each, present);
 			await setDevice(each, link, underlay.address);
-			await setPeers(each);
+			await setPeers(each, hosts, store);
 		} catch (error) {
 			wrong.push(`network ${each.scope}: ${messageOf(error)}`); // the others are woven all the same
 		}
@@ -206,10 +210,21 @@ async function setDevice(
 	await ip("link", "set", device, "mtu", String(mtu), "master", bridge, "up");
 }
 
-/** What was learned of a host that is no peer goes, too: its containers' addresses may be others' by now. */
-async function setPeers({ device, peers }: Wanted): Promise<void> {
+/**
+ * What was learned of a host that is no peer goes, too: its containers' addresses may be others' by now. So does what was learned of an
+ * address that has gone to another host.
+ * @param hosts each one's address in the underlay
+ */
+async function setPeers(
+	{ device, peers, scope }: Wanted,
+	hosts: Whereabouts,
+	store: Store,
+): Promise<void> {
 	const entries = (await bridge("fdb", "show", "dev", device)) as Fdb[];
-	const gone = entries.filter(({ dst }) => dst && !peers.includes(dst));
+	const moved = await movedAway(entries, scope, hosts, store);
+	const gone = entries.filter(
+		(entry) => entry.dst && (!peers.includes(entry.dst) || moved.has(entry)),
+	);
 	for (const { mac, dst = "" } of gone) {
 		const removal = bridge("fdb", "del", mac, "dev", device, "dst", dst);
 		await removal.catch((error) => {
@@ -229,6 +244,42 @@ async function setPeers({ device, peers }: Wanted): Promise<void> {
 		if (present.has(peer)) continue;
 		await bridge("fdb", "append", FLOOD, "dev", device, "dst", peer);
 	}
+}
+
+/** By name, where hosts are in the underlay; undefined for one to which nothing must be sent. */
+type Whereabouts = ReadonlyMap<string, string | undefined>;
+
+/**
+ * Entries that lead elsewhere than to the host which has the address by its lease. A fixed address keeps its MAC on another host, and a
+ * container that says nothing by itself would not be reached there for a minute. Costs one read of the network's leases, if anything was learned.
+ */
+async function movedAway(
+	entries: Fdb[],
+	scope: string,
+	hosts: Whereabouts,
+	store: Store,
+): Promise<ReadonlySet<Fdb>> {
+	const learned = entries.filter(({ mac, dst }) => dst && MADE_OF_IP.test(mac));
+	if (learned.length === 0) return new Set();
+	const leases = await new Leases(store).list(scope);
+	const holders = new Map(
+		leases.map(({ address, lease }) => [address, lease.host]),
+	);
+	return new Set(
+		learned.filter(({ mac, dst }) => {
+			const at = hosts.get(holders.get(addressIn(mac)) ?? "");
+			return at !== undefined && at !== dst;
+		}),
+	);
+}
+
+/** How a MAC begins that Docker made of a container's address. */
+const MADE_OF_IP = /^02:42:/;
+
+/** `10.32.1.7` of `02:42:0a:20:01:07` */
+function addressIn(mac: string): string {
+	const bytes = mac.split(":").slice(2);
+	return bytes.map((byte) => Number.parseInt(byte, 16)).join(".");
 }
 
 /** Where frames go whose receiver is not known, and broadcasts. */

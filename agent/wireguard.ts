@@ -52,7 +52,8 @@ export class WireGuard implements Underlay {
 	readonly address: string;
 	readonly #keys: Keys;
 	readonly #mtu: number;
-	#ready = false;
+	/** Whether the device has its key and port. */
+	#keyed = false;
 
 	/** @param mtu bytes of a packet between two hosts */
 	constructor(keys: Keys, host: HostRecord, mtu: number) {
@@ -74,12 +75,12 @@ export class WireGuard implements Underlay {
 			() => true,
 			() => false,
 		);
-		if (!exists) await makeDevice();
-		if (!exists || !this.#ready) {
-			this.#ready = false;
-			await this.#setDevice();
-			this.#ready = true;
+		if (!exists) {
+			this.#keyed = false;
+			await makeDevice();
 		}
+		if (!this.#keyed) await this.#setKey();
+		await this.#setAddress();
 		const out = new Set([...keptOut.values()].flatMap((hosts) => [...hosts]));
 		await this.#setPeers(others.filter(({ name }) => !out.has(name)));
 		const wrong: string[] = [];
@@ -94,11 +95,17 @@ export class WireGuard implements Underlay {
 		return wrong.join("; ") || undefined;
 	}
 
-	async #setDevice(): Promise<void> {
+	/** Once: wireguard-go opens its sockets anew each time that it is told the port. */
+	async #setKey(): Promise<void> {
 		await command(
 			...(["wg", "set", DEVICE] as const),
 			...["listen-port", String(PORT), "private-key", this.#keys.file],
 		);
+		this.#keyed = true;
+	}
+
+	/** At each look: the kernel drops the address when somebody sets the device down, or turns IPv6 off. */
+	async #setAddress(): Promise<void> {
 		await command(
 			...(["ip", "-6", "address", "replace"] as const),
 			...[`${this.address}/64`, "dev", DEVICE, "nodad"],

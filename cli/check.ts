@@ -9,6 +9,7 @@ import { checkConsul } from "./checks/consul.ts";
 import { checkEngine } from "./checks/engine.ts";
 import { type Finding, ok } from "./checks/finding.ts";
 import { checkHosts } from "./checks/hosts.ts";
+import { checkIpv6 } from "./checks/ipv6.ts";
 import { checkAdapters, checkGateway } from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
 import { checkPrograms } from "./checks/programs.ts";
@@ -49,6 +50,7 @@ export async function check(
 	for (const part of [
 		checkEngine(config),
 		checkPrograms(config),
+		checkIpv6(config),
 		checkTls(config),
 		checkConsul(config, dns ? servers : []),
 		checkHosts(config),

@@ -9,6 +9,8 @@ import { readInput } from "./input.ts";
 /** A container that a file asks for, as a client would create it. */
 export interface Planned {
 	name: string;
+	/** Its name under the other Compose. */
+	otherwise: string;
 	body: ContainerCreate;
 }
 
@@ -33,6 +35,8 @@ interface Project {
 	services: Record<string, Dictionary>;
 	volumes: Dictionary;
 	networks: Dictionary;
+	secrets: Dictionary;
+	configs: Dictionary;
 	scale: Record<string, number>;
 }
 
@@ -66,6 +70,8 @@ export async function readComposeFile(
 		services: (fig ? root : root.services) as Record<string, Dictionary>,
 		volumes: dictionary(fig ? {} : root.volumes),
 		networks: dictionary(fig ? {} : root.networks),
+		secrets: dictionary(fig ? {} : root.secrets),
+		configs: dictionary(fig ? {} : root.configs),
 		scale,
 	});
 }
@@ -146,9 +152,12 @@ function container(
 ): Planned {
 	const { memory, memoryReservation, cpus } = resources(settings);
 	const HostConfig: Dictionary = {
-		Binds: list(settings.volumes, true)
-			.map((volume) => mounted(volume, project))
-			.filter((bind) => bind !== undefined),
+		Binds: [
+			...list(settings.volumes, true)
+				.map((volume) => mounted(volume, project))
+				.filter((bind) => bind !== undefined),
+			...files(settings, project),
+		],
 		PortBindings: portBindings(service, list(settings.ports, true)),
 		VolumesFrom: list(settings.volumes_from).map((from) =>
 			containerName(from.replace(/^container:/, ""), project),
@@ -168,8 +177,11 @@ function container(
 	}
 	const network = foreignNetwork(settings, project);
 	if (network) HostConfig.NetworkMode ??= network;
+	const named = settings.container_name;
+	const joint = project.fig ? "-" : "_";
 	return {
-		name: String(settings.container_name ?? nameOf(service, number, project)),
+		name: String(named ?? nameOf(service, number, project)),
+		otherwise: String(named ?? nameOf(service, number, project, joint)),
 		body: {
 			Image: settings.image ?? `${project.name}_${service}`,
 			Env: pairs(settings.environment),
@@ -186,9 +198,14 @@ function container(
 	};
 }
 
-/** fig and Compose 1 join names by `_`, Compose v2 by `-`. */
-function nameOf(service: string, number: number, { name, fig }: Project) {
-	return [name, service, number].join(fig ? "_" : "-");
+/** @param joint fig and Compose 1 join names by `_`, Compose v2 by `-` */
+function nameOf(
+	service: string,
+	number: number,
+	{ name, fig }: Project,
+	joint = fig ? "_" : "-",
+) {
+	return [name, service, number].join(joint);
 }
 
 /** The container that is meant by a service's name, or by its own. */
@@ -225,9 +242,34 @@ function mounted(volume: unknown, project: Project): string | undefined {
 	return `${sourceOf(String(source), project)}:${rest}`;
 }
 
-function sourceOf(source: string, { fig, folder, name, volumes }: Project) {
-	if (source.startsWith("~")) return join(homedir(), source.slice(1));
-	if (/^[./]/.test(source)) return resolve(folder, source);
+/** What a service is given files as, and the folder where its containers find them. */
+const FILES = [
+	["secrets", "/run/secrets"],
+	["configs", "/"],
+] as const;
+
+/** Secrets and configs as binds of the API; what comes from no file is none. */
+function files(settings: Dictionary, project: Project): string[] {
+	return FILES.flatMap(([kind, inside]) =>
+		list(settings[kind], true).flatMap((given) => {
+			const { source = given, target = source } = dictionary(given);
+			const { file } = dictionary(project[kind][String(source)]);
+			if (typeof file !== "string") return [];
+			const path = resolve(inside, String(target));
+			return `${pathOf(file, project)}:${path}:ro`;
+		}),
+	);
+}
+
+/** A path as the file has it, from the root. */
+function pathOf(path: string, { folder }: Project): string {
+	if (path.startsWith("~")) return join(homedir(), path.slice(1));
+	return resolve(folder, path);
+}
+
+function sourceOf(source: string, project: Project): string {
+	if (/^[~./]/.test(source)) return pathOf(source, project);
+	const { fig, name, volumes } = project;
 	const { name: own, external } = dictionary(volumes[source]);
 	if (own) return String(own);
 	return fig || external ? source : `${name}_${source}`;

@@ -6,6 +6,7 @@ import {
 	isReasons,
 	type Reasons,
 } from "../pipeline/state/containers.ts";
+import { NO_ADDRESS } from "../pipeline/state/moves.ts";
 import { listRepairs } from "../pipeline/state/repairs.ts";
 import { Store } from "../pipeline/state/store.ts";
 import { table } from "./table.ts";
@@ -67,7 +68,9 @@ function ofRecord(
 	if (reschedule) {
 		const how = stays
 			? `it stayed on ${host} when that was lost: ${stays}`
-			: "if its host is lost";
+			: address
+				? "if its host is lost"
+				: `never: ${NO_ADDRESS}`;
 		rows.push(["elsewhere:", how]);
 	}
 	const said = Object.entries(reasons?.because ?? {});

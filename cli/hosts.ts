@@ -79,7 +79,7 @@ const REMOVAL_MS = 60_000;
 /**
  * Forgets a host that is gone for good: the agent that leads gives back what is left of it.
  * @param force although containers of it are on record
- * @throws HttpError 409 while it lives or, without `force`, has containers on record; 404 if it is not known; 503 if nobody leads
+ * @throws HttpError 409 while it lives, when it comes back or, without `force`, while it has containers on record; 404 if it is not known; 503 if nobody leads
  */
 export async function removeHost(
 	config: Config,
@@ -104,19 +104,35 @@ export async function removeHost(
 			{ verb: "absent", key: beat },
 			{ verb: "update", key, value: { ...value, removed: true }, index },
 		]);
-		const end = performance.now() + REMOVAL_MS;
-		while (await store.get(key)) {
-			if (performance.now() > end) {
-				throw new HttpError(
-					503,
-					`host ${name} is to be removed, but no agent that leads has done so yet; look at arpanet leader`,
-				);
-			}
-			await setTimeout(200);
-		}
+		await forgotten(store, name);
 		const given = left.length > 0 ? `, and ${left.length} containers` : "";
 		return `${name} is forgotten${given}`;
 	});
+}
+
+/**
+ * Waits until a host that is to be removed is forgotten.
+ * @throws HttpError 409 when it comes back, which takes its record over; 503 if nobody leads
+ */
+async function forgotten(store: Store, name: string): Promise<void> {
+	const end = performance.now() + REMOVAL_MS;
+	for (;;) {
+		const entry = await store.get<HostRecord>(hostKeys(name).record);
+		if (!entry) return;
+		if (!entry.value.removed) {
+			throw new HttpError(
+				409,
+				`host ${name} is back and keeps what is left of it; stop arpanet there first, and remove it again`,
+			);
+		}
+		if (performance.now() > end) {
+			throw new HttpError(
+				503,
+				`host ${name} is to be removed, but no agent that leads has done so yet; look at arpanet leader`,
+			);
+		}
+		await setTimeout(200);
+	}
 }
 
 /** Labels that every host has, too long for a table. */

@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
+import type { ContainerCreate } from "../pipeline/docker.ts";
 import { isDisabled, stripLabels } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import type { CreateContext, Services, Verdict } from "../pipeline/plugin.ts";
@@ -47,8 +48,12 @@ export async function plan(
 		await slots.ready();
 		await mustBelong(services);
 		const plans: Plan[] = [];
+		const called = new Map<string, string>();
 		for (const each of planned) {
-			plans.push(await planOne(each, plugins, services));
+			callPartners(each.body, called);
+			const found = await planOne(each, plugins, services);
+			called.set(each.name, found.container);
+			plans.push(found);
 		}
 		const failed = plans.some(({ host }) => !host);
 		const text = json ? JSON.stringify(plans, null, 2) : drawn(plans);
@@ -67,9 +72,26 @@ async function mustBelong({ cluster, host }: Services): Promise<void> {
 	);
 }
 
+/**
+ * Names those with whom a container shares something as they are called.
+ * @param called by the names that they are planned under
+ */
+function callPartners(
+	{ HostConfig = {} }: ContainerCreate,
+	called: ReadonlyMap<string, string>,
+): void {
+	const call = (name: string) => called.get(name) ?? name;
+	const { VolumesFrom } = HostConfig;
+	HostConfig.VolumesFrom = (VolumesFrom as string[]).map(call);
+	for (const mode of ["NetworkMode", "PidMode", "IpcMode"]) {
+		const [kind, name] = String(HostConfig[mode] ?? "").split(":");
+		if (name) HostConfig[mode] = `${kind}:${call(name)}`;
+	}
+}
+
 /** Runs the plugins as far as placement, as a create would; what it takes stays in this process. */
 async function planOne(
-	{ name, body }: Planned,
+	{ name, otherwise, body }: Planned,
 	plugins: Loaded[],
 	{ slots, host }: Services,
 ): Promise<Plan> {
@@ -77,10 +99,7 @@ async function planOne(
 		return { container: name, host: host.name, verdicts: [] };
 	}
 
-	// Compose 1 and 2 differ in what they put between the parts
-	const there = [name, name.replaceAll("-", "_"), name.replaceAll("_", "-")]
-		.map((each) => slots.named(each))
-		.find((slot) => slot !== undefined);
+	const there = slots.named(name) ?? slots.named(otherwise);
 	if (there) {
 		const container = there.placed.container;
 		return { container, host: there.host, exists: true, verdicts: [] };

@@ -23,6 +23,7 @@ import {
 	MOVES,
 	type Move,
 	moveKey,
+	NO_ADDRESS,
 	type Superseded,
 	supersededKey,
 } from "../../pipeline/state/moves.ts";
@@ -156,6 +157,7 @@ export class Reschedule {
 		registered: CatalogService[],
 		begun: Entry<Move> | undefined,
 	): Promise<void> {
+		if (!entry.value.facts.address) return this.#stays(entry, NO_ADDRESS);
 		const own = servicesOf(entry.value, registered);
 		if (own.length === 0 && !begun) return; // it did not run
 		const now = performance.now();

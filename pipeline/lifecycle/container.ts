@@ -4,7 +4,11 @@ import { HttpError, messageOf } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
 import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
-import { areMadeAtOnce, type ContainerRecord } from "../state/containers.ts";
+import {
+	areMadeAtOnce,
+	type ContainerRecord,
+	isSame,
+} from "../state/containers.ts";
 import { isSuperseded } from "../state/moves.ts";
 import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
@@ -167,8 +171,17 @@ export class ContainerLifecycle {
 		const name = context.container.Name.slice(1);
 		const entry = await containers.find(name, context.facts);
 		if (!entry || entry.key === containers.key(name)) return;
+		const before = containers.name(entry.key);
+		const other = await containers.get(name);
+		const facts = other && (await this.context(before))?.facts;
+		if (facts && isSame(facts, other.value.facts)) {
+			// two have exchanged their names: each one's record would be in the way of the other's for ever
+			const both = await containers.exchange(entry, other);
+			await ignoreConflict(store.commit(both));
+			return;
+		}
 		const holder = await this.#holder(entry);
-		if (holder?.Names.includes(`/${containers.name(entry.key)}`)) return; // of an image committed from that one
+		if (holder?.Names.includes(`/${before}`)) return; // of an image committed from that one
 		await ignoreConflict(store.commit(await containers.rename(entry, name)));
 	}
 

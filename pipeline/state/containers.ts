@@ -293,6 +293,22 @@ export class Containers {
 				),
 		];
 	}
+
+	/** Operations that give each of two records the other's name. */
+	async exchange(
+		one: Entry<ContainerRecord>,
+		other: Entry<ContainerRecord>,
+	): Promise<Operation[]> {
+		const operations = [
+			...(await this.rename(one, this.name(other.key))),
+			...(await this.rename(other, this.name(one.key))),
+		];
+		// what stood under a name has to go before the other can have it
+		return [
+			...operations.filter(({ verb }) => verb === "delete"),
+			...operations.filter(({ verb }) => verb !== "delete"),
+		];
+	}
 }
 
 /**

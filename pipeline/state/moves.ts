@@ -22,6 +22,10 @@ export interface Move {
 	id?: string;
 }
 
+/** Why a container that has no address stays when its host is lost: that it ran is seen by its registration, which goes by address. */
+export const NO_ADDRESS =
+	"it has no address of its own, so nobody can tell whether it ran";
+
 /** Key of the move of a container. */
 export function moveKey(name: string): string {
 	return MOVES + name;

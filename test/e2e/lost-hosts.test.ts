@@ -152,6 +152,12 @@ test.serial(
 			...["-e", `constraint:node==~${cut.name}`, "--network", "mv_default"],
 			...["busybox", "sleep", "9999"],
 		);
+		await run(
+			...["--name", "mv_side_1", "--init", ...label],
+			...["--network", "container:mv_db_1", "busybox", "sleep", "9999"],
+		);
+		const explained = await members.command(leads, "explain", "mv_side_1");
+		t.regex(explained.stdout, /^elsewhere: +never: it has no address /m);
 		const names = ["mv_web_1", "mv_web_2", "mv_web_3"];
 		let moved = "";
 		for (const name of names) {
@@ -214,6 +220,11 @@ test.serial(
 		const reason = `volume mv_data is on ${cut.name}`;
 		t.true(stays.stdout.includes(reason), stays.stdout);
 		t.true((await members.command(leads, "ps")).stdout.includes(reason));
+		const side = await eventually(
+			() => members.command(leads, "explain", "mv_side_1"),
+			({ stdout }) => stdout.includes("stayed"),
+		);
+		t.regex(side.stdout, /^elsewhere: +it stayed on .*: it has no address /m);
 		t.true(members.gateway(leads).log().includes(reason));
 		const { stdout: listed } = await docker(client, [
 			...["ps", "-a", "--filter", `name=${moved}`, "--format", "{{.Names}}"],
@@ -261,7 +272,8 @@ test.serial(
 			(host) => host === undefined,
 		);
 		t.is((await docker(client, ["rm", "-f", aside])).code, 0);
-		t.is((await docker(client, ["rm", "-f", "mv_db_1"])).code, 0);
+		const stayed = ["mv_side_1", "mv_db_1"];
+		t.is((await docker(client, ["rm", "-f", ...stayed])).code, 0);
 		t.truthy(await members.value(`arpanet/containers/${moved}`));
 		await untilResolved(t, members.hosts, "mv", all);
 		t.is((await docker(client, ["rm", "-f", ...names])).code, 0);

@@ -321,6 +321,34 @@ test.serial(
 	},
 );
 
+test.serial(
+	"a fixed address that goes to another host is soon reached there",
+	async (t) => {
+		const [h1, h2, h3] = cluster.hosts;
+		const address = "172.30.9.50";
+		const subnet = ["--subnet", "172.30.9.0/24"];
+		await cluster.cli(t, "network", "create", ...subnet, "roam");
+		const run = (name: string, host: Host, ...more: string[]) =>
+			cluster.run(t, name, host, "--network", "roam", ...more);
+		await run("roam_stay_1", h1); // the old host keeps the network
+		await run("roam_near_1", h2);
+		await run("roam_far_1", h3);
+		await run("roam_web_1", h1, "--ip", address);
+		for (const from of ["roam_near_1", "roam_far_1"])
+			t.true(await cluster.soonReaches(from, address), from);
+		await cluster.cli(t, "rm", "-f", "roam_web_1");
+		await run("roam_web_1", h2, "--ip", address);
+		// left alone, who knows its MAC asks where it is once that is old: after 23 s at the earliest
+		for (const from of ["roam_near_1", "roam_far_1"]) {
+			const reaches = () => cluster.reaches(from, address);
+			t.true(await eventually(reaches, Boolean, 15), from);
+		}
+		const all = ["stay", "near", "far", "web"].map((each) => `roam_${each}_1`);
+		await cluster.cli(t, "rm", "-f", ...all);
+		await cluster.cli(t, "network", "rm", "roam");
+	},
+);
+
 interface Device {
 	ifname: string;
 	ifindex: number;
@@ -391,6 +419,10 @@ test.serial(
 		);
 		t.false((await seen()).includes(payload), "encrypted");
 		t.true(await cluster.reaches("red_a_1", b, "-s", "9000"));
+		for (const state of ["down", "up"]) {
+			await h1.exec("ip", ["link", "set", "arpawg", state]); // its address goes
+		}
+		t.true(await cluster.soonReaches("red_a_1", b));
 		const { stdout } = await h1.exec("stat", [
 			...["-c", "%a", "/run/arpanet/wireguard.key"],
 		]);

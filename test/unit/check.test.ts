@@ -1,6 +1,10 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { checkEngine } from "../../cli/checks/engine.ts";
 import { checkSelf, checkVersions } from "../../cli/checks/hosts.ts";
+import { checkIpv6 } from "../../cli/checks/ipv6.ts";
 import { checkPrograms } from "../../cli/checks/programs.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
@@ -26,6 +30,24 @@ for (const [config, find, isRoot, level, text] of [
 		const [finding] = checkPrograms(config, find, isRoot);
 		t.is(finding?.level, level);
 		t.regex(`${finding?.what}; ${finding?.remedy}`, text);
+	});
+}
+
+for (const [config, disabled, said] of [
+	[ENCRYPTED, "0", undefined],
+	[ENCRYPTED, "1", /^fail host: encrypt needs IPv6.*sysctl -w net\.ipv6/],
+	[ENCRYPTED, undefined, /^fail host: encrypt needs IPv6.*ipv6\.disable=1$/],
+	[CONFIG, "1", undefined],
+] as const) {
+	test(`IPv6 of a host${config === ENCRYPTED ? " that encrypts" : ""}, disable_ipv6 ${disabled}: ${said}`, async (t) => {
+		const folder = await mkdtemp(join(tmpdir(), "arpanet-check-"));
+		t.teardown(() => rm(folder, { recursive: true }));
+		const file = join(folder, "disable_ipv6");
+		if (disabled) await writeFile(file, `${disabled}\n`);
+		const found = checkIpv6(config, file);
+		t.is(found.length, said ? 1 : 0);
+		const { level, what, remedy } = found[0] ?? {};
+		if (said) t.regex(`${level} ${what}; ${remedy}`, said);
 	});
 }
 

@@ -149,6 +149,13 @@ for (const [setting, expected] of [
 	["volumes: ['mine:/d']", { Binds: ["own:/d"] }],
 	["volumes: [{type: bind, source: /srv, target: /s}]", { Binds: ["/srv:/s"] }],
 	["volumes: [{type: tmpfs, target: /s}]", { Binds: [] }],
+	["secrets: [key]", { Binds: ["/srv/key:/run/secrets/key:ro"] }],
+	[
+		"secrets: [{source: key, target: k.pem}]",
+		{ Binds: ["/srv/key:/run/secrets/k.pem:ro"] },
+	],
+	["configs: [conf]", { Binds: ["/srv/conf:/conf:ro"] }],
+	["secrets: [apart], configs: [inline]", { Binds: [] }],
 	["networks: [out]", { NetworkMode: "out" }],
 ] as const) {
 	test(`${setting} is what the API says as ${JSON.stringify(expected)}`, async (t) => {
@@ -160,6 +167,8 @@ for (const [setting, expected] of [
 				`  web: {image: w, ${setting}}`,
 				"volumes: {data: , shared: {external: true}, mine: {name: own}}",
 				"networks: {out: {external: true}}",
+				"secrets: {key: {file: /srv/key}, apart: {external: true}}",
+				"configs: {conf: {file: /srv/conf}, inline: {content: x}}",
 			].join("\n"),
 		);
 		t.like(planned.find(({ name }) => name === "abc-web-1")?.host, expected);

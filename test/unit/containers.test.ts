@@ -2,7 +2,13 @@ import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import { readLabels } from "../../pipeline/facts.ts";
-import { Containers, reasonsKey } from "../../pipeline/state/containers.ts";
+import type { Facts } from "../../pipeline/plugin.ts";
+import {
+	Containers,
+	type Holding,
+	isReasons,
+	reasonsKey,
+} from "../../pipeline/state/containers.ts";
 import { guestsOf } from "../../pipeline/state/guests.ts";
 import { isLease, type Lease } from "../../pipeline/state/leases.ts";
 import { Store } from "../../pipeline/state/store.ts";
@@ -158,6 +164,42 @@ test.serial(
 		t.true(record?.value.holds.includes(reasonsKey("redo_web_1")));
 	},
 );
+
+for (const NetworkMode of ["default", "host"]) {
+	test.serial(
+		`two containers (network_mode: ${NetworkMode}) that exchanged names while nobody looked are on record under their own`,
+		async (t) => {
+			const host = new Allocator(consul.address);
+			t.teardown(() => host.close());
+			const { docker, reconcile, services } = host;
+			const names = ["blue", "green"].map((each) => `${NetworkMode}_${each}_1`);
+			const made: [string, Facts][] = [];
+			for (const name of names) {
+				const { body } = await host.create(NetworkMode, name, {
+					HostConfig: { NetworkMode },
+				});
+				const id = docker.create(name, body);
+				made.push([id, readLabels(body.Labels ?? {})]);
+			}
+			for (const [i, [id]] of made.entries()) {
+				const container = docker.containers.get(id) as ContainerInspect;
+				container.Name = `/${names[1 - i]}`;
+			}
+			await reconcile.sweep(await docker.engine.listContainers(""));
+			for (const [i, [, facts]] of made.entries()) {
+				const name = names[1 - i] as string;
+				const record = await services.containers.get(name);
+				t.deepEqual(record?.value.facts, facts);
+				const holds = record?.value.holds ?? [];
+				t.true(holds.includes(reasonsKey(name)));
+				for (const key of holds.filter((held) => !isReasons(held))) {
+					const held = await store.get<Holding>(key);
+					t.is(held?.value.container, name, key);
+				}
+			}
+		},
+	);
+}
 
 test.serial(
 	"a create that is refused for its label keeps no place",
