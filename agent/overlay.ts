@@ -83,6 +83,8 @@ interface Wanted {
 	bridge: string;
 	mtu: number;
 	peers: string[];
+	/** Its containers may have asked for their addresses. */
+	fixed: boolean;
 }
 
 /**
@@ -182,6 +184,7 @@ async function wantedHere(
 			bridge: bridgeOf(network),
 			mtu: Number(network.Options?.[MTU]) || USUAL_MTU,
 			peers,
+			fixed: record.asked ?? false,
 		});
 	}
 	return wanted;
@@ -216,12 +219,14 @@ async function setDevice(
  * @param hosts each one's address in the underlay
  */
 async function setPeers(
-	{ device, peers, scope }: Wanted,
+	{ device, peers, scope, fixed }: Wanted,
 	hosts: Whereabouts,
 	store: Store,
 ): Promise<void> {
 	const entries = (await bridge("fdb", "show", "dev", device)) as Fdb[];
-	const moved = await movedAway(entries, scope, hosts, store);
+	const moved = fixed
+		? await movedAway(entries, scope, hosts, store)
+		: new Set();
 	const gone = entries.filter(
 		(entry) => entry.dst && (!peers.includes(entry.dst) || moved.has(entry)),
 	);
