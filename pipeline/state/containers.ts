@@ -122,7 +122,9 @@ export class Containers {
 		return key.slice(PREFIX.length);
 	}
 
-	get(name: string): Promise<Entry<ContainerRecord> | undefined> {
+	/** The record under a name; undefined for what can be none, such as `/x` or nothing. */
+	async get(name: string): Promise<Entry<ContainerRecord> | undefined> {
+		if (name === "" || name.includes("/")) return undefined;
 		return this.#store.get(this.key(name));
 	}
 

@@ -66,10 +66,9 @@ export class Store {
 		const host = hostIn(url);
 		const port = Number(url.port) || (secure ? 443 : 80);
 		const options = {
-			host,
-			port,
-			secure,
+			baseUrl: `${url.origin}/v1`,
 			agent: new Agent({
+				host, // that of the URL is in brackets, if it is of IPv6: no name for a socket
 				keepAlive: true,
 				noDelay: true,
 				maxSockets: MAX_SOCKETS,
@@ -78,7 +77,7 @@ export class Store {
 			defaults: token ? { token } : {},
 			timeout: TIMEOUT,
 		};
-		this.consul = new Consul(options);
+		this.consul = new Consul(options as object); // its types know no URL
 		this.#transactions = new Transactions({
 			origin: { host, port, ...(secure ? { tls } : {}) },
 			token,

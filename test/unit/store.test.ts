@@ -49,6 +49,15 @@ test.serial("what was written is read back, with its index", async (t) => {
 	t.deepEqual(await store.keys("one/"), ["one/a", "one/b"]);
 });
 
+test("Consul may have an address of IPv6", async (t) => {
+	const store = new Store({ address: "http://[::1]:1" });
+	stores.push(store);
+	const message =
+		/^consul: http:\/\/\[::1\]:1 does not answer \((consul: kv.get: )?connect E\w+ ::1:1\b/;
+	await t.throwsAsync(store.get("one/a"), { message });
+	await t.throwsAsync(store.commit([create("one/a")]), { message });
+});
+
 test.serial("what is not there is undefined, or nothing", async (t) => {
 	const store = newStore();
 	t.is(await store.get("none"), undefined);
