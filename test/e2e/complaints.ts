@@ -19,7 +19,11 @@ export function showComplaints(
 		if (t.passed) return;
 		for (const each of arpanets()) {
 			const since = each.log().slice(before.get(each)).split("\n");
-			const told = since.filter((line) => lines.test(line));
+			const { exitCode, signalCode } = each.process;
+			const end = exitCode ?? signalCode;
+			if (end !== null) t.log(`${each.config}: arpanet ended (${end})`);
+			// what ends it by a fault is no line of the log
+			const told = since.filter((line) => end !== null || lines.test(line));
 			t.log(
 				told
 					.map((line) => line.slice(0, 300))
