@@ -83,7 +83,7 @@ interface Wanted {
 	bridge: string;
 	mtu: number;
 	peers: string[];
-	/** Its containers may have asked for their addresses. */
+	/** The user chose its subnet: its containers may have asked for their addresses. */
 	fixed: boolean;
 }
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { messageOf } from "../pipeline/errors.ts";
 import type { HostRecord, KnownHost } from "../pipeline/state/hosts.ts";
 import type { HostsKeptOut } from "../pipeline/state/moves.ts";
-import { command, ip } from "./commands.ts";
+import { command, ip, type Link } from "./commands.ts";
 import type { Underlay } from "./overlay.ts";
 
 const DEVICE = "arpawg";
@@ -47,6 +47,11 @@ export function wireguardKeys(folder: string): Keys {
 	return { file, public: publicKey(key) };
 }
 
+/** The tunnel's end here, as `ip -j address` tells of it. */
+interface Device extends Link {
+	addr_info: { local?: string }[];
+}
+
 /** The hosts' network with every packet between them encrypted; a host that does not encrypt is sent nothing. */
 export class WireGuard implements Underlay {
 	readonly address: string;
@@ -71,16 +76,14 @@ export class WireGuard implements Underlay {
 		others: KnownHost[],
 		keptOut: HostsKeptOut,
 	): Promise<string | undefined> {
-		const exists = await command("ip", "link", "show", DEVICE).then(
-			() => true,
-			() => false,
-		);
-		if (!exists) {
+		const show = ip("address", "show", "dev", DEVICE);
+		const [device] = (await show.catch(() => [])) as Device[];
+		if (!device) {
 			this.#keyed = false;
 			await makeDevice();
 		}
 		if (!this.#keyed) await this.#setKey();
-		await this.#setAddress();
+		if (!device || !this.#isRight(device)) await this.#setAddress();
 		const out = new Set([...keptOut.values()].flatMap((hosts) => [...hosts]));
 		await this.#setPeers(others.filter(({ name }) => !out.has(name)));
 		const wrong: string[] = [];
@@ -104,7 +107,12 @@ export class WireGuard implements Underlay {
 		this.#keyed = true;
 	}
 
-	/** At each look: the kernel drops the address when somebody sets the device down, or turns IPv6 off. */
+	/** The kernel drops the address when somebody sets the device down, or turns IPv6 off. */
+	#isRight({ mtu, flags, addr_info }: Device): boolean {
+		const addressed = addr_info.some(({ local }) => local === this.address);
+		return addressed && mtu === this.#mtu && flags.includes("UP");
+	}
+
 	async #setAddress(): Promise<void> {
 		await command(
 			...(["ip", "-6", "address", "replace"] as const),

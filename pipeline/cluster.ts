@@ -330,13 +330,16 @@ export class Cluster {
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
 		if (exact) return { found: exact, unheard };
+		const heard = others.filter(({ name }) => !unheard.includes(name));
+		const begins = found.length > 0 || ambiguous !== undefined;
+		const meant = begins ? await this.#namedAt(ref, heard) : undefined;
+		if (meant) {
+			const silent = [...new Set([...unheard, meant])];
+			return { found: undefined, unheard: silent };
+		}
 		if (ambiguous) throw ambiguous;
 		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
-		const heard = others.filter(({ name }) => !unheard.includes(name));
-		const meant = found[0] && (await this.#namedAt(ref, heard));
-		return meant
-			? { found: undefined, unheard: [...new Set([...unheard, meant])] }
-			: { found: found[0], unheard };
+		return { found: found[0], unheard };
 	}
 
 	/**

@@ -177,8 +177,8 @@ export class Pipeline implements Adapter {
 					await this.#lifecycles.containers.removedByRef(ref);
 					return;
 				}
-				// else Docker may remove it yet
-				if (after) await this.#lifecycles.containers.removalRefused(ref);
+				if (after && !isBeingRemoved(response))
+					await this.#lifecycles.containers.removalRefused(ref);
 				await this.#lifecycles.containers.observe(ref, after);
 				return;
 			case "kill":
@@ -308,4 +308,9 @@ function idOf({ Body }: ServerResponse): string {
 function seconds(t: string | null): number | undefined {
 	const value = Number(t || Number.NaN);
 	return Number.isFinite(value) ? value : undefined;
+}
+
+/** Whether Docker refuses a removal because another one, whose note it is, is under way or has been faster. */
+function isBeingRemoved({ Code, Body }: ServerResponse): boolean {
+	return Code === 404 || /already in progress/.test(Body ?? "");
 }

@@ -193,8 +193,8 @@ function mayHaveNumber(
 ): boolean {
 	const { index } = facts;
 	if (index === undefined) return false;
-	return own.some(({ ID }) => {
-		const number = ID.replace(/^ip\d+(?=\.)/, String(index));
-		return number !== ID && all.every((each) => each.ID !== number);
-	});
+	const numbers = own
+		.filter(({ ID }) => /^ip\d+\./.test(ID))
+		.map(({ ID }) => ID.replace(/^ip\d+/, String(index)));
+	return numbers.length > 0 && all.every(({ ID }) => !numbers.includes(ID));
 }

@@ -48,7 +48,7 @@ const HELD = {
 /** Repairs in one look: a mistake of ours, or of someone's script, must not take everything at once. */
 const MAX_EACH_LOOK = 60;
 
-type Found = Entry<Partial<Lease> | null>;
+type Found = Entry<Partial<Lease>>;
 
 /**
  * Gives back what a container held that is on no record: its record was deleted behind our back, or written by
@@ -58,7 +58,7 @@ export class Orphans {
 	readonly #services: Services;
 	readonly #chain: Chain;
 	readonly #repairs: Repairs;
-	readonly #ripening = new Ripening<Partial<Lease> | null>();
+	readonly #ripening = new Ripening<Partial<Lease>>();
 
 	/** @param services with a fenced store */
 	constructor(services: Services, chain: Chain, repairs: Repairs) {

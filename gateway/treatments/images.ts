@@ -5,7 +5,11 @@ import {
 	type BringImage,
 	byName,
 } from "../../pipeline/lifecycle/image-carrier.ts";
-import { contentOf, type Images } from "../../pipeline/lifecycle/images.ts";
+import {
+	contentOf,
+	type Images,
+	isOnRecord,
+} from "../../pipeline/lifecycle/images.ts";
 import { isTrue } from "../../pipeline/spelling.ts";
 import type { ImageRecord } from "../../pipeline/state/images.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -110,7 +114,7 @@ export function images(
 		query,
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		await names.carried(ref).catch(() => {}); // it would come there when it is gone here
-		const has = await holders(engines, names, ref);
+		const has = await holders(engines, names, ref, true);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		refuseMany(ref, query, has);
 		const users = await engines.ask("/containers/json?all=1");
@@ -327,19 +331,23 @@ interface Holder {
 /**
  * The hosts that have an image, the one that was given its name last before others.
  * @param ref a name, or an id
+ * @param all every one is wanted, not any that has what the name means
  * @throws HttpError 503 if that one does not answer: what the others have may be older, or not there at all
  */
 async function holders(
 	engines: Engines,
 	{ records }: Images,
 	ref: string,
+	all = false,
 ): Promise<Holder[]> {
 	const [answers, record] = await Promise.all([
 		engines.cluster.surelyAnswers(imagePath(ref)),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
-	if (record) refuseUnheard(ref, answers, record);
-	return byName(ref, answers, record).map(({ host, image }) => ({
+	const held = byName(ref, answers, record);
+	const isMeant = held.some(({ image }) => isOnRecord(image, record?.value));
+	if (record && (all || !isMeant)) refuseUnheard(ref, answers, record);
+	return held.map(({ host, image }) => ({
 		host,
 		id: image.Id,
 		content: contentOf(image),

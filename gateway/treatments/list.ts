@@ -135,11 +135,14 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		});
 		const made = new Map<string, string>();
 		const unheard = rows.filter(({ row }) => !view.created(row.Id));
+		const end = performance.now() + CREATED_MS;
 		await inParallel(unheard.slice(0, MOST), AT_ONCE, async ({ row }) => {
+			const left = end - performance.now();
 			// where it does not say, the second must do
-			const container = await engine
-				.inspectContainer(row.Id, CREATED_MS)
-				.catch(() => undefined);
+			const container =
+				left > 0
+					? await engine.inspectContainer(row.Id, left).catch(() => undefined)
+					: undefined;
 			const { Created } = container ?? {};
 			if (Created) made.set(row.Id, inNanoseconds(Created));
 		});

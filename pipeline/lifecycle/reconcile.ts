@@ -296,19 +296,21 @@ export class Reconcile {
 	): Promise<void> {
 		const byKey = new Map(records.map((each) => [each.key, each]));
 		const all: Entry<Left>[] = [];
+		const coming = new Set(await this.#services.store.keys(MOVES));
 		for (const container of containers) {
 			const { Id: id, Names, Labels } = container;
 			const facts = readLabels(Labels);
-			const key = this.#services.containers.key(ownName(Names));
-			const entry = byKey.get(key);
+			const name = ownName(Names);
+			const entry = byKey.get(this.#services.containers.key(name));
 			if (!entry || !isSame(entry.value.facts, facts)) continue;
+			if (coming.has(moveKey(name))) continue; // it is still to be connected
 			const has = new Set(await this.#wanted(container, facts));
-			const left = entry.value.holds.filter(
-				(held) => isLease(held) && !has.has(held),
-			);
-			for (const lease of left) {
-				const value = { id, scope: leasedScope(lease) };
-				all.push({ key: lease, index: entry.index, value });
+			const left = entry.value.holds
+				.filter((held) => isLease(held) && !has.has(held))
+				.map((key) => ({ key, scope: leasedScope(key) }));
+			for (const { key, scope } of left) {
+				if (await this.#isUntold(container, scope)) continue;
+				all.push({ key, index: entry.index, value: { id, scope } });
 			}
 		}
 		for (const { key, value } of this.#left.ripe(all)) {
@@ -322,5 +324,16 @@ export class Reconcile {
 				this.#containers.connections.ended(network.value.name, value.id),
 			);
 		}
+	}
+
+	/** Whether a container is in a network without anything that says at which address, as at its engine itself. */
+	async #isUntold(
+		{ NetworkSettings }: ContainerSummary,
+		scope: string,
+	): Promise<boolean> {
+		const network = await this.#services.networks.get(scope);
+		const name = network?.value.name ?? "";
+		const endpoint = NetworkSettings?.Networks?.[name];
+		return endpoint !== undefined && !endpoint.IPAMConfig?.IPv4Address;
 	}
 }

@@ -42,7 +42,7 @@ export interface ContainerRecord {
 	tookOver?: TakenOver;
 	/** Its successor was refused, and what both held beside its address is to be written down again. */
 	lacks?: true;
-	/** Counts rewrites while the create waits for an image: a write that changes nothing would not move its ModifyIndex. */
+	/** Counts rewrites while a create is under way: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;
@@ -83,7 +83,7 @@ export interface Reasons {
 export const REASONS = "arpanet/reasons/";
 /** Keys that are deleted in one commit beside what else is in it: Consul takes 64 operations. */
 const MAX_TOGETHER = 40;
-/** How often the record of a create that waits is written again. */
+/** How often the record of a create that is under way is written again. */
 const BEAT_MS = 8_000;
 
 /** Key of a container's reasons. */

@@ -115,6 +115,7 @@ export async function startHosts(
 		await cluster.close();
 	});
 
+	const callbacks: (() => void)[] = [];
 	/** The answer that the gateway makes of theirs, or the name of the host whose engine is to give it. */
 	async function route(
 		method: string,
@@ -122,7 +123,8 @@ export async function startHosts(
 		body: string | null = null,
 		userAgent = "",
 	): Promise<unknown> {
-		const exchange = { userAgent, afterwards: () => {} };
+		const afterwards = (callback: () => void) => callbacks.push(callback);
+		const exchange = { userAgent, afterwards };
 		const answer = await router.route(method, target, body, exchange);
 		if (answer instanceof EnginePool) {
 			const at = ({ engine }: KnownHost) => engine === answer.name;
@@ -133,7 +135,12 @@ export async function startHosts(
 		return answer;
 	}
 
-	return { known, asked, close, route, services };
+	/** All that was routed has been answered. */
+	function answered(): void {
+		for (const callback of callbacks.splice(0)) callback();
+	}
+
+	return { known, asked, close, route, answered, services };
 }
 
 export type HostsOfTest = Awaited<ReturnType<typeof startHosts>>;

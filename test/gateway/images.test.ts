@@ -193,6 +193,22 @@ test("a name that reads like the start of an id is no other image's where anothe
 	t.is(await hosts.route("GET", "/images/db11/json"), "one");
 });
 
+test("while the host that named an image last is silent, a copy of that very image will do, but for its removal", async (t) => {
+	const record = { host: "two", id: OLD, at: 1 };
+	const store = storeOf({ "arpanet/images/app:latest": record });
+	const engines = {
+		one: withImages([]),
+		two: withImages([]),
+		three: withImages([image(OLD, "app:latest")]),
+	};
+	const { close, route } = await startHosts(t, engines, store);
+	close.two?.();
+	t.is(await route("GET", "/images/app/json"), "three");
+	await t.throwsAsync(route("DELETE", "/images/app"), {
+		message: /^image app may be a newer one on host two, which does not answer/,
+	});
+});
+
 test("a host's refusal to remove an image is not lost among those that have removed it", async (t) => {
 	const refusal = new HttpError(409, "image has dependent child images");
 	const { route } = await startHosts(t, {

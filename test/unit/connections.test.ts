@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from "ava";
+import { moveKey } from "../../pipeline/state/moves.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
@@ -78,6 +79,20 @@ test.serial(
 		performance.now = () => now() + 30_000;
 		await sweep();
 		t.deepEqual(await held(), []);
+	},
+);
+
+test.serial(
+	"who is still to be connected, on its way from a lost host, keeps what is leased for it",
+	async (t) => {
+		const { connect, held, host, sweep } = await stage(t, "coming");
+		await connect(50);
+		const key = moveKey("coming_web_1");
+		await host.store.commit([{ verb: "create", key, value: {} }]);
+		await sweep();
+		performance.now = () => now() + 30_000;
+		await sweep();
+		t.is((await held()).length, 2);
 	},
 );
 

@@ -21,8 +21,8 @@ test.after.always(async () => {
 	await consul?.stop();
 });
 
-/** The hooks of `docker rm`, and what Docker does between them. @param Code its answer */
-async function remove(name: string, Code: number): Promise<void> {
+/** The hooks of `docker rm`, and what Docker does between them. @param Code its answer @param Body what it says */
+async function remove(name: string, Code: number, Body = ""): Promise<void> {
 	const pipeline = new Pipeline(host, silent);
 	const PowerstripProtocolVersion = PROTOCOL_VERSION;
 	const ClientRequest = {
@@ -34,7 +34,7 @@ async function remove(name: string, Code: number): Promise<void> {
 	await pipeline.preHook({ ...pre, ClientRequest }, {});
 	const found = await host.docker.engine.inspectContainer(name);
 	if (Code === 204) host.docker.containers.delete(found?.Id ?? "");
-	const ServerResponse = { ContentType: "text/plain", Body: "", Code };
+	const ServerResponse = { ContentType: "text/plain", Body, Code };
 	const post = { Type: "post-hook", PowerstripProtocolVersion } as const;
 	await pipeline.postHook({ ...post, ClientRequest, ServerResponse }, {});
 }
@@ -52,6 +52,19 @@ test.serial(
 		host.docker.create("notes_web_1", {}); // none of ours
 		await remove("notes_web_1", 204);
 		t.truthy(await host.services.containers.get("notes_old_1"));
+	},
+);
+
+test.serial(
+	"of two removals at once the one that Docker refuses leaves the other its note",
+	async (t) => {
+		const { body } = await host.create("notes", "notes_twice_1");
+		host.docker.create("notes_twice_1", body);
+		const said = "removal of container notes_twice_1 is already in progress";
+		await remove("notes_twice_1", 409, said);
+		t.truthy(await notes.find("notes_twice_1"));
+		await remove("notes_twice_1", 204);
+		t.is(await notes.find("notes_twice_1"), undefined);
 	},
 );
 
