@@ -6,6 +6,7 @@ import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { SupersededCopies } from "../pipeline/lifecycle/superseded.ts";
+import { inParallel } from "../pipeline/parallel.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { EXPOSED } from "../pipeline/state/exposed.ts";
 import { GUESTS } from "../pipeline/state/guests.ts";
@@ -28,6 +29,8 @@ const SWEEP_MS = 10_000;
 const RETRY_MS = 1_000;
 /** How soon it is noticed that a look is due. */
 const TICK_MS = 200;
+/** Containers whose state is told at once, when that of all is: an engine and Consul have others to answer. */
+const AT_ONCE = 16;
 /** How long a new container is left alone before its record is looked at. */
 const ADOPT_MS = 500;
 
@@ -72,7 +75,12 @@ export class Agent {
 	readonly #connected = new Set<string>();
 	#running: Promise<unknown> | undefined;
 	#watches: (() => void)[] = [];
+	/** The next look is due at once, and tells the state of every container. */
 	#mustLook = true;
+	/** The next look is due at once. */
+	#isDue = false;
+	/** Containers with which something has failed: the next look tells their state again, and of none but them. */
+	#failed = new Set<string>();
 	readonly #superseded: SupersededCopies;
 	/** Networks, or who is in them, have changed. */
 	readonly #alarms = { overlay: new Alarm(), guard: new Alarm() };
@@ -175,9 +183,12 @@ export class Agent {
 		let complained = false;
 		while (!signal.aborted) {
 			const all = this.#mustLook;
+			const failed = this.#failed;
 			this.#mustLook = false;
+			this.#isDue = false;
+			this.#failed = new Set();
 			try {
-				await this.#look(all);
+				await this.#look(all, failed);
 				complained = false;
 			} catch (error) {
 				this.#mustLook = true; // who was away may have missed something
@@ -189,14 +200,17 @@ export class Agent {
 			}
 			await pause(RETRY_MS, signal);
 			const next = performance.now() + SWEEP_MS - RETRY_MS;
-			while (!this.#mustLook && !signal.aborted && performance.now() < next) {
-				await pause(TICK_MS, signal);
-			}
+			const isDue = () =>
+				this.#mustLook || this.#isDue || performance.now() >= next;
+			while (!isDue() && !signal.aborted) await pause(TICK_MS, signal);
 		}
 	}
 
-	/** @param all also tell the plugins the state of every container, as after a time in which we saw nothing */
-	async #look(all: boolean): Promise<void> {
+	/**
+	 * @param all also tell the plugins the state of every container, as after a time in which we saw nothing
+	 * @param failed those whose state they are told in any case
+	 */
+	async #look(all: boolean, failed: ReadonlySet<string>): Promise<void> {
 		const { engine } = this.#services;
 		if (all) {
 			await this.#superseded.mark(await engine.listContainers("arpanet.host"));
@@ -204,15 +218,12 @@ export class Agent {
 		await this.#superseded.settle(); // before any of them is registered
 		const listed = await engine.listContainers("arpanet.host");
 		const containers = listed.filter(({ Names }) => !Names.some(isSuperseded));
-		if (all) {
-			await Promise.all(
-				containers.map(({ Id }) =>
-					this.#queue(Id, async () => {
-						await this.#parts.containers.observe(Id);
-					}),
-				),
-			);
-		}
+		const told = containers.filter(({ Id }) => all || failed.has(Id));
+		await inParallel(told, AT_ONCE, async ({ Id }) => {
+			const observing = () => this.#parts.containers.observe(Id);
+			// what has failed before may do so for ever, as a container without its layers: it can wait
+			await this.#queue(Id, observing, !failed.has(Id));
+		});
 		await this.#parts.reconcile.sweep(containers);
 	}
 
@@ -314,16 +325,20 @@ export class Agent {
 		});
 	}
 
-	/** Runs work after what is under way for the same key. What fails is put right by the next look. */
-	#queue(key: string, work: () => Promise<void>): Promise<void> {
+	/**
+	 * Runs work after what is under way for the same key. What fails is put right by the next look.
+	 * @param soon that look is due at once
+	 */
+	#queue(key: string, work: () => Promise<void>, soon = true): Promise<void> {
 		const run = async () => {
 			try {
 				await work();
 			} catch (error) {
-				this.#mustLook = true;
+				this.#failed.add(key);
+				if (soon) this.#isDue = true;
 				this.#services.log.warn(
 					{ key, err: messageOf(error) },
-					"a container or network was not handled; looking at all again",
+					"a container or network was not handled; looking at it again",
 				);
 			}
 		};

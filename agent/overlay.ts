@@ -111,14 +111,16 @@ async function look(
 		others.map((other) => [other.name, underlay.addressOf(other)]),
 	).set(host.name, underlay.address);
 	const wrong = kept && wanted.length > 0 ? [kept] : [];
+	const known = wanted.length > 0 ? await forwarding() : new Map();
 	for (const each of wanted) {
 		if (!bridges.has(each.bridge)) continue; // Docker is making it, or has just taken it down
 		const link = present.get(each.device);
 		present.delete(each.device);
 		try {
 			await removeOthers(each, present);
-			await setDevice(each, link, underlay.address);
-			await setPeers(each, hosts, store);
+			const isNew = await setDevice(each, link, underlay.address);
+			const entries = isNew ? [] : (known.get(each.device) ?? []);
+			await setPeers(each, entries, hosts, store);
 		} catch (error) {
 			wrong.push(`network ${each.scope}: ${messageOf(error)}`); // the others are woven all the same
 		}
@@ -162,7 +164,9 @@ async function wantedHere(
 	const hostsOf = new Map<string, string[]>();
 	for (const key of await store.keys(GATEWAYS)) {
 		const at = gatewayIn(key);
-		hostsOf.set(at.scope, [...(hostsOf.get(at.scope) ?? []), at.host]);
+		const known = hostsOf.get(at.scope);
+		if (known) known.push(at.host);
+		else hostsOf.set(at.scope, [at.host]);
 	}
 	const wanted: Wanted[] = [];
 	for (const network of await engine.listNetworks("arpanet.network")) {
@@ -190,12 +194,12 @@ async function wantedHere(
 	return wanted;
 }
 
-/** A device that is not as it should be is made anew. */
+/** A device that is not as it should be is made anew. @returns whether it was */
 async function setDevice(
 	{ device, vni, bridge, mtu }: Wanted,
 	link: Link | undefined,
 	local: string,
-): Promise<void> {
+): Promise<boolean> {
 	const data = link?.linkinfo?.info_data;
 	const same =
 		link?.master === bridge &&
@@ -203,7 +207,7 @@ async function setDevice(
 		link.flags.includes("UP") &&
 		data?.id === vni &&
 		(data.local ?? data.local6) === local;
-	if (same) return;
+	if (same) return false;
 	if (link) await ip("link", "del", device);
 	await ip(
 		...["link", "add", device, "type", "vxlan", "id", String(vni)],
@@ -211,19 +215,21 @@ async function setDevice(
 	);
 	// containers may send as much as their network says; what is more than a packet of the hosts holds goes in pieces
 	await ip("link", "set", device, "mtu", String(mtu), "master", bridge, "up");
+	return true;
 }
 
 /**
  * What was learned of a host that is no peer goes, too: its containers' addresses may be others' by now. So does what was learned of an
  * address that has gone to another host.
+ * @param entries what the device forwards now
  * @param hosts each one's address in the underlay
  */
 async function setPeers(
 	{ device, peers, scope, fixed }: Wanted,
+	entries: Fdb[],
 	hosts: Whereabouts,
 	store: Store,
 ): Promise<void> {
-	const entries = (await bridge("fdb", "show", "dev", device)) as Fdb[];
 	const moved = fixed
 		? await movedAway(entries, scope, hosts, store)
 		: new Set();
@@ -290,7 +296,20 @@ function addressIn(mac: string): string {
 /** Where frames go whose receiver is not known, and broadcasts. */
 const FLOOD = "00:00:00:00:00:00";
 
+/** The forwarding entries of our devices, by device: with a hundred networks a process for each would take a tenth of a processor. */
+async function forwarding(): Promise<Map<string, Fdb[]>> {
+	const found = new Map<string, Fdb[]>();
+	for (const entry of (await bridge("fdb", "show")) as Fdb[]) {
+		if (!DEVICE.test(entry.ifname)) continue;
+		const known = found.get(entry.ifname);
+		if (known) known.push(entry);
+		else found.set(entry.ifname, [entry]);
+	}
+	return found;
+}
+
 interface Fdb {
+	ifname: string;
 	mac: string;
 	dst?: string;
 }

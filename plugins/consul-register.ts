@@ -10,7 +10,7 @@ import {
 } from "../pipeline/plugin.ts";
 import {
 	Aliased,
-	allAliases,
+	aliasesByDeployment,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
 import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
@@ -93,7 +93,7 @@ export default definePlugin({
 				const [all, checks, named] = await Promise.all([
 					store.nodeServices(node),
 					nodeChecks(node, services),
-					allAliases(store),
+					aliasesByDeployment(store),
 				]);
 				const registered = new Map<string, CatalogService[]>();
 				for (const each of all) {
@@ -118,9 +118,10 @@ export default definePlugin({
 					const facts = asCalled(readLabels(Labels), ownName(summary.Names));
 					if (!facts.service) continue;
 					const own = registered.get(Id) ?? [];
+					const aliases = named.get(facts.deployment ?? "") ?? [];
 					const right =
 						State === "running"
-							? isWhole(own, summary, facts, named) &&
+							? isWhole(own, summary, facts, aliases) &&
 								isHealthRight(own, summary, checks) &&
 								!mayHaveNumber(own, all, facts)
 							: own.length === 0;

@@ -1,4 +1,5 @@
 import type { Chain } from "../../pipeline/chain.ts";
+import { inParallel } from "../../pipeline/parallel.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
 	ALIASES,
@@ -45,6 +46,13 @@ const HELD = {
 	exposure: EXPOSED,
 	guest: GUESTS,
 };
+/**
+ * Of these the keys alone are read, and the values of orphans: there is one for each container, and a reason names every host. With 200 hosts
+ * and 10,000 containers they are 40 MB, which would keep the leader's process from all else while it reads them.
+ */
+const BY_KEY: readonly string[] = [SLOTS, COPIES, REASONS, BODIES];
+/** Orphans that are read at once. */
+const AT_ONCE = 8;
 /** Repairs in one look: a mistake of ours, or of someone's script, must not take everything at once. */
 const MAX_EACH_LOOK = 60;
 
@@ -70,11 +78,17 @@ export class Orphans {
 	async look(): Promise<void> {
 		const { store, containers, cluster } = this.#services;
 		const held: Found[] = [];
+		const keys: string[] = [];
 		for (const prefix of Object.values(HELD)) {
-			held.push(...(await store.list<Lease>(prefix)));
+			if (BY_KEY.includes(prefix)) keys.push(...(await store.keys(prefix)));
+			else held.push(...(await store.list<Lease>(prefix)));
 		}
 		const records = await containers.list(); // after: what was made meanwhile is on record
 		const known = new Set(records.flatMap(({ value }) => value.holds));
+		const unknown = keys.filter((key) => !known.has(key));
+		await inParallel(unknown, AT_ONCE, async (key) => {
+			held.push(...(await this.#read(key)));
+		});
 		const hosts = await cluster.hosts.list();
 		const aliased = new Set(
 			held
@@ -99,6 +113,12 @@ export class Orphans {
 			if (++repairs > MAX_EACH_LOOK) return;
 			await this.#giveBack(orphan);
 		}
+	}
+
+	/** What stands under a key: nothing if it is gone meanwhile, or is no JSON. */
+	async #read(key: string): Promise<Found[]> {
+		const found = await this.#services.store.list<Partial<Lease>>(key);
+		return found.filter((each) => each.key === key);
 	}
 
 	/** Somebody deleted the mark that a deployment has aliases. */

@@ -56,6 +56,8 @@ export class Reschedule {
 	readonly #since = new Map<string, number>();
 	/** When containers that had to stay were tried last, by their records' keys. */
 	readonly #tried = new Map<string, number>();
+	/** When all containers of a lost host were considered last: until one is tried again, all records need not be read for it. */
+	readonly #settled = new Map<string, number>();
 	/** What has failed, by what it was about. */
 	readonly #complained = new Map<string, string>();
 
@@ -75,9 +77,9 @@ export class Reschedule {
 	async look(): Promise<void> {
 		const { store, containers } = this.#services;
 		const moves = await store.list<Move>(MOVES);
-		const lost = await this.#lost();
+		const lost = (await this.#lost()).filter((host) => !this.#isSettled(host));
 		if (moves.length + lost.length === 0) return;
-		const records = await containers.list();
+		const records = lost.length > 0 ? await containers.list() : [];
 		for (const host of lost) {
 			const left = records.filter(
 				({ key, value: { facts } }) =>
@@ -85,36 +87,59 @@ export class Reschedule {
 					facts.reschedule &&
 					!containers.name(key).startsWith("."), // never got a name
 			);
-			if (left.length === 0 || (await this.#lives(host))) continue;
-			const registered = await store.nodeServices(nodeOf(host));
-			for (const entry of left) {
-				const name = containers.name(entry.key);
-				const begun = moves.find(({ key }) => key === moveKey(name));
-				await this.#pastErrors(name, () =>
-					this.#consider(entry, registered, begun),
-				);
+			if (left.length > 0 && (await this.#lives(host))) continue;
+			if (await this.#considerAll(host, left, moves)) {
+				this.#settled.set(host, performance.now());
 			}
 		}
 		const begun = await store.list<Move>(MOVES);
 		// one that carries an image keeps few waiting
-		await inParallel(begun, AT_ONCE, (move) =>
-			this.#pastErrors(move.key, () => this.#finish(move)),
-		);
+		await inParallel(begun, AT_ONCE, async (move) => {
+			await this.#pastErrors(move.key, () => this.#finish(move));
+		});
 	}
 
-	/** What cannot be done now must not keep the rest from it; it is tried again, and told once. */
-	async #pastErrors(what: string, work: () => Promise<void>): Promise<void> {
+	#isSettled(host: string): boolean {
+		const at = this.#settled.get(host);
+		return at !== undefined && performance.now() - at < RETRY_MS;
+	}
+
+	/** @param left a lost host's containers that are to be started elsewhere @returns false if that of one has failed */
+	async #considerAll(
+		host: string,
+		left: readonly Lost[],
+		moves: readonly Entry<Move>[],
+	): Promise<boolean> {
+		if (left.length === 0) return true;
+		const { store, containers } = this.#services;
+		const registered = await store.nodeServices(nodeOf(host));
+		let done = true;
+		for (const entry of left) {
+			const name = containers.name(entry.key);
+			const begun = moves.find(({ key }) => key === moveKey(name));
+			const considered = await this.#pastErrors(name, () =>
+				this.#consider(entry, registered, begun),
+			);
+			done &&= considered;
+		}
+		return done;
+	}
+
+	/** What cannot be done now must not keep the rest from it; it is tried again, and told once. @returns whether it was done */
+	async #pastErrors(what: string, work: () => Promise<void>): Promise<boolean> {
 		try {
 			await work();
 			this.#complained.delete(what);
+			return true;
 		} catch (error) {
-			if (error instanceof Conflict) return; // it has changed, or the host is back
+			if (error instanceof Conflict) return false; // it has changed, or the host is back
 			if (error instanceof Deposed) throw error;
 			const err = messageOf(error);
 			if (this.#complained.get(what) !== err) {
 				this.#services.log.warn({ what, err }, "cannot be started yet");
 			}
 			this.#complained.set(what, err);
+			return false;
 		}
 	}
 

@@ -2,6 +2,7 @@ import type { ContainerSummary } from "../../pipeline/docker.ts";
 import { messageIn } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
+import type { Containers } from "../../pipeline/state/containers.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -26,6 +27,8 @@ const MOST = 50;
 const AT_ONCE = 8;
 /** One whose lock is held, by a start that waits for a file server, does not say, and is not waited for. */
 const CREATED_MS = 500;
+/** How old records may be by which containers of lost hosts are listed. */
+const MOMENT_MS = 1_000;
 /** What a host may hang on. */
 const TOPIC = "/containers";
 
@@ -35,10 +38,26 @@ const TOPIC = "/containers";
  * of a lost one from memory, and what is asked for is chosen from all of them.
  */
 export function containerList(engines: Engines, views: Views): Treatment {
-	const { cluster, local, records } = engines;
+	const { cluster, local } = engines;
 
 	/** Each host's containers as this gateway last saw them all. */
 	const memory = new Map<string, readonly Listed[]>();
+
+	let recorded: ReturnType<Containers["list"]> | undefined;
+	/** All records, once for all lost hosts and for who lists again at once, as Compose does: there may be ten thousand. */
+	const records: Pick<Containers, "list" | "name"> = {
+		name: (key) => engines.records.name(key),
+		list: (stale) => {
+			if (!recorded) {
+				recorded = engines.records.list(stale);
+				const forget = () => {
+					recorded = undefined;
+				};
+				setTimeout(forget, MOMENT_MS).unref();
+			}
+			return recorded;
+		},
+	};
 
 	async function ofOne({
 		path,

@@ -101,9 +101,11 @@ export class HostView {
 		if (performance.now() < this.#restUntil) return undefined;
 		// its events would be in other words, too
 		if (this.#headers.length > 0 && !this.#speaks(version)) return undefined;
-		const { answer } = await this.#journal.read(version);
+		const { answer, unbroken } = await this.#journal.read(version);
 		if (this.#headers.length === 0) this.#headers = answer.headers;
 		if (!this.#speaks(version)) return undefined;
+		// the health checks of a hundred containers make an engine forget within seconds: all would be read for nobody, unless he asks again at once
+		if (!unbroken && this.#known.size > FEW) return undefined;
 		const rows = this.#certain ? this.#rows : undefined;
 		if (!rows || this.#age > RENEW_MS) void this.#refresh();
 		return rows;

@@ -20,7 +20,7 @@ const COMPOSE = "com.docker.compose.";
 export async function lostRows(
 	host: string,
 	last: readonly Listed[],
-	records: Containers,
+	records: Pick<Containers, "list" | "name">,
 ): Promise<Listed[]> {
 	const known = await records.list(true).catch(() => []); // without Consul, what was seen must do
 	const elsewhere = new Set(

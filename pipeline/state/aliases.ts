@@ -34,9 +34,17 @@ export function isAlias(name: string): boolean {
 	return ALIAS.test(name);
 }
 
-/** The aliases of all deployments. */
-export async function allAliases(store: Store): Promise<NamedAlias[]> {
-	return aliasesIn(await store.list<Alias>(ALIASES));
+/** The aliases of all deployments, by deployment: who looks at each of a host's containers need not go through those of all others. */
+export async function aliasesByDeployment(
+	store: Store,
+): Promise<ReadonlyMap<string, NamedAlias[]>> {
+	const found = new Map<string, NamedAlias[]>();
+	for (const alias of aliasesIn(await store.list<Alias>(ALIASES))) {
+		const known = found.get(alias.deployment);
+		if (known) known.push(alias);
+		else found.set(alias.deployment, [alias]);
+	}
+	return found;
 }
 
 function aliasesIn(entries: Entry<Alias>[]): NamedAlias[] {

@@ -68,6 +68,8 @@ test.serial(
 				service: "web",
 				container: "abc_gone_1",
 			},
+			[`arpanet/slots/${host}/4711`]: { container: "abc_gone_1" },
+			"arpanet/reasons/abc_gone_1": { at: "", by: host, because: {} },
 			"arpanet/subnets/10.44.0.0-24": "nowhere",
 			"arpanet/gateways/nowhere/h2": "10.44.0.1",
 			"arpanet/leases/nowhere/10.44.0.1": { host, deployment: "nowhere" },

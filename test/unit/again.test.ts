@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { readLabels } from "../../pipeline/facts.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
-import { allAliases } from "../../pipeline/state/aliases.ts";
+import { aliasesByDeployment } from "../../pipeline/state/aliases.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 import { EngineDouble, silent } from "./doubles.ts";
@@ -300,7 +300,8 @@ test.serial("a name that is tried again is what was asked last", async (t) => {
 	await ask("ops", "again_db_1:cache");
 	const [exposed] = await host.store.list("arpanet/exposed/again");
 	t.deepEqual(exposed?.value, { service: "web", to: ["ops"] });
-	const all = await allAliases(host.store);
+	const found = await aliasesByDeployment(host.store);
+	const all = [...found.values()].flat();
 	const alias = all.find(({ deployment }) => deployment === "again");
 	t.like(alias, { alias: "cache", service: "db" });
 });
