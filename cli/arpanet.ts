@@ -4,8 +4,8 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { messageOf } from "../pipeline/errors.ts";
 import type { AccessFlags } from "./access.ts";
 import { findConfig, version } from "./files.ts";
+import type { RoleName } from "./roles.ts";
 import type { TryOptions } from "./try.ts";
-import type { RoleName } from "./up.ts";
 
 // every command loads what it needs itself: --help and a slip of the finger are answered at once
 
@@ -31,7 +31,7 @@ const program = new Command("arpanet")
 
 role(
 	"up",
-	"run everything in this process, with a Consul of its own if none runs here",
+	"run everything in this process; on a host that is alone (no host.engine), with a Consul of its own if none runs",
 	["adapter", "agent", "gateway"],
 	"arpanet up --log-level debug",
 );

@@ -10,7 +10,11 @@ import { checkEngine } from "./checks/engine.ts";
 import { type Finding, ok } from "./checks/finding.ts";
 import { checkHosts } from "./checks/hosts.ts";
 import { checkIpv6 } from "./checks/ipv6.ts";
-import { checkAdapters, checkGateway } from "./checks/listening.ts";
+import {
+	checkAdapters,
+	checkExposure,
+	checkGateway,
+} from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
 import { checkPrograms } from "./checks/programs.ts";
 import { checkTls } from "./checks/tls.ts";
@@ -56,6 +60,7 @@ export async function check(
 		checkHosts(config),
 		checkAdapters(config),
 		checkGateway(config),
+		checkExposure(config),
 		pool ? checkPool(config, pool) : [],
 	]) {
 		for (const finding of await part) tell(finding);

@@ -13,9 +13,30 @@ import type { HostRecord } from "../pipeline/state/hosts.ts";
 import { mustBeSafe } from "../pipeline/tls.ts";
 import { type Booted, linkMtu } from "./boot.ts";
 
+export type RoleName = "gateway" | "adapter" | "agent";
+
 /** A part of arpanet that runs until it is told to stop. */
 export interface Role {
 	stop(): Promise<void>;
+}
+
+/**
+ * Sees to it that others can reach nothing of these roles without a certificate, unless that is meant.
+ * @throws Error for the first address that they can
+ */
+export function mustAllBeSafe(
+	roles: readonly RoleName[],
+	{ arpanet }: Config,
+): void {
+	const { adapter, gateway, host } = arpanet;
+	const at = {
+		adapter: [adapter.listen],
+		agent: host.engine ? [host.engine] : [],
+		gateway: gateway.listen,
+	};
+	for (const address of roles.flatMap((role) => at[role])) {
+		mustBeSafe(address, arpanet);
+	}
 }
 
 /**
@@ -56,7 +77,6 @@ export async function runGateway(
 		maxBody: settings.maxBody,
 		log,
 	});
-	for (const address of settings.listen) mustBeSafe(address, config.arpanet);
 	await gateway.listen(settings.listen);
 	return {
 		stop: async () => {
@@ -73,7 +93,6 @@ export async function runAdapter(
 	{ pipeline, services }: Booted,
 ): Promise<Role> {
 	const address = config.arpanet.adapter.listen;
-	mustBeSafe(address, config.arpanet);
 	const { tls } = services.cluster;
 	const stop = await listen(adapterApp(pipeline, log), { address, tls, log });
 	log.info({ address }, "adapter listens");
@@ -88,7 +107,6 @@ export async function runAgent(
 ): Promise<Role> {
 	const { engine, host } = config.arpanet;
 	const { services } = booted;
-	if (host.engine) mustBeSafe(host.engine, config.arpanet);
 	const port =
 		host.engine &&
 		(await openEnginePort(host.engine, engine, log, services.cluster.tls));

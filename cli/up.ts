@@ -5,9 +5,14 @@ import { messageOf } from "../pipeline/errors.ts";
 import { boot, hostOf } from "./boot.ts";
 import { checkTls } from "./checks/tls.ts";
 import { ensureConsul, type OwnConsul } from "./consul.ts";
-import { type Role, runAdapter, runAgent, runGateway } from "./roles.ts";
-
-export type RoleName = "gateway" | "adapter" | "agent";
+import {
+	mustAllBeSafe,
+	type Role,
+	type RoleName,
+	runAdapter,
+	runAgent,
+	runGateway,
+} from "./roles.ts";
 
 interface Running extends Role {
 	/** For the log. */
@@ -30,6 +35,7 @@ export async function runRoles(
 	embedded: boolean,
 ): Promise<void> {
 	const stop = onSignal(log);
+	mustAllBeSafe(roles, config);
 	const booted = await boot(config, log);
 	const running: Running[] = [{ name: "connections", stop: booted.close }];
 	void watchCertificates(config, log, stop);

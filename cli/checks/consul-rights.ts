@@ -29,8 +29,9 @@ const RIGHTS = [
 				Service: { ID: "arpanet-check", Service: "arpanet-check" },
 			},
 		},
-		/** Who names his deployments in the policy one by one knows why. */
-		instead: "or to the deployments that you mean to run",
+		/** Who names them in the policy one by one knows why. */
+		instead:
+			"or to each network and service that you mean to run: abc, pricing.abc",
 	},
 ] as const;
 

@@ -6,6 +6,7 @@ import { messageOf } from "../../pipeline/errors.ts";
 import { readTls, tcpAddress } from "../../pipeline/tls.ts";
 import { addressOf, ask } from "../ask.ts";
 import { bindTcp, describe, isArpanet, listenerAt } from "../listeners.ts";
+import { mustAllBeSafe } from "../roles.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 import { handshakeRemedy } from "./tls.ts";
 
@@ -94,6 +95,16 @@ export function checkGateway(config: Config): Promise<Finding[]> {
 			);
 		}),
 	);
+}
+
+/** What others can reach asks them for a certificate, or is meant to be open: else arpanet does not start. */
+export function checkExposure(config: Config): Finding[] {
+	try {
+		mustAllBeSafe(["adapter", "agent", "gateway"], config);
+		return [];
+	} catch (error) {
+		return [{ level: "fail", what: messageOf(error) }]; // says the remedy itself
+	}
 }
 
 /** Why there can be no socket. */

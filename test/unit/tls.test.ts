@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test from "ava";
 import { applyAccess } from "../../cli/access.ts";
 import { makeCertificates } from "../../cli/certs.ts";
-import { checkGateway } from "../../cli/checks/listening.ts";
+import { checkExposure, checkGateway } from "../../cli/checks/listening.ts";
 import { checkTls } from "../../cli/checks/tls.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
@@ -208,4 +208,19 @@ test("Consul's token is the file's, or the environment's", async (t) => {
 	const error = t.throws(() => token({ tokenFile: set("own/host").key }));
 	t.regex(error?.message ?? "", /key\.pem holds no token/);
 	t.false(error?.message.includes("PRIVATE"));
+});
+
+test("arpanet check tells of an address that is open to others, as arpanet does when it starts", (t) => {
+	const arpanet = {
+		gateway: { listen: ["tcp://0.0.0.0:2375", "unix:///run/arpanet.sock"] },
+		adapter: { listen: "tcp://127.0.0.1:2378" },
+		host: { engine: "tcp://10.0.0.1:2377" },
+	};
+	const found = (more: object) =>
+		checkExposure({ arpanet: { ...arpanet, ...more } } as never).map(
+			({ what }) => what.split(" ")[0],
+		);
+	t.deepEqual(found({}), ["tcp://10.0.0.1:2377"]);
+	t.deepEqual(found({ host: {} }), ["tcp://0.0.0.0:2375"]);
+	t.deepEqual(found({ insecure: true }), []);
 });
