@@ -111,7 +111,7 @@ async function see(services: Services): Promise<Seen> {
 	};
 }
 
-/** The device that has an address of this host. Not from Node, which compares all of them with each other: with a thousand containers that takes 40 ms. */
+/** The device that has an address of this host. Asked of ip, at each look: see `interfaceWith`. */
 async function deviceOf(address: string): Promise<string | undefined> {
 	const found = (await ip("address", "show", "to", address)) as Partial<Link>[];
 	return found.find(({ ifname }) => ifname)?.ifname; // some versions tell of the others, too, as {}

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
-import { cpus, networkInterfaces } from "node:os";
+import { cpus } from "node:os";
 import type { HostState } from "../pipeline/state/hosts.ts";
+import { interfaceWith } from "./interfaces.ts";
 
 /** Bits per second of a network whose driver does not say. */
 const USUAL_SPEED = 1e9;
@@ -60,20 +61,12 @@ export class LoadMeter {
 		}
 		const devices = text("/proc/net/dev");
 		const known = bytesOf(this.#interface, devices);
-		// Node compares all interfaces with each other: with a thousand containers that takes 40 ms
 		if (!known) this.#interface = interfaceWith(this.#address);
 		const [received, sent] = known ??
 			bytesOf(this.#interface, devices) ?? [0, 0];
 		const speed = speedOf(this.#interface);
 		return { ...counters, received, sent, speed, at: performance.now() };
 	}
-}
-
-/** The interface that has an address of this host. */
-function interfaceWith(address: string): string | undefined {
-	return Object.entries(networkInterfaces()).find(([, addresses]) =>
-		addresses?.some((each) => each.address === address),
-	)?.[0];
 }
 
 /**

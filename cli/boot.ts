@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, networkInterfaces, totalmem } from "node:os";
 import type { Logger } from "pino";
+import { interfaceWith } from "../agent/interfaces.ts";
 import { OVERHEAD } from "../agent/wireguard.ts";
 import { Chain } from "../pipeline/chain.ts";
 import { Cluster } from "../pipeline/cluster.ts";
@@ -179,11 +180,9 @@ function overhead({ arpanet }: Config): number {
 
 /** Bytes of a packet on the network that an address of this machine is in; those of Ethernet if none is. */
 export function linkMtu(address: string): number {
-	const found = Object.entries(networkInterfaces()).find(([, addresses]) =>
-		addresses?.some((each) => each.address === address),
-	);
+	const name = interfaceWith(address);
 	try {
-		return Number(readFileSync(`/sys/class/net/${found?.[0]}/mtu`, "utf8"));
+		return Number(readFileSync(`/sys/class/net/${name}/mtu`, "utf8"));
 	} catch {
 		return 1500;
 	}

@@ -64,9 +64,18 @@ export class Reconcile {
 	async sweep(containers: ContainerSummary[]): Promise<void> {
 		await this.#services.networks.list(); // Consul may have lost what was known before
 		const records = await this.#services.containers.list();
-		await this.#adoptMissing(containers, records);
-		await this.#giveBackOrphans(containers, records);
-		await this.#endLeft(containers, records);
+		/** What each must hold, by its id. */
+		const wanted = new Map<string, string[]>();
+		for (const each of containers) {
+			wanted.set(each.Id, await this.#wanted(each, readLabels(each.Labels)));
+		}
+		await this.#adoptMissing(containers, records, wanted);
+		const coming = new Set(await this.#services.store.keys(MOVES));
+		const settled = records.filter(({ key }) => {
+			return !coming.has(moveKey(this.#services.containers.name(key)));
+		});
+		await this.#giveBackOrphans(containers, records, settled);
+		await this.#endLeft(containers, settled, wanted);
 		await this.#chain.release("sweep", { containers });
 	}
 
@@ -183,13 +192,10 @@ export class Reconcile {
 	async #adoptMissing(
 		containers: ContainerSummary[],
 		records: Entry<ContainerRecord>[],
+		wanted: ReadonlyMap<string, string[]>,
 	): Promise<void> {
 		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
 		const byKey = new Map(records.map(({ key, value }) => [key, value]));
-		const wanted = new Map<string, string[]>();
-		for (const each of containers) {
-			wanted.set(each.Id, await this.#wanted(each, readLabels(each.Labels)));
-		}
 		const missing = await this.#missing([...wanted.values()].flat(), records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(ownName(Names));
@@ -244,9 +250,11 @@ export class Reconcile {
 		return new Set(own.filter((key) => !there.has(key)));
 	}
 
+	/** @param settled the records of those that are not on their way from a lost host */
 	async #giveBackOrphans(
 		containers: ContainerSummary[],
 		records: Entry<ContainerRecord>[],
+		settled: Entry<ContainerRecord>[],
 	): Promise<void> {
 		/** By lease: two had it one after the other if both wanted the same address. */
 		const alive = new Map<string, { names: string[]; facts: Facts }[]>();
@@ -265,11 +273,9 @@ export class Reconcile {
 			(names.includes(`/${name}`) &&
 				!records.some(({ value }) => isSame(value.facts, facts)));
 		const names = new Set(containers.flatMap(({ Names }) => Names));
-		const coming = new Set(await this.#services.store.keys(MOVES));
-		const orphans = records.filter(({ key, value }) => {
+		const orphans = settled.filter(({ key, value }) => {
 			if (value.facts.host !== this.#services.host.name) return false;
 			const name = this.#services.containers.name(key);
-			if (coming.has(moveKey(name))) return false;
 			const lease = leaseKeyOf(value.facts);
 			if (!lease) return !names.has(`/${name}`);
 			return !alive.get(lease)?.some((each) => isOf(each, name, value.facts));
@@ -289,22 +295,24 @@ export class Reconcile {
 		}
 	}
 
-	/** Ends connections of which no post-hook told: it did not come, or the container was disconnected behind our back. */
+	/**
+	 * Ends connections of which no post-hook told: it did not come, or the container was disconnected behind our back.
+	 * @param settled the records of those that are not still to be connected, on their way from a lost host
+	 */
 	async #endLeft(
 		containers: ContainerSummary[],
-		records: Entry<ContainerRecord>[],
+		settled: Entry<ContainerRecord>[],
+		wanted: ReadonlyMap<string, string[]>,
 	): Promise<void> {
-		const byKey = new Map(records.map((each) => [each.key, each]));
+		const byKey = new Map(settled.map((each) => [each.key, each]));
 		const all: Entry<Left>[] = [];
-		const coming = new Set(await this.#services.store.keys(MOVES));
 		for (const container of containers) {
 			const { Id: id, Names, Labels } = container;
 			const facts = readLabels(Labels);
-			const name = ownName(Names);
-			const entry = byKey.get(this.#services.containers.key(name));
+			const key = this.#services.containers.key(ownName(Names));
+			const entry = byKey.get(key);
 			if (!entry || !isSame(entry.value.facts, facts)) continue;
-			if (coming.has(moveKey(name))) continue; // it is still to be connected
-			const has = new Set(await this.#wanted(container, facts));
+			const has = new Set(wanted.get(id));
 			const left = entry.value.holds
 				.filter((held) => isLease(held) && !has.has(held))
 				.map((key) => ({ key, scope: leasedScope(key) }));
