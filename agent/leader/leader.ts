@@ -46,7 +46,7 @@ export function leaderDuties({
 		const lost = new LostHosts(services, repairs);
 		const reschedule = new Reschedule(services, containers, repairs);
 		const removed = new RemovedHosts(services, containers, repairs);
-		const orphans = new Orphans(services, chain, repairs);
+		const orphans = new Orphans(services, chain, containers, repairs);
 		const subnets = new Subnets(services, networks, repairs);
 		const leftovers = new Leftovers(services);
 		await Promise.all([

@@ -1,4 +1,5 @@
 import type { Chain } from "../../pipeline/chain.ts";
+import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
@@ -9,7 +10,12 @@ import {
 	markOf,
 } from "../../pipeline/state/aliases.ts";
 import { BODIES } from "../../pipeline/state/bodies.ts";
-import { EXCLUSIVE, PORTS, REASONS } from "../../pipeline/state/containers.ts";
+import {
+	type ContainerRecord,
+	EXCLUSIVE,
+	PORTS,
+	REASONS,
+} from "../../pipeline/state/containers.ts";
 import { EXPOSED } from "../../pipeline/state/exposed.ts";
 import { GUESTS } from "../../pipeline/state/guests.ts";
 import {
@@ -26,7 +32,7 @@ import {
 } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
-import { COPIES, SLOTS } from "../../pipeline/state/slots.ts";
+import { COPIES, SLOTS, slotKeyOf } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { couldTell } from "./could-tell.ts";
 
@@ -60,18 +66,27 @@ type Found = Entry<Partial<Lease>>;
 
 /**
  * Gives back what a container held that is on no record: its record was deleted behind our back, or written by
- * halves. A container that lives is put back on record by its own host first.
+ * halves. A container that lives is put back on record by its own host first. And gives back what is on record of a host in none of its
+ * slots: by them its agent knows what it should have.
  */
 export class Orphans {
 	readonly #services: Services;
 	readonly #chain: Chain;
 	readonly #repairs: Repairs;
+	readonly #containers: ContainerLifecycle;
 	readonly #ripening = new Ripening<Partial<Lease>>();
+	readonly #unslotted = new Ripening<ContainerRecord>();
 
-	/** @param services with a fenced store */
-	constructor(services: Services, chain: Chain, repairs: Repairs) {
+	/** @param services with a fenced store, as `containers` has it */
+	constructor(
+		services: Services,
+		chain: Chain,
+		containers: ContainerLifecycle,
+		repairs: Repairs,
+	) {
 		this.#services = services;
 		this.#chain = chain;
+		this.#containers = containers;
 		this.#repairs = repairs;
 	}
 
@@ -113,6 +128,28 @@ export class Orphans {
 			if (++repairs > MAX_EACH_LOOK) return;
 			await this.#giveBack(orphan);
 		}
+		const slots = new Set(keys);
+		const unslotted = records.filter(({ value: { facts } }) => {
+			const slot = slotKeyOf(facts);
+			return slot && !slots.has(slot) && couldTell(hosts, facts.host);
+		});
+		for (const entry of this.#unslotted.ripe(unslotted)) {
+			if (++repairs > MAX_EACH_LOOK) return;
+			await this.#giveBackRecord(entry);
+		}
+	}
+
+	/** Unless its container exists: then its host's agent is about to write down again what it lacks. */
+	async #giveBackRecord(entry: Entry<ContainerRecord>): Promise<void> {
+		const { containers, log } = this.#services;
+		const exists = this.#containers.exists(entry);
+		if (await exists.catch(() => true)) return; // or may do so
+		const why = "it has no slot on its host, and there is no such container";
+		const repair = { what: "container given back", to: entry.key, why };
+		const container = containers.name(entry.key);
+		const note = this.#repairs.note({ ...repair, container });
+		await this.#containers.giveBack(entry, undefined, [note]);
+		log.warn({ container, why }, "given back");
 	}
 
 	/** What stands under a key: nothing if it is gone meanwhile, or is no JSON. */

@@ -83,7 +83,7 @@ export class ContainerLifecycle {
 		if (request && request !== headers["x-arpanet-request"]) return; // another create's, which goes on
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
-		if (await this.#holder(entry)) return;
+		if (await this.exists(entry)) return;
 		await this.giveBack(entry, undefined);
 	}
 
@@ -206,6 +206,11 @@ export class ContainerLifecycle {
 	async removalRefused(ref: string): Promise<void> {
 		const note = await this.#removals.find(ref);
 		if (note) await this.#removals.forget(note);
+	}
+
+	/** Whether the container of a record exists. @throws HttpError 502 if its host does not answer */
+	async exists(entry: Entry<ContainerRecord>): Promise<boolean> {
+		return (await this.#holder(entry)) !== undefined;
 	}
 
 	/**

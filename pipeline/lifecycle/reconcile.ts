@@ -7,14 +7,13 @@ import {
 import { HttpError, pastErrors } from "../errors.ts";
 import { readLabels } from "../facts.ts";
 import type { Facts, Services } from "../plugin.ts";
-import { type ContainerRecord, holdSame, isSame } from "../state/containers.ts";
 import {
-	isLease,
-	LEASES,
-	leasedScope,
-	leaseKey,
-	leaseKeyOf,
-} from "../state/leases.ts";
+	type ContainerRecord,
+	type Holding,
+	holdSame,
+	isSame,
+} from "../state/containers.ts";
+import { isLease, leasedScope, leaseKey, leaseKeyOf } from "../state/leases.ts";
 import { MOVES, moveKey } from "../state/moves.ts";
 import { type Operation, replacing } from "../state/operations.ts";
 import { Repairs } from "../state/repairs.ts";
@@ -63,7 +62,7 @@ export class Reconcile {
 	 */
 	async sweep(containers: ContainerSummary[]): Promise<void> {
 		await this.#services.networks.list(); // Consul may have lost what was known before
-		const records = await this.#services.containers.list();
+		const records = await this.#recordsOf(containers);
 		/** What each must hold, by its id. */
 		const wanted = new Map<string, string[]>();
 		for (const each of containers) {
@@ -189,23 +188,31 @@ export class Reconcile {
 		return renamed;
 	}
 
+	/** The records of what lives here by its name, and of what has a slot here: so each whose facts name this host. */
+	async #recordsOf(
+		living: ContainerSummary[],
+	): Promise<Entry<ContainerRecord>[]> {
+		const { containers, host, store } = this.#services;
+		const slots = await store.list<Holding>(`${SLOTS}${host.name}/`);
+		return containers.some([
+			...living.map(({ Names }) => ownName(Names)),
+			...slots.map(({ value }) => value.container ?? ""),
+		]);
+	}
+
 	async #adoptMissing(
 		containers: ContainerSummary[],
 		records: Entry<ContainerRecord>[],
 		wanted: ReadonlyMap<string, string[]>,
 	): Promise<void> {
-		const leased = new Set(records.map(({ value }) => leaseKeyOf(value.facts)));
 		const byKey = new Map(records.map(({ key, value }) => [key, value]));
 		const missing = await this.#missing([...wanted.values()].flat(), records);
 		for (const { Id, Names, Labels } of containers) {
 			const key = this.#services.containers.key(ownName(Names));
-			const facts = readLabels(Labels);
-			const lease = leaseKeyOf(facts);
 			const whole = wanted.get(Id)?.every((held) => !missing.has(held));
 			const record = byKey.get(key);
-			const known = record && isSame(record.facts, facts);
-			const isWhole = whole && !record?.lacks;
-			if (known && (!lease || leased.has(lease)) && isWhole) continue;
+			const known = record && isSame(record.facts, readLabels(Labels));
+			if (known && whole && !record.lacks) continue;
 			const container = await this.#services.engine.inspectContainer(Id);
 			if (!container) continue;
 			await pastErrors(this.#services.log, key, async () => {
@@ -242,11 +249,7 @@ export class Reconcile {
 			.flatMap(({ value }) => value.holds)
 			.filter((key) => isLease(key) || isSlot(key));
 		const own = [...wanted, ...recorded];
-		if (own.length === 0) return new Set();
-		const there = new Set([
-			...(await store.keys(LEASES)),
-			...(await store.keys(`${SLOTS}${host.name}/`)),
-		]);
+		const there = new Set((await store.some(own)).map(({ key }) => key));
 		return new Set(own.filter((key) => !there.has(key)));
 	}
 

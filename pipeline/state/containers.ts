@@ -124,8 +124,13 @@ export class Containers {
 
 	/** The record under a name; undefined for what can be none, such as `/x` or nothing. */
 	async get(name: string): Promise<Entry<ContainerRecord> | undefined> {
-		if (name === "" || name.includes("/")) return undefined;
-		return this.#store.get(this.key(name));
+		return isName(name) ? this.#store.get(this.key(name)) : undefined;
+	}
+
+	/** The records under these names, as far as there are any. */
+	some(names: readonly string[]): Promise<Entry<ContainerRecord>[]> {
+		const can = names.filter(isName);
+		return this.#store.some(can.map((name) => this.key(name)));
 	}
 
 	/** All records. @param stale also while Consul's servers have no leader, perhaps a moment old */
@@ -311,6 +316,11 @@ export class Containers {
 			...operations.filter(({ verb }) => verb !== "delete"),
 		];
 	}
+}
+
+/** Whether a record can stand under it: not under `x/y`, or nothing. */
+function isName(name: string): boolean {
+	return name !== "" && !name.includes("/");
 }
 
 /**

@@ -13,10 +13,10 @@ export function statusOf(error: unknown): number | undefined {
 	return (error as { response?: { statusCode?: number } }).response?.statusCode;
 }
 
-/** What Consul said with an error. */
+/** What Consul said with an error: the package `consul` has parsed it if it was JSON. */
 export function bodyOf(error: unknown): string {
-	const { body } = (error as { response: { body?: unknown } }).response;
-	return String(body ?? "");
+	const { body = "" } = (error as { response: { body?: unknown } }).response;
+	return typeof body === "string" ? body : JSON.stringify(body);
 }
 
 /** Whether an answer says nothing of the request: Consul has no leader or too much to do, or what stands before it has no Consul. */

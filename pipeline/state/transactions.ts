@@ -4,7 +4,7 @@ import { Conflict, type Operation } from "./operations.ts";
 import { bodyOf, Refusal, statusOf } from "./refusal.ts";
 
 /** Consul takes at most so many operations in one transaction. */
-const MAX_OPERATIONS = 64;
+export const MAX_OPERATIONS = 64;
 /** Bytes that share a transaction: Consul takes half a megabyte unless its `limits.txn_max_req_len` says otherwise. */
 const MAX_BYTES = 400_000;
 /**
@@ -15,7 +15,7 @@ const MAX_IN_FLIGHT = 2;
 /** Status that Consul answers a transaction with that has more bytes than it takes. */
 const TOO_LARGE = 413;
 /** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
-const DENIED = /permission denied|acl not found/i;
+export const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */
 interface Waiting {
@@ -269,7 +269,7 @@ function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
 }
 
 /** Which operations of a rolled-back transaction failed, and why; undefined if it failed otherwise. */
-function failures(error: unknown): Map<number, string> | undefined {
+export function failures(error: unknown): Map<number, string> | undefined {
 	if (statusOf(error) !== 409) return undefined;
 	const answer = JSON.parse(bodyOf(error)) as {
 		Errors?: { OpIndex: number; What: string }[];

@@ -61,6 +61,7 @@ export class Allocator {
 	readonly containers: ContainerLifecycle;
 	readonly networks: NetworkLifecycle;
 	readonly volumes: VolumeLifecycle;
+	readonly chain: Chain;
 	readonly reconcile: Reconcile;
 
 	constructor(
@@ -118,6 +119,7 @@ export class Allocator {
 			config: configs[plugin.name] ?? {},
 		}));
 		const chain = new Chain(setUp(found, this.services), 10_000, silent);
+		this.chain = chain;
 		this.networks = new NetworkLifecycle(chain, this.services);
 		this.volumes = new VolumeLifecycle(chain, silent);
 		this.containers = new ContainerLifecycle(

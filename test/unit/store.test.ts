@@ -65,6 +65,27 @@ test.serial("what is not there is undefined, or nothing", async (t) => {
 	t.deepEqual(await store.keys("none/"), []);
 });
 
+test.serial(
+	"of some keys those that are there are read, 64 with one request",
+	async (t) => {
+		const store = newStore();
+		const keys = Array.from({ length: 70 }, (_, i) => `some/${i}`);
+		for (const key of keys) await store.commit([create(key)]);
+		const before = store.requests;
+		const found = await store.some(keys);
+		t.is(store.requests - before, 2);
+		t.deepEqual(
+			found.map(({ key }) => key),
+			keys,
+		);
+		t.deepEqual(found[7], await store.get(keys[7] as string));
+		const gaps = ["some/none", "some/1", "some", "some/1", "some/70"];
+		t.deepEqual(await store.some(gaps), [found[1]]);
+		t.deepEqual(await store.some(["some/none", "some/nil"]), []);
+		t.deepEqual(await store.some([]), []);
+	},
+);
+
 /** What somebody puts there with `consul kv put`. */
 async function putByHand(key: string, value: string): Promise<void> {
 	const put = { method: "PUT", body: value };

@@ -1,0 +1,57 @@
+import test from "ava";
+import { Orphans } from "../../agent/leader/orphans.ts";
+import { readLabels } from "../../pipeline/facts.ts";
+import { listRepairs, Repairs } from "../../pipeline/state/repairs.ts";
+import { slotKeyOf } from "../../pipeline/state/slots.ts";
+import { startConsul, type TestConsul } from "./consul.ts";
+import { Allocator } from "./dhcp.ts";
+
+let consul: TestConsul;
+let skew = 0;
+const now = performance.now.bind(performance);
+
+test.before(async () => {
+	consul = await startConsul();
+	performance.now = () => now() + skew; // what the leader waits for it need not wait for here
+});
+test.after.always(async () => {
+	performance.now = now;
+	await consul?.stop();
+});
+
+test("a record without a slot is given back unless its container exists: its host's agent does not see it", async (t) => {
+	const host = new Allocator(consul.address);
+	t.teardown(() => host.close());
+	const { chain, containers, docker, reconcile, services, store } = host;
+	await host.announce(["h1"]);
+	const names = ["abc_web_1", "abc_web_2", "abc_web_3"];
+	const [lives, gone, slotted] = names as [string, string, string];
+	for (const name of names) {
+		const { body } = await host.create("abc", name);
+		if (name === lives) docker.create(name, body);
+		const key = slotKeyOf(readLabels(body.Labels ?? {})) ?? "";
+		if (name !== slotted) await store.commit([{ verb: "delete", key }]);
+	}
+	const repairs = new Repairs(store, "h1");
+	const orphans = new Orphans(services, chain, containers, repairs);
+	const look = async () => {
+		await orphans.look();
+		skew += 60_000;
+		await orphans.look();
+	};
+	await look();
+	const onRecord = async () =>
+		(await services.containers.list()).map(({ key }) => key.split("/")[2]);
+	t.deepEqual(await onRecord(), [lives, slotted]);
+	const [repair] = await listRepairs(store);
+	t.like(repair?.value, { what: "container given back", container: gone });
+
+	// the others are its host's to put right
+	for (const _ of "ab") {
+		await reconcile.sweep(await docker.engine.listContainers("arpanet.host"));
+		skew += 60_000;
+	}
+	t.deepEqual(await onRecord(), [lives]);
+	t.is((await store.keys("arpanet/slots/h1/")).length, 1);
+	t.is((await store.keys("arpanet/leases/")).length, 2); // one is the host's bridge's
+});
