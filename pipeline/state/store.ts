@@ -8,12 +8,7 @@ import { HttpError, messageOf } from "../errors.ts";
 import { hostIn } from "../tls.ts";
 import type { Operation } from "./operations.ts";
 import { bodyOf, isAway, Refusal, statusOf } from "./refusal.ts";
-import {
-	DENIED,
-	failures,
-	MAX_OPERATIONS,
-	Transactions,
-} from "./transactions.ts";
+import { Transactions } from "./transactions.ts";
 import { followPrefix, type KvItem } from "./watch.ts";
 
 /** A value under a key, and the index at which it was last written (for compare-and-set). */
@@ -128,39 +123,9 @@ export class Store {
 
 	/** The entries under these keys, as far as there are any: 64 are one request. */
 	async some<T>(keys: Iterable<string>): Promise<Entry<T>[]> {
-		const left = [...new Set(keys)];
-		const found: Entry<T>[] = [];
-		while (left.length > 0) {
-			found.push(...(await this.#together<T>(left.splice(0, MAX_OPERATIONS))));
-		}
-		return found;
-	}
-
-	/** @param keys as many as fit into one transaction, which Consul refuses if one of them is not there */
-	async #together<T>(keys: string[]): Promise<Entry<T>[]> {
-		if (keys.length === 0) return [];
-		const operations = keys.map((Key) => ({ KV: { Verb: "get", Key } }));
-		try {
-			const { Results } = (await this.ask(() =>
-				this.consul.transaction.create(
-					operations as never,
-					this.#consistency() as never,
-				),
-			)) as unknown as { Results: { KV: KvItem }[] };
-			const items = Results.map(({ KV }) => ({
-				...KV,
-				Value: Buffer.from(KV.Value ?? "", "base64").toString(),
-			}));
-			return entries(items, this.#leaveOut);
-		} catch (error) {
-			const failed = failures(error);
-			const denied = [...(failed?.values() ?? [])].find((what) =>
-				DENIED.test(what),
-			);
-			if (denied) throw this.#denied(denied);
-			if (!failed?.size) throw error;
-			return this.#together(keys.filter((_, i) => !failed.has(i)));
-		}
+		const { consistent = false } = this.#consistency();
+		const items = await this.#transactions.read(keys, consistent);
+		return entries(items, this.#leaveOut);
 	}
 
 	/** All keys that begin with `prefix`. */

@@ -2,9 +2,10 @@ import { HttpError } from "../errors.ts";
 import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
 import { bodyOf, Refusal, statusOf } from "./refusal.ts";
+import type { KvItem } from "./watch.ts";
 
 /** Consul takes at most so many operations in one transaction. */
-export const MAX_OPERATIONS = 64;
+const MAX_OPERATIONS = 64;
 /** Bytes that share a transaction: Consul takes half a megabyte unless its `limits.txn_max_req_len` says otherwise. */
 const MAX_BYTES = 400_000;
 /**
@@ -15,7 +16,7 @@ const MAX_IN_FLIGHT = 2;
 /** Status that Consul answers a transaction with that has more bytes than it takes. */
 const TOO_LARGE = 413;
 /** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
-export const DENIED = /permission denied|acl not found/i;
+const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */
 interface Waiting {
@@ -40,8 +41,8 @@ interface TransactionTarget {
 }
 
 /**
- * Commits to Consul. Those that wait together share one transaction; one that lost is taken out, and the others go on
- * without it.
+ * Transactions of Consul's: commits, and reads of several keys. Commits that wait together share one; one that lost is taken out, and the
+ * others go on without it.
  */
 export class Transactions {
 	readonly #target: TransactionTarget;
@@ -74,6 +75,43 @@ export class Transactions {
 			this.#waiting.push({ operations, encoded, resolve, reject });
 			this.#schedule();
 		});
+	}
+
+	/**
+	 * What stands under some keys, as far as there is something: 64 of them are one request.
+	 * @param consistent as all servers have it, not as the nearest believes
+	 */
+	async read(keys: Iterable<string>, consistent: boolean): Promise<KvItem[]> {
+		const left = [...new Set(keys)];
+		const found: KvItem[] = [];
+		while (left.length > 0) {
+			const next = left.splice(0, MAX_OPERATIONS);
+			found.push(...(await this.#read(next, consistent)));
+		}
+		return found;
+	}
+
+	/** @param keys of which Consul refuses all if one is not there */
+	async #read(keys: string[], consistent: boolean): Promise<KvItem[]> {
+		if (keys.length === 0) return [];
+		const encoded = keys.map((key) => JSON.stringify(kv("get", key, {})));
+		const query = consistent ? "?consistent" : "";
+		try {
+			const text = await this.#target.ask(() => this.#transact(encoded, query));
+			const { Results } = JSON.parse(text) as { Results: { KV: KvItem }[] };
+			return Results.map(({ KV }) => ({
+				...KV,
+				Value: Buffer.from(KV.Value ?? "", "base64").toString(),
+			}));
+		} catch (error) {
+			const failed = failures(error);
+			if (!failed?.size) throw error;
+			for (const what of failed.values()) {
+				if (DENIED.test(what)) throw this.#target.denied(what);
+			}
+			const there = keys.filter((_, i) => !failed.has(i));
+			return this.#read(there, consistent);
+		}
 	}
 
 	/** Closes the connections that are kept. */
@@ -127,13 +165,13 @@ export class Transactions {
 		return batch;
 	}
 
-	/** @throws Refusal */
-	async #transact(encoded: string[]): Promise<void> {
+	/** @returns Consul's answer @throws Refusal */
+	async #transact(encoded: string[], query = ""): Promise<string> {
 		const { token, timeout } = this.#target;
 		const body = `[${encoded.join()}]`;
 		const { status, text } = await this.#client.ask({
 			method: "PUT",
-			path: "/v1/txn",
+			path: `/v1/txn${query}`,
 			body,
 			timeout,
 			headers: {
@@ -142,6 +180,7 @@ export class Transactions {
 			},
 		});
 		if (status !== 200) throw new Refusal(status, text);
+		return text;
 	}
 
 	async #send(batch: Waiting[]): Promise<void> {
@@ -269,7 +308,7 @@ function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
 }
 
 /** Which operations of a rolled-back transaction failed, and why; undefined if it failed otherwise. */
-export function failures(error: unknown): Map<number, string> | undefined {
+function failures(error: unknown): Map<number, string> | undefined {
 	if (statusOf(error) !== 409) return undefined;
 	const answer = JSON.parse(bodyOf(error)) as {
 		Errors?: { OpIndex: number; What: string }[];
