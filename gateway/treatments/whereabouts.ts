@@ -1,5 +1,6 @@
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
+import { hostNamed } from "../../pipeline/state/names.ts";
 import type { Engines } from "../engines.ts";
 
 /** How long hosts that seem silent are waited for where the answer would be that there is no such container, or that its host is lost. */
@@ -7,7 +8,7 @@ export const PATIENCE_MS = 5_000;
 
 /** Where the containers are that requests name. */
 export function whereabouts(engines: Engines) {
-	const { cluster, records } = engines;
+	const { cluster, store } = engines;
 
 	/** The host that is remembered of an id, if it can be reached. */
 	async function remembered(id: string): Promise<string | undefined> {
@@ -30,11 +31,10 @@ export function whereabouts(engines: Engines) {
 		const lost = all.filter(
 			({ name, state }) => !state || unheard.includes(name),
 		);
-		let host = await cluster.homeLike(ref); // records go by names
+		let host = await cluster.homeLike(ref); // Consul goes by names
 		let unread: unknown;
 		try {
-			const record = await records.get(ref.replace(/^\//, ""));
-			host = record?.value.facts.host ?? host;
+			host = (await hostNamed(ref.replace(/^\//, ""), store)) ?? host;
 		} catch (error) {
 			unread = error;
 		}
