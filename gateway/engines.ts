@@ -1,4 +1,4 @@
-import type { Cluster, HostAnswer } from "../pipeline/cluster.ts";
+import type { Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
@@ -55,21 +55,11 @@ export class Engines {
 		return pool;
 	}
 
-	/** Asks every host that can be reached, this one first. @param path with its query */
-	ask(path: string): Promise<HostAnswer[]> {
-		return this.cluster.answers(path);
-	}
-
-	/** The first host, this one before others, whose engine has something at a path. */
-	async holder(path: string): Promise<string | undefined> {
-		const answers = await this.ask(path);
-		return answers.find(({ answer }) => answer !== undefined)?.host;
-	}
-
 	/** The engine of the first host that has something at a path; where none has, this one's, which says so. */
 	async holderOf(path: string): Promise<EnginePool> {
-		const host = await this.holder(path);
-		return host ? this.pool(host) : this.local;
+		const answers = await this.cluster.answers(path);
+		const holder = answers.find(({ answer }) => answer !== undefined);
+		return holder ? this.pool(holder.host) : this.local;
 	}
 
 	/** Ends the connections to other hosts. */

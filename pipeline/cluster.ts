@@ -12,16 +12,14 @@ interface Located {
 }
 
 /** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface HostAnswer {
+export interface HostAnswer<T = unknown> {
 	host: string;
-	answer: unknown;
+	answer: T | undefined;
 	error?: unknown;
 }
 
-/** How long hosts that seem silent are waited for where the answer would be that there is no such container. */
-const FIND_MS = 5_000;
-/** As long as a client waits for a create. */
-const PATIENCE_MS = 30_000;
+/** How long hosts that seem silent are waited for where the answer would be that there is no such thing, or that its host is lost. */
+export const PATIENCE_MS = 5_000;
 
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
@@ -94,11 +92,13 @@ export class Cluster {
 		return this.hosts.count <= 1 && !this.hosts.isUntold;
 	}
 
-	/** Hosts that live and whose engines can be reached from here, this one first. */
-	async reachable(): Promise<KnownHost[]> {
-		return (await this.all()).filter(
-			({ name, state, engine }) => name === this.self || (state && engine),
-		);
+	/** The names of hosts that live and whose engines can be reached from here, this one first. */
+	async reachable(): Promise<string[]> {
+		return (await this.all())
+			.filter(
+				({ name, state, engine }) => name === this.self || (state && engine),
+			)
+			.map(({ name }) => name);
 	}
 
 	/** All hosts, lost ones too, this one first. */
@@ -167,17 +167,18 @@ export class Cluster {
 		return this.#silent.has(host);
 	}
 
-	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
-	async answers(path: string): Promise<HostAnswer[]> {
-		return this.answersOf(await this.#names(), path);
-	}
-
-	/** Asks some hosts. */
-	answersOf(hosts: readonly string[], path: string): Promise<HostAnswer[]> {
-		return askEach(hosts, (host) =>
-			this.ask(host, (engine) => engine.get(path), {
-				topic: topicOf(path),
-			}),
+	/**
+	 * Asks hosts, all of them at once.
+	 * @param path of a `GET`, with its query
+	 * @param hosts every one that can be reached without, this one first
+	 */
+	async answers(
+		path: string,
+		hosts?: readonly string[],
+	): Promise<HostAnswer[]> {
+		const topic = topicOf(path);
+		return askEach(hosts ?? (await this.reachable()), (host) =>
+			this.ask(host, (engine) => engine.get(path), { topic }),
 		);
 	}
 
@@ -189,30 +190,20 @@ export class Cluster {
 		);
 	}
 
-	/** As `answers`; before they say that there is none, those that seem silent are waited for. */
-	async surelyAnswers(path: string): Promise<HostAnswer[]> {
-		const told = await this.answers(path);
-		const none = told.every(({ answer }) => answer === undefined);
-		const isSilent = none && told.some(({ error }) => isUnheard(error));
-		return isSilent ? this.patientAnswers(path, FIND_MS) : told;
-	}
-
 	/**
-	 * All, for what is worth waiting for: a host that seems silent may only have much to do.
+	 * As `answers` of every host; before they say that there is none, those that seem silent are waited for: one may only have much to do.
 	 * @param limit milliseconds for which it may stay so
 	 */
-	async patientAnswers(
+	async surelyAnswers(
 		path: string,
 		limit = PATIENCE_MS,
 	): Promise<HostAnswer[]> {
-		return askEach(await this.#names(), async (host) => {
-			const engine = await this.engine(host);
-			return engine.get(path, limit);
-		});
-	}
-
-	async #names(): Promise<string[]> {
-		return (await this.reachable()).map(({ name }) => name);
+		const told = await this.answers(path);
+		const none = told.every(({ answer }) => answer === undefined);
+		if (!none || !told.some(({ error }) => isUnheard(error))) return told;
+		return askEach(await this.reachable(), async (host) =>
+			(await this.engine(host)).get(path, limit),
+		);
 	}
 
 	/** @throws HttpError once the host does not answer a ping and is not being started again, or hangs on the topic */
@@ -315,7 +306,7 @@ export class Cluster {
 		if (own && isExactly(here, ref)) return { found: own, unheard };
 		const others = (await this.reachable()).slice(1);
 		const found: Located[] = own ? [own] : [];
-		const asked = others.map(async ({ name: host }) => {
+		const asked = others.map(async (host) => {
 			const container = await this.#inspectAt(host, ref, patience)
 				.catch(orSeveral)
 				.catch((error) => {
@@ -330,7 +321,7 @@ export class Cluster {
 		});
 		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
 		if (exact) return { found: exact, unheard };
-		const heard = others.filter(({ name }) => !unheard.includes(name));
+		const heard = others.filter((host) => !unheard.includes(host));
 		const begins = found.length > 0 || ambiguous !== undefined;
 		const meant = begins ? await this.#namedAt(ref, heard) : undefined;
 		if (meant) {
@@ -348,13 +339,13 @@ export class Cluster {
 	 */
 	async #namedAt(
 		ref: string,
-		heard: readonly KnownHost[],
+		heard: readonly string[],
 	): Promise<string | undefined> {
 		if (heard.length + 1 === (await this.all()).length) return undefined;
 		// without Consul, what the engines say must do
 		const name = ref.replace(/^\//, "");
 		const host = await this.#hostNamed(name).catch(() => undefined);
-		const hasNone = [this.self, ...heard.map(({ name }) => name)];
+		const hasNone = [this.self, ...heard];
 		return host && hasNone.includes(host) ? undefined : host;
 	}
 
@@ -365,8 +356,7 @@ export class Cluster {
 	): Promise<Located | undefined> {
 		const host = this.#homes.get(id);
 		if (!host || host === this.self) return undefined;
-		const living = await this.reachable();
-		if (!living.some(({ name }) => name === host)) return undefined;
+		if (!(await this.reachable()).includes(host)) return undefined;
 		const asked = this.#inspectAt(host, id, patience);
 		const container = await asked.catch(() => undefined); // all are asked then
 		return container?.Id === id ? { container, host } : undefined;
@@ -410,7 +400,7 @@ export class Cluster {
 	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */
 	async surelyFind(ref: string): Promise<Located | undefined> {
 		const { found, unheard } = await this.search(ref);
-		return found || unheard.length === 0 ? found : this.find(ref, FIND_MS);
+		return found || unheard.length === 0 ? found : this.find(ref, PATIENCE_MS);
 	}
 
 	async close(): Promise<void> {
@@ -422,12 +412,13 @@ export class Cluster {
 	}
 }
 
-function askEach(
+/** Asks hosts something, all of them at once. @param question whatever it throws is in that host's answer */
+export function askEach<T>(
 	hosts: readonly string[],
-	question: (host: string) => Promise<unknown>,
-): Promise<HostAnswer[]> {
+	question: (host: string) => Promise<T>,
+): Promise<HostAnswer<T>[]> {
 	return Promise.all(
-		hosts.map(async (host): Promise<HostAnswer> => {
+		hosts.map(async (host): Promise<HostAnswer<T>> => {
 			try {
 				return { host, answer: await question(host) };
 			} catch (error) {

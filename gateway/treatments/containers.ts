@@ -1,3 +1,4 @@
+import { PATIENCE_MS } from "../../pipeline/cluster.ts";
 import { type ContainerCreate, imagesOf } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
@@ -16,7 +17,7 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
-import { PATIENCE_MS, whereabouts } from "./whereabouts.ts";
+import { whereabouts } from "./whereabouts.ts";
 
 const ID = /^[0-9a-f]{64}$/;
 

@@ -45,7 +45,7 @@ export function images(
 	async function isHere(ref: string): Promise<boolean> {
 		const [known, [own]] = await Promise.all([
 			names.records.look(ref).catch(() => undefined), // without Consul, the engines must do
-			cluster.answersOf([cluster.self], imagePath(ref)),
+			cluster.answers(imagePath(ref), [cluster.self]),
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
 		const here = own?.answer as { Id: string } | undefined;
@@ -117,7 +117,7 @@ export function images(
 		const has = await holders(engines, names, ref, true);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		refuseMany(ref, query, has);
-		const users = await engines.ask("/containers/json?all=1");
+		const users = await cluster.answers("/containers/json?all=1");
 		const used = has.filter((image) => {
 			const rows = users.find(({ host }) => host === image.host)?.answer;
 			return ((rows ?? []) as { ImageID: string }[]).some(
@@ -313,7 +313,7 @@ export function images(
 
 /** Images are built and pulled on one host, the same for every gateway, so that one build finds what another made. */
 async function maker({ cluster }: Engines): Promise<string> {
-	const names = (await cluster.reachable()).map(({ name }) => name);
+	const names = await cluster.reachable();
 	return names.sort()[0] as string;
 }
 

@@ -50,8 +50,8 @@ export function networks(engines: Engines): Route[] {
 
 	async function list({ path, query }: TreatedRequest): Promise<OwnAnswer> {
 		const { id, ...filters } = filtersOf(query);
-		const answers = await engines.ask(path + withFilters(query, filters));
-		throwRefusal(answers.map(({ error }) => error));
+		const answers = await cluster.answers(path + withFilters(query, filters));
+		throwRefusal(answers);
 		const isUnused = filters.dangling?.some(isTrue) ?? false;
 		const rows = await merge(answers, isUnused);
 		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;
@@ -129,7 +129,7 @@ export function networks(engines: Engines): Route[] {
 
 	/** The hosts that have a network, as far as they answer, and one that may have it and does not. */
 	async function holders(known: KnownNetwork, request: string) {
-		const answers = (await engines.ask(request)).filter(({ host }) =>
+		const answers = (await cluster.answers(request)).filter(({ host }) =>
 			known.hosts.includes(host),
 		);
 		const found = answers.flatMap(({ host, answer }) =>
@@ -169,8 +169,7 @@ export function networks(engines: Engines): Route[] {
 
 	/** @throws HttpError 503 while it is lost */
 	async function reachableHome({ name }: KnownNetwork, home: string) {
-		const hosts = await cluster.reachable();
-		if (hosts.some((host) => host.name === home)) return home;
+		if ((await cluster.reachable()).includes(home)) return home;
 		throw new HttpError(
 			503,
 			`network ${name} was made on host ${home}, which does not answer; bring it back, or arpanet host rm ${home}`,

@@ -14,7 +14,7 @@ export function volumes(engines: Engines): Route[] {
 	 * @throws HttpError 502 if its host does not answer: it is there, and another of that name would hide it
 	 */
 	async function holderOf(name: string): Promise<EnginePool> {
-		const answers = await engines.ask(pathOf(name));
+		const answers = await engines.cluster.answers(pathOf(name));
 		const holders = answers.filter(({ answer }) => answer);
 		if (holders.length === 1) return engines.pool(holders[0]?.host ?? "");
 		const record = await recordOf(name);
@@ -51,7 +51,7 @@ export function volumes(engines: Engines): Route[] {
 	 * @throws HttpError 502 if its host does not answer: it would still be there
 	 */
 	async function remove(ref: string, request: string): Promise<EnginePool> {
-		const answers = await engines.ask(pathOf(ref));
+		const answers = await engines.cluster.answers(pathOf(ref));
 		const [first, ...copies] = answers.filter(({ answer }) => answer);
 		const late = answers.filter(({ error }) => error).map(({ host }) => host);
 		const record = late.length > 0 ? await recordOf(ref) : undefined;
@@ -64,7 +64,7 @@ export function volumes(engines: Engines): Route[] {
 		}
 		if (first && copies.length > 0) {
 			const filters = encodeURIComponent(JSON.stringify({ volume: [ref] }));
-			const users = await engines.ask(
+			const users = await engines.cluster.answers(
 				`/containers/json?all=1&filters=${filters}`,
 			);
 			const used = users.find(

@@ -1,10 +1,8 @@
+import { PATIENCE_MS } from "../../pipeline/cluster.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import { hostNamed } from "../../pipeline/state/names.ts";
 import type { Engines } from "../engines.ts";
-
-/** How long hosts that seem silent are waited for where the answer would be that there is no such container, or that its host is lost. */
-export const PATIENCE_MS = 5_000;
 
 /** Where the containers are that requests name. */
 export function whereabouts(engines: Engines) {
@@ -14,8 +12,7 @@ export function whereabouts(engines: Engines) {
 	async function remembered(id: string): Promise<string | undefined> {
 		const host = await cluster.homeOf(id);
 		if (!host) return undefined;
-		const living = await cluster.reachable();
-		return living.some(({ name }) => name === host) ? host : undefined;
+		return (await cluster.reachable()).includes(host) ? host : undefined;
 	}
 
 	/** @throws HttpError 502 for a container of a host that is lost, or does not answer for long */

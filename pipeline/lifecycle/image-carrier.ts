@@ -16,6 +16,9 @@ import {
 /** How long a host may stay silent that an image is copied to or from, or that named it last: it may have much to do. */
 const PATIENCE_MS = 10_000;
 
+/** As long as a client waits for a create. */
+const CREATE_MS = 30_000;
+
 /**
  * Sees to it that a host has the image that a create names.
  * @throws HttpError what the engines said while it was copied
@@ -57,7 +60,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			const there = [...given].filter((each) => each !== host);
 			const told = [
 				...own,
-				...(await cluster.answersOf(elsewhere, path)),
+				...(await cluster.answers(path, elsewhere)),
 				...(await Promise.all(there.map((each) => atHome(each, image, path)))),
 			];
 			const [newest] = byName(image, told, record);
@@ -83,8 +86,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		image: string,
 		path: string,
 	): Promise<HostAnswer> {
-		const living = await cluster.reachable();
-		if (!living.some(({ name }) => name === home)) {
+		if (!(await cluster.reachable()).includes(home)) {
 			return { host: home, answer: undefined };
 		}
 		try {
@@ -110,7 +112,8 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		path: string,
 		record: Entry<ImageRecord> | undefined,
 	): Promise<Held | undefined> {
-		const [source] = byName(image, await askAll(path, cluster), record);
+		const told = await cluster.surelyAnswers(path, CREATE_MS);
+		const [source] = byName(image, told, record);
 		if (record) void images.correct(record, source).catch(() => {});
 		return source;
 	}
@@ -160,16 +163,8 @@ export async function isAnywhere(
 	image: string,
 	cluster: Cluster,
 ): Promise<boolean> {
-	const told = await askAll(imagePath(image), cluster);
+	const told = await cluster.surelyAnswers(imagePath(image), CREATE_MS);
 	return told.some(({ answer }) => answer !== undefined);
-}
-
-/** What all hosts say; before they say that there is none, those that seem silent are waited for. */
-async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
-	const told = await cluster.answers(path);
-	const none = told.every(({ answer }) => answer === undefined);
-	const isSilent = none && told.some(({ error }) => error);
-	return isSilent ? cluster.patientAnswers(path) : told;
 }
 
 /**

@@ -92,7 +92,7 @@ async function foreignNetwork(
 		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
 		if (await networks.find(name)) continue;
 		const path = `/networks/${encodeURIComponent(name)}`;
-		const [own] = await cluster.answersOf([here], path);
+		const [own] = await cluster.answers(path, [here]);
 		// that of a lost host is none that another has under its name
 		if (own?.answer !== undefined || lostHost) return { name, host: here };
 		const told = await cluster.answers(path);

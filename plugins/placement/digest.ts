@@ -15,7 +15,7 @@ export async function nameById(
 		return;
 	}
 	const path = imagePath(Image);
-	const [own] = await cluster.answersOf([host], path);
+	const [own] = await cluster.answers(path, [host]);
 	if (own?.answer !== undefined) return;
 	const told = await cluster.answers(path);
 	const known = told.find(({ answer }) => answer !== undefined);
