@@ -1,5 +1,6 @@
 import type { Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
+import type { Locator } from "../pipeline/locator.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
 import type { NetworkIds } from "../pipeline/state/network-ids.ts";
@@ -9,12 +10,13 @@ import { EnginePool } from "./upstream.ts";
 /** What the gateway knows beyond this host's engine. */
 export type GatewayServices = Pick<
 	Services,
-	"cluster" | "containers" | "networks" | "store"
+	"cluster" | "containers" | "locator" | "networks" | "store"
 >;
 
 /** The engines of all hosts, as the treatments of requests use them. */
 export class Engines {
 	readonly cluster: Cluster;
+	readonly locator: Locator;
 	/** What Consul knows of containers. */
 	readonly records: Containers;
 	readonly store: Store;
@@ -26,11 +28,12 @@ export class Engines {
 
 	/** @param local the engine of this host */
 	constructor(
-		{ cluster, containers, networks, store }: GatewayServices,
+		{ cluster, containers, locator, networks, store }: GatewayServices,
 		local: EnginePool,
 	) {
 		this.networkIds = networks.ids;
 		this.cluster = cluster;
+		this.locator = locator;
 		this.records = containers;
 		this.store = store;
 		this.local = local;

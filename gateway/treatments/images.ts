@@ -24,7 +24,6 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
-import { whereabouts } from "./whereabouts.ts";
 
 /** `images/…` and what makes images: one looks the same from everywhere. */
 export function images(
@@ -32,8 +31,7 @@ export function images(
 	names: Images,
 	bringImage: BringImage,
 ): Route[] {
-	const { cluster, local } = engines;
-	const { hostOf } = whereabouts(engines);
+	const { cluster, local, locator } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
 		if (engines.localOnly || (await isHere(ref))) return local;
@@ -240,7 +238,7 @@ export function images(
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
-		const host = ref ? await hostOf(ref) : undefined;
+		const host = ref ? await locator.hostOf(ref) : undefined;
 		return host ? naming(host, afterwards, namesIn(query), true) : local;
 	}
 
@@ -253,7 +251,7 @@ export function images(
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const host = ref && classic ? await hostOf(ref) : undefined;
+		const host = ref && classic ? await locator.hostOf(ref) : undefined;
 		const given = asked.getAll("t");
 		return host ? naming(host, afterwards, given) : making(afterwards, given);
 	}

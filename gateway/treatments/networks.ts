@@ -21,7 +21,6 @@ import {
 	type TreatedRequest,
 	throwRefusal,
 } from "./treatment.ts";
-import { whereabouts } from "./whereabouts.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -39,8 +38,7 @@ interface Network {
  * engine of one host is in `NetworkIds`; its name is the same everywhere.
  */
 export function networks(engines: Engines): Route[] {
-	const { cluster, networkIds } = engines;
-	const { hostOf } = whereabouts(engines);
+	const { cluster, locator, networkIds } = engines;
 
 	async function create(body: string | null): Promise<EnginePool> {
 		const asked = readBody(body, isNetworkCreate) as NetworkCreate | null;
@@ -184,7 +182,8 @@ export function networks(engines: Engines): Route[] {
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readBody(body, isNetworkConnect) as Partial<NetworkConnect>;
 		const container: unknown = asked?.Container;
-		const found = typeof container === "string" && (await hostOf(container));
+		const found =
+			typeof container === "string" && (await locator.hostOf(container));
 		const host = found || cluster.self; // whose engine says that there is none
 		const name = (await networkIds.findHeard(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);

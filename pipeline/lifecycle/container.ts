@@ -90,7 +90,7 @@ export class ContainerLifecycle {
 	/** Docker created a container. */
 	async created(id: string, name: string | undefined): Promise<void> {
 		if (!this.#chain.has("created")) return;
-		const container = (await this.#services.cluster.find(id))?.container;
+		const container = (await this.#services.locator.find(id))?.container;
 		if (!container || !isOurs(container)) return;
 		const facts = readLabels(container.Config.Labels);
 		await this.#chain.acquire("created", { id, name, facts });
@@ -297,7 +297,7 @@ export class ContainerLifecycle {
 
 	/** A container of ours, as the engine shows it now. */
 	async context(ref: string): Promise<ContainerContext | undefined> {
-		const container = (await this.#services.cluster.find(ref))?.container;
+		const container = (await this.#services.locator.find(ref))?.container;
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}

@@ -307,7 +307,7 @@ export class Creation {
 	 * @throws HttpError 409, in Docker's words, if any host has a container of that name
 	 */
 	async #mustBeGone(name: string): Promise<void> {
-		const found = await this.#services.cluster.find(name, PATIENCE_MS);
+		const found = await this.#services.locator.find(name, PATIENCE_MS);
 		const { Id, Name } = found?.container ?? {};
 		if (Id && Name === `/${name}`) throw inUse(name, Id);
 	}
