@@ -1,4 +1,4 @@
-import type { Cluster } from "../pipeline/cluster.ts";
+import { type Cluster, whoHas } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Locator } from "../pipeline/locator.ts";
 import type { Services } from "../pipeline/plugin.ts";
@@ -60,8 +60,7 @@ export class Engines {
 
 	/** The engine of the first host that has something at a path; where none has, this one's, which says so. */
 	async holderOf(path: string): Promise<EnginePool> {
-		const answers = await this.cluster.answers(path);
-		const holder = answers.find(({ answer }) => answer !== undefined);
+		const [holder] = whoHas(await this.cluster.answers(path));
 		return holder ? this.pool(holder.host) : this.local;
 	}
 

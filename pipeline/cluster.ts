@@ -11,6 +11,12 @@ export interface HostAnswer<T = unknown> {
 	error?: unknown;
 }
 
+/** That of a host which has what it was asked for. */
+export interface Has<T> {
+	host: string;
+	answer: T;
+}
+
 /** How long hosts that seem silent are waited for where the answer would be that there is no such thing, or that its host is lost. */
 export const PATIENCE_MS = 5_000;
 
@@ -143,13 +149,13 @@ export class Cluster {
 	 * @param path of a `GET`, with its query
 	 * @param hosts every one that can be reached without, this one first
 	 */
-	async answers(
+	async answers<T>(
 		path: string,
 		hosts?: readonly string[],
-	): Promise<HostAnswer[]> {
+	): Promise<HostAnswer<T>[]> {
 		const topic = topicOf(path);
 		return askEach(hosts ?? (await this.reachable()), (host) =>
-			this.ask(host, (engine) => engine.get(path), { topic }),
+			this.ask(host, (engine) => engine.get<T>(path), { topic }),
 		);
 	}
 
@@ -157,15 +163,15 @@ export class Cluster {
 	 * As `answers` of every host; before they say that there is none, those that seem silent are waited for: one may only have much to do.
 	 * @param limit milliseconds for which it may stay so
 	 */
-	async surelyAnswers(
+	async surelyAnswers<T>(
 		path: string,
 		limit = PATIENCE_MS,
-	): Promise<HostAnswer[]> {
-		const told = await this.answers(path);
-		const none = told.every(({ answer }) => answer === undefined);
-		if (!none || !told.some(({ error }) => isUnheard(error))) return told;
+	): Promise<HostAnswer<T>[]> {
+		const told = await this.answers<T>(path);
+		const isUnsure = told.some(({ error }) => isUnheard(error));
+		if (whoHas(told).length > 0 || !isUnsure) return told;
 		return askEach(await this.reachable(), async (host) =>
-			(await this.engine(host)).get(path, limit),
+			(await this.engine(host)).get<T>(path, limit),
 		);
 	}
 
@@ -253,7 +259,7 @@ export class Cluster {
 /** Asks hosts something, all of them at once. @param question whatever it throws is in that host's answer */
 export function askEach<T>(
 	hosts: readonly string[],
-	question: (host: string) => Promise<T>,
+	question: (host: string) => Promise<T | undefined>,
 ): Promise<HostAnswer<T>[]> {
 	return Promise.all(
 		hosts.map(async (host): Promise<HostAnswer<T>> => {
@@ -263,6 +269,13 @@ export function askEach<T>(
 				return { host, answer: undefined, error };
 			}
 		}),
+	);
+}
+
+/** The hosts that have what they were asked for, in the order of the answers. */
+export function whoHas<T>(answers: readonly HostAnswer<T>[]): Has<T>[] {
+	return answers.flatMap(({ host, answer }) =>
+		answer === undefined ? [] : [{ host, answer }],
 	);
 }
 

@@ -1,4 +1,4 @@
-import { type Cluster, PATIENCE_MS } from "./cluster.ts";
+import { type Cluster, PATIENCE_MS, whoHas } from "./cluster.ts";
 import type { ContainerInspect, NetworkInspect } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import type { KnownHost } from "./state/hosts.ts";
@@ -114,18 +114,16 @@ export class Locator {
 		const known = await this.#reachableHome(id);
 		if (known) return known;
 		const told = await this.#cluster.surelyAnswers(`/exec/${id}/json`);
-		const host = told.find(({ answer }) => answer !== undefined)?.host;
-		if (host && ID.test(id)) this.remember(id, host);
-		return host;
+		const [holder] = whoHas(told);
+		if (holder && ID.test(id)) this.remember(id, holder.host);
+		return holder?.host;
 	}
 
 	/** Whether an engine that answers has a network of exactly that name. */
 	async hasNetwork(name: string): Promise<boolean> {
 		const path = `/networks/${encodeURIComponent(name)}`;
-		const told = await this.#cluster.answers(path);
-		return told.some(
-			({ answer }) => (answer as NetworkInspect | undefined)?.Name === name,
-		);
+		const told = await this.#cluster.answers<NetworkInspect>(path);
+		return told.some(({ answer }) => answer?.Name === name);
 	}
 
 	/** Notes where a container or an exec is, by its full id. */

@@ -98,10 +98,10 @@ export function pruneNetworks(engines: Engines): Treatment {
 		const unused = await Promise.all(
 			all.map(async ({ name, hosts }) => {
 				const path = `/networks/${encodeURIComponent(name)}`;
-				const answers = await cluster.answers(path);
+				const answers = await cluster.answers<NetworkInspect>(path);
 				return hosts.every((host) => {
 					const found = answers.find((each) => each.host === host)?.answer;
-					return found && isEmpty(found as NetworkInspect);
+					return found && isEmpty(found);
 				});
 			}),
 		);

@@ -1,4 +1,9 @@
-import { askEach, type HostAnswer } from "../../pipeline/cluster.ts";
+import {
+	askEach,
+	type Has,
+	type HostAnswer,
+	whoHas,
+} from "../../pipeline/cluster.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -52,15 +57,14 @@ export type Route = [method: RegExp, path: RegExp, treatment: Treatment];
  * A `GET` that all hosts answer as one.
  * @param merge makes one body of those that came, this host's first
  */
-export function mergedList(
+export function mergedList<T>(
 	{ cluster }: Engines,
-	merge: (answers: HostAnswer[]) => unknown,
+	merge: (answers: Has<T>[]) => unknown,
 ): Treatment {
 	return async ({ path, query }) => {
-		const answers = await cluster.answers(path + query);
+		const answers = await cluster.answers<T>(path + query);
 		throwRefusal(answers);
-		const given = answers.filter(({ answer }) => answer !== undefined);
-		return { status: 200, body: await merge(given) };
+		return { status: 200, body: await merge(whoHas(answers)) };
 	};
 }
 

@@ -1,4 +1,5 @@
 import type { Chain } from "../chain.ts";
+import { isUnheard } from "../cluster.ts";
 import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
@@ -292,7 +293,7 @@ export class Creation {
 		try {
 			return await this.#others.holder(entry);
 		} catch (error) {
-			if (!(error instanceof HttpError) || error.status !== 502) throw error;
+			if (!isUnheard(error)) throw error;
 			const { host } = entry.value.facts;
 			throw new HttpError(
 				503,

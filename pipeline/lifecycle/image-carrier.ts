@@ -1,4 +1,9 @@
-import type { Cluster, HostAnswer } from "../cluster.ts";
+import {
+	type Cluster,
+	type HostAnswer,
+	isUnheard,
+	whoHas,
+} from "../cluster.ts";
 import { imagePath } from "../docker.ts";
 import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
@@ -48,7 +53,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			cluster.ask(host, (engine) => engine.get<ImageInspect>(path), asking),
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
-		const own: HostAnswer[] = [{ host, answer }];
+		const own: HostAnswer<ImageInspect>[] = [{ host, answer }];
 		const [here] = byName(image, own, known?.record);
 		const from = (source: Held | undefined) =>
 			source && here && contentOf(source.image) === contentOf(here.image)
@@ -60,7 +65,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			const there = [...given].filter((each) => each !== host);
 			const told = [
 				...own,
-				...(await cluster.answers(path, elsewhere)),
+				...(await cluster.answers<ImageInspect>(path, elsewhere)),
 				...(await Promise.all(there.map((each) => atHome(each, image, path)))),
 			];
 			const [newest] = byName(image, told, record);
@@ -85,7 +90,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		home: string,
 		image: string,
 		path: string,
-	): Promise<HostAnswer> {
+	): Promise<HostAnswer<ImageInspect>> {
 		if (!(await cluster.reachable()).includes(home)) {
 			return { host: home, answer: undefined };
 		}
@@ -97,8 +102,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			);
 			return { host: home, answer };
 		} catch (error) {
-			const silent = !(error instanceof HttpError) || error.status === 502;
-			if (!silent) throw error;
+			if (!isUnheard(error)) throw error;
 			throw new HttpError(
 				503,
 				`image ${image} may be a newer one on host ${home}, which does not answer; try again`,
@@ -112,7 +116,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		path: string,
 		record: Entry<ImageRecord> | undefined,
 	): Promise<Held | undefined> {
-		const told = await cluster.surelyAnswers(path, CREATE_MS);
+		const told = await cluster.surelyAnswers<ImageInspect>(path, CREATE_MS);
 		const [source] = byName(image, told, record);
 		if (record) void images.correct(record, source).catch(() => {});
 		return source;
@@ -164,7 +168,7 @@ export async function isAnywhere(
 	cluster: Cluster,
 ): Promise<boolean> {
 	const told = await cluster.surelyAnswers(imagePath(image), CREATE_MS);
-	return told.some(({ answer }) => answer !== undefined);
+	return whoHas(told).length > 0;
 }
 
 /**
@@ -175,7 +179,7 @@ export async function isAnywhere(
  */
 export function byName(
 	name: string,
-	answers: readonly HostAnswer[],
+	answers: readonly HostAnswer<ImageInspect>[],
 	record?: Entry<ImageRecord>,
 ): Held[] {
 	const tag = /^[0-9a-f]+$/.test(name)
@@ -185,10 +189,8 @@ export function byName(
 		tag !== undefined && image.RepoTags?.includes(tag) === true;
 	// of copies with several ids that is the one that clients are told
 	const idOnRecord = ({ image }: Held) => Number(image.Id === record?.value.id);
-	const all = answers
-		.filter(({ answer }) => answer !== undefined)
-		.map(({ host, answer }) => {
-			const image = answer as ImageInspect;
+	const all = whoHas(answers)
+		.map(({ host, answer: image }) => {
 			const known = isOnRecord(image, record?.value) ? record?.value.at : 0;
 			return { host, at: Math.max(namedAt(image), known ?? 0), image };
 		})

@@ -1,3 +1,4 @@
+import { whoHas } from "../../pipeline/cluster.ts";
 import {
 	type ContainerCreate,
 	isDockersOwn,
@@ -95,8 +96,7 @@ async function foreignNetwork(
 		const [own] = await cluster.answers(path, [here]);
 		// that of a lost host is none that another has under its name
 		if (own?.answer !== undefined || lostHost) return { name, host: here };
-		const told = await cluster.answers(path);
-		const holder = told.find(({ answer }) => answer !== undefined);
+		const [holder] = whoHas(await cluster.answers(path));
 		return { name, host: holder?.host ?? here }; // if it is nowhere, its engine says so
 	}
 	return undefined;
