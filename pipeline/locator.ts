@@ -73,25 +73,23 @@ export class Locator {
 			return found.host;
 		}
 		const all = await this.#cluster.all();
-		const isKnown = (host: string) => all.some(({ name }) => name === host);
 		const lost = all.filter(
 			({ name, state }) => !state || unheard.includes(name),
 		);
-		let host = this.#homeLike(ref); // Consul goes by names
-		if (host && !isKnown(host)) host = undefined; // gone for good
 		let unread: unknown;
-		try {
-			host = (await hostNamed(nameIn(ref), this.#store)) ?? host;
-		} catch (error) {
+		const named = await this.#hostNamed(ref).catch((error) => {
 			unread = error;
-		}
-		if (host && !isKnown(host)) {
+			return undefined;
+		});
+		if (named && !all.some(({ name }) => name === named)) {
 			throw new HttpError(
 				503,
-				`container ${ref} is on record on host ${host}, of which nothing is known just now; try again, and look at arpanet hosts`,
+				`container ${ref} is on record on host ${named}, of which nothing is known just now; try again, and look at arpanet hosts`,
 			);
 		}
 		if (lost.length === 0) return undefined;
+		const home = this.#homeLike(ref); // Consul goes by names alone
+		const host = named ?? all.find(({ name }) => name === home)?.name;
 		const itsOwn = lost.find(({ name }) => name === host);
 		if (!itsOwn || itsOwn.state) {
 			// one that is silent may only have much to do
@@ -182,9 +180,13 @@ export class Locator {
 	): Promise<string | undefined> {
 		if (heard.length === (await this.#cluster.all()).length) return undefined;
 		// without Consul, what the engines say must do
-		const named = hostNamed(nameIn(ref), this.#store);
-		const host = await named.catch(() => undefined);
+		const host = await this.#hostNamed(ref).catch(() => undefined);
 		return host && heard.includes(host) ? undefined : host;
+	}
+
+	/** The host of the container that has this name, as Consul knows. */
+	#hostNamed(ref: string): Promise<string | undefined> {
+		return hostNamed(nameIn(ref), this.#store);
 	}
 
 	/** A container by its full id, if it is on the other host where it was found before. */
