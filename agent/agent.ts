@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { isUnheard } from "../pipeline/cluster.ts";
+import { isUnheard } from "../pipeline/answers.ts";
 import { asTold, type EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";

@@ -1,4 +1,5 @@
-import { type Cluster, whoHas } from "../pipeline/cluster.ts";
+import { whoHas } from "../pipeline/answers.ts";
+import type { Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
 import type { Locator } from "../pipeline/locator.ts";
 import type { Services } from "../pipeline/plugin.ts";

@@ -1,21 +1,9 @@
 import { setTimeout } from "node:timers/promises";
+import { askEach, type HostAnswer, isUnheard, whoHas } from "./answers.ts";
 import { Engine } from "./engine.ts";
 import { HttpError } from "./errors.ts";
 import type { Hosts, KnownHost } from "./state/hosts.ts";
 import type { Tls } from "./tls.ts";
-
-/** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface HostAnswer<T = unknown> {
-	host: string;
-	answer: T | undefined;
-	error?: unknown;
-}
-
-/** That of a host which has what it was asked for. */
-export interface Has<T> {
-	host: string;
-	answer: T;
-}
 
 /** How long hosts that seem silent are waited for where the answer would be that there is no such thing, or that its host is lost. */
 export const PATIENCE_MS = 5_000;
@@ -254,34 +242,6 @@ export class Cluster {
 			[this.#local, ...this.#remote.values()].map((each) => each.close()),
 		);
 	}
-}
-
-/** Asks hosts something, all of them at once. @param question whatever it throws is in that host's answer */
-export function askEach<T>(
-	hosts: readonly string[],
-	question: (host: string) => Promise<T | undefined>,
-): Promise<HostAnswer<T>[]> {
-	return Promise.all(
-		hosts.map(async (host): Promise<HostAnswer<T>> => {
-			try {
-				return { host, answer: await question(host) };
-			} catch (error) {
-				return { host, answer: undefined, error };
-			}
-		}),
-	);
-}
-
-/** The hosts that have what they were asked for, in the order of the answers. */
-export function whoHas<T>(answers: readonly HostAnswer<T>[]): Has<T>[] {
-	return answers.flatMap(({ host, answer }) =>
-		answer === undefined ? [] : [{ host, answer }],
-	);
-}
-
-/** Whether that is said of a host that did not answer. */
-export function isUnheard(error: unknown): boolean {
-	return error instanceof HttpError && error.status === 502;
 }
 
 /** Whether an engine has answered, be it that it refuses; 502 stands for one that did not. */

@@ -1,4 +1,5 @@
-import { type Cluster, PATIENCE_MS, whoHas } from "./cluster.ts";
+import { whoHas } from "./answers.ts";
+import { type Cluster, PATIENCE_MS } from "./cluster.ts";
 import type { ContainerInspect, NetworkInspect } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import type { KnownHost } from "./state/hosts.ts";

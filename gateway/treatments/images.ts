@@ -3,7 +3,7 @@ import {
 	type HostAnswer,
 	isUnheard,
 	whoHas,
-} from "../../pipeline/cluster.ts";
+} from "../../pipeline/answers.ts";
 import { imagePath } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {

@@ -1,4 +1,4 @@
-import { askEach } from "../../pipeline/cluster.ts";
+import { askEach } from "../../pipeline/answers.ts";
 import { isPredefined, type NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";

@@ -1,4 +1,4 @@
-import { type HostAnswer, whoHas } from "../../pipeline/cluster.ts";
+import { type HostAnswer, whoHas } from "../../pipeline/answers.ts";
 import {
 	isNetworkConnect,
 	isNetworkCreate,

@@ -1,4 +1,4 @@
-import type { Has } from "../../pipeline/cluster.ts";
+import type { Has } from "../../pipeline/answers.ts";
 import type { Engines } from "../engines.ts";
 import { mergedList, type Route } from "./treatment.ts";
 

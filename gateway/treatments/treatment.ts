@@ -3,7 +3,7 @@ import {
 	type Has,
 	type HostAnswer,
 	whoHas,
-} from "../../pipeline/cluster.ts";
+} from "../../pipeline/answers.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";

@@ -1,4 +1,4 @@
-import { type Has, whoHas } from "../../pipeline/cluster.ts";
+import { type Has, whoHas } from "../../pipeline/answers.ts";
 import { isVolumeCreate, type VolumeCreate } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readBody } from "../../pipeline/spelling.ts";

@@ -1,5 +1,5 @@
+import { isUnheard } from "../answers.ts";
 import type { Chain } from "../chain.ts";
-import { isUnheard } from "../cluster.ts";
 import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {

@@ -1,9 +1,5 @@
-import {
-	type Cluster,
-	type HostAnswer,
-	isUnheard,
-	whoHas,
-} from "../cluster.ts";
+import { type HostAnswer, isUnheard, whoHas } from "../answers.ts";
+import type { Cluster } from "../cluster.ts";
 import { imagePath } from "../docker.ts";
 import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";

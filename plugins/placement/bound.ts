@@ -1,4 +1,4 @@
-import { whoHas } from "../../pipeline/cluster.ts";
+import { whoHas } from "../../pipeline/answers.ts";
 import {
 	type ContainerCreate,
 	isDockersOwn,

@@ -1,4 +1,4 @@
-import { whoHas } from "../../pipeline/cluster.ts";
+import { whoHas } from "../../pipeline/answers.ts";
 import { type ContainerCreate, imagePath } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 
