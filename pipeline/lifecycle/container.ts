@@ -1,4 +1,5 @@
 import type { Chain } from "../chain.ts";
+import { PATIENCE_MS } from "../cluster.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError, messageOf } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
@@ -14,12 +15,7 @@ import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
 import type { Entry } from "../state/store.ts";
 import { Connections } from "./connections.ts";
-import {
-	type CreateRequest,
-	Creation,
-	PATIENCE_MS,
-	recordName,
-} from "./creation.ts";
+import { type CreateRequest, Creation, recordName } from "./creation.ts";
 import { Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 

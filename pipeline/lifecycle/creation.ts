@@ -1,5 +1,6 @@
 import { isUnheard } from "../answers.ts";
 import type { Chain } from "../chain.ts";
+import { PATIENCE_MS } from "../cluster.ts";
 import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
@@ -28,9 +29,6 @@ const MAX_REASON = 400;
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
-
-/** How long a host may seem silent that is asked whether it has a container. */
-export const PATIENCE_MS = 5_000;
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
