@@ -1,4 +1,5 @@
 import type { Chain } from "../chain.ts";
+import { PATIENCE_MS } from "../cluster.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError, messageOf } from "../errors.ts";
 import { isOurs, readLabels } from "../facts.ts";
@@ -14,12 +15,7 @@ import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
 import type { Entry } from "../state/store.ts";
 import { Connections } from "./connections.ts";
-import {
-	type CreateRequest,
-	Creation,
-	PATIENCE_MS,
-	recordName,
-} from "./creation.ts";
+import { type CreateRequest, Creation, recordName } from "./creation.ts";
 import { Names } from "./names.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
@@ -90,7 +86,7 @@ export class ContainerLifecycle {
 	/** Docker created a container. */
 	async created(id: string, name: string | undefined): Promise<void> {
 		if (!this.#chain.has("created")) return;
-		const container = (await this.#services.cluster.find(id))?.container;
+		const container = (await this.#services.locator.find(id))?.container;
 		if (!container || !isOurs(container)) return;
 		const facts = readLabels(container.Config.Labels);
 		await this.#chain.acquire("created", { id, name, facts });
@@ -302,7 +298,7 @@ export class ContainerLifecycle {
 
 	/** A container of ours, as the engine shows it now. */
 	async context(ref: string): Promise<ContainerContext | undefined> {
-		const container = (await this.#services.cluster.find(ref))?.container;
+		const container = (await this.#services.locator.find(ref))?.container;
 		if (!container || !isOurs(container)) return undefined;
 		return { container, facts: readLabels(container.Config.Labels) };
 	}

@@ -1,4 +1,6 @@
+import { isUnheard } from "../answers.ts";
 import type { Chain } from "../chain.ts";
+import { PATIENCE_MS } from "../cluster.ts";
 import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
@@ -27,9 +29,6 @@ const MAX_REASON = 400;
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
-
-/** How long a host may seem silent that is asked whether it has a container. */
-export const PATIENCE_MS = 5_000;
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
@@ -292,7 +291,7 @@ export class Creation {
 		try {
 			return await this.#others.holder(entry);
 		} catch (error) {
-			if (!(error instanceof HttpError) || error.status !== 502) throw error;
+			if (!isUnheard(error)) throw error;
 			const { host } = entry.value.facts;
 			throw new HttpError(
 				503,
@@ -307,7 +306,7 @@ export class Creation {
 	 * @throws HttpError 409, in Docker's words, if any host has a container of that name
 	 */
 	async #mustBeGone(name: string): Promise<void> {
-		const found = await this.#services.cluster.find(name, PATIENCE_MS);
+		const found = await this.#services.locator.find(name, PATIENCE_MS);
 		const { Id, Name } = found?.container ?? {};
 		if (Id && Name === `/${name}`) throw inUse(name, Id);
 	}
