@@ -28,13 +28,21 @@ export async function linked(
 	services: Services,
 ): Promise<Asked[]> {
 	const asked = [];
-	const known = new Map<string, string>(); // Compose links thrice to each
+	const known = new Map<string, string | undefined>(); // Compose links thrice to each
 	for (const link of new Set(links)) {
 		const [target = "", given = target] = link.replace(/^\//, "").split(":");
 		const alias = given.toLowerCase(); // as DNS has it
-		const service =
-			known.get(target) ?? (await serviceOf(target, deployment, services));
-		known.set(target, service);
+		if (!known.has(target)) {
+			known.set(target, await serviceOf(target, deployment, services));
+		}
+		const service = known.get(target);
+		if (service === undefined) {
+			if (isSame(alias, target)) continue; // Compose's external_links: it is found so in a network of both
+			throw new HttpError(
+				400,
+				`links: ${target} is not in deployment ${deployment}, where ${given} would be its name; in a network of both it is found as ${target}, and by an alias of its own there`,
+			);
+		}
 		if (isUsual(alias, service, target)) continue;
 		if (!isAlias(alias)) {
 			throw new HttpError(
@@ -48,14 +56,14 @@ export async function linked(
 }
 
 /**
- * The service of which a linked container is a copy.
- * @throws HttpError 400 if the deployment has no such container
+ * The service of which a linked container is a copy; undefined for one outside of the deployment.
+ * @throws HttpError 400 if there is no such container, or it is a one-off
  */
 async function serviceOf(
 	target: string,
 	deployment: string,
 	{ containers, locator }: Services,
-): Promise<string> {
+): Promise<string | undefined> {
 	const record = await containers.get(target); // first: a container_name may look like a copy's
 	let found: Facts | undefined = record?.value.facts;
 	if (!found) {
@@ -67,9 +75,10 @@ async function serviceOf(
 			}
 		}
 		const container = (await locator.find(target))?.container;
-		found = readLabels(container?.Config.Labels ?? null);
+		found = container && readLabels(container.Config.Labels);
 	}
-	if (found.deployment === deployment && found.service) return found.service;
+	if (found && found.deployment !== deployment) return undefined;
+	if (found?.service) return found.service;
 	throw new HttpError(
 		400, // the docker CLI takes a 404 for a missing image, and pulls
 		`links: there is no container ${target} in deployment ${deployment}; start it first, or give both the same deployment`,

@@ -171,6 +171,19 @@ networks:
   front: {external: true, name: front}
 `;
 
+/** A project that calls a container of another one by a link, as Compose says to: in a network of both. */
+const LINKED = `version: "2.4"
+services:
+  web:
+    image: busybox
+    command: sleep 3600
+    labels: ["constraint:node==h3"]
+    external_links: [left_api_1]
+    networks: [front]
+networks:
+  front: {external: true}
+`;
+
 test.serial(
 	"two projects share an external network: all in it have names for each other, and none for what is not",
 	async (t) => {
@@ -180,10 +193,11 @@ test.serial(
 			[compose2, "right", "right-api-1"],
 		] as const;
 		const fig = async (
-			[compose, id]: (typeof projects)[number],
+			[compose, id]: readonly [typeof compose1, string, string],
 			...args: string[]
 		) => {
-			const file = await project(id, sharing(id));
+			const text = id === "linking" ? LINKED : sharing(id);
+			const file = await project(id, text);
 			const { code, stderr } = await compose(
 				cluster.any(),
 				["-f", file, "-p", id, ...args],
@@ -245,6 +259,13 @@ test.serial(
 			[],
 		);
 		await cluster.cli(t, "rm", "-f", "top_proxy_1");
+
+		const linking = [compose1, "linking", "linking_web_1"] as const;
+		await fig(linking, "up", "-d");
+		t.deepEqual(await cluster.comesToResolve(linking[2], "left_api_1", 1), [
+			left,
+		]);
+		await fig(linking, "down", "-t", "1");
 
 		const [first, second] = projects;
 		await fig(first, "down", "-t", "1");

@@ -207,16 +207,19 @@ test.serial(
 			),
 			/h1: constraint disk==hdd is not met \(disk is ssd\); h2: bind mount \/tmp is a path of h1, whose gateway was asked; /,
 		);
-		t.not(
-			await cluster.place(
-				"b6",
-				"-v",
-				"/etc/localtime:/t:ro",
-				"-e",
-				"constraint:node!=h1",
-			),
-			"h1",
-		);
+		for (const path of [
+			...["/etc/localtime", "/etc/timezone", "/lib/modules"],
+			...["/var/run/docker.sock", "/var/run/arpanet.sock"],
+		]) {
+			t.regex(
+				await cluster.place(
+					`b6${path.replaceAll("/", "_")}`,
+					...["-v", `${path}:/t:ro`, "-e", "constraint:node!=h1"],
+				),
+				/^h[23]$/,
+				`${path} is no host's own`,
+			);
+		}
 		await cluster.removeAll(t, "b[0-9]");
 	},
 );

@@ -103,6 +103,30 @@ test("a link may name its container by id, on whatever host that is", async (t) 
 	);
 });
 
+test("a link that leaves the deployment gives no name: by its own the other is found where both are in a network", async (t) => {
+	const of = (Labels: Record<string, string>) => ({
+		container: { Config: { Labels } },
+	});
+	const others: Record<string, unknown> = {
+		xyz_db_1: of({ "arpanet.deployment": "xyz", "arpanet.service": "db" }),
+		plain: of({}),
+	};
+	const cluster = { find: async (ref: string) => others[ref] };
+	const by = links.setup({}, { ...nothing, cluster } as never, []);
+	for (const target of Object.keys(others)) {
+		t.deepEqual(await heldFor(target, by), {});
+		t.deepEqual(await heldFor(`/${target}:${target}`, by), {});
+		await t.throwsAsync(heldFor(`${target}:mysql`, by), {
+			instanceOf: HttpError,
+			message: `links: ${target} is not in deployment abc, where mysql would be its name; in a network of both it is found as ${target}, and by an alias of its own there`,
+		});
+	}
+	await t.throwsAsync(heldFor("nobody", by), {
+		instanceOf: HttpError,
+		message: /^links: there is no container nobody in deployment abc; /,
+	});
+});
+
 test("links to services of many copies fit in one commit with the create", async (t) => {
 	const rows = Array.from({ length: 32 }, (_, i) => ({
 		ServiceID: `${i}`,
