@@ -4,7 +4,7 @@ import type { Config } from "../pipeline/config.ts";
 import { type ContainerCreate, isContainerCreate } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { isDisabled } from "../pipeline/facts.ts";
-import type { Loaded } from "../pipeline/load.ts";
+import type { Loaded } from "../pipeline/plugin.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
 import { diff, type Line } from "./diff.ts";

@@ -116,6 +116,7 @@ export class Allocator {
 		const found = listed.map((plugin) => ({
 			plugin,
 			config: configs[plugin.name] ?? {},
+			where: "powerstrip.yml:1",
 		}));
 		const chain = new Chain(setUp(found, this.services), 10_000, silent);
 		this.networks = new NetworkLifecycle(chain, this.services);
