@@ -131,7 +131,10 @@ export class Pipeline implements Adapter {
 				return undefined;
 			}
 			case "start":
-				await this.#lifecycles.containers.starting(ref);
+				await this.#lifecycles.containers.starting(
+					ref,
+					hasSettings(request.Body),
+				);
 				return undefined;
 			case "kill":
 				if (DEADLY.has((query.get("signal") ?? "").toUpperCase())) {
@@ -292,6 +295,11 @@ function parseBody<T extends object>(
 		spell(body, shape);
 	}
 	return body as T;
+}
+
+/** Whether a start brings a HostConfig (moby, api/server/router/container: so, before API 1.24, does what is longer than that). */
+function hasSettings(body: string | null): boolean {
+	return (body ?? "").length > 7;
 }
 
 /** The name that a client asks for, if it does. */

@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
+import type { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
 import type { Facts } from "../../pipeline/plugin.ts";
 import {
@@ -53,6 +54,27 @@ test.serial(
 			message: "the create of abc_web_1 was given up meanwhile; try again",
 		});
 		t.is(await containers.get("abc_web_1"), undefined);
+	},
+);
+
+test.serial(
+	"a start that would take a deployment's container out of its network is refused",
+	async (t) => {
+		const allocator = new Allocator(consul.address);
+		t.teardown(() => allocator.close());
+		const { containers, docker } = allocator;
+		const { body } = await allocator.create("old", "old_web_1");
+		docker.create("plain", {});
+		const id = docker.create("old_web_1", body);
+		const { status, message } = await t.throwsAsync<HttpError>(
+			containers.starting("old_web_1", true),
+		);
+		t.is(status, 400);
+		t.regex(message, /^container old_web_1 .* when it is created/);
+		await t.notThrowsAsync(containers.starting("old_web_1"));
+		await t.notThrowsAsync(containers.starting("plain", true));
+		docker.containers.delete(id);
+		await allocator.remove("old_web_1");
 	},
 );
 
