@@ -230,10 +230,11 @@ function modifiedRequest(
 			`adapter ${name} answered with a query that is not URL-encoded; ${REMEDY}`,
 		);
 	}
+	const Body = value.Body as string | null;
 	return {
 		Method: before.Method,
 		Request,
-		Body: value.Body as string | null,
+		Body: Body || before.Body ? Body : before.Body, // to Go, null is an empty string
 	};
 }
 
