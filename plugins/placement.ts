@@ -107,7 +107,8 @@ export default definePlugin<PlacementConfig>({
 		return {
 			async create(context) {
 				const { facts, body, recordName, onlyHost } = context;
-				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
+				const isOurs = Object.keys(facts).length > 0; // another plugin's fact is enough
+				if (!isOurs && (onlyHost || cluster.alone)) return;
 
 				await learn(context, services);
 				await slots.ready();

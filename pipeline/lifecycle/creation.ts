@@ -129,6 +129,8 @@ export class Creation {
 				);
 				const { facts } = attempt.context;
 				if (Object.keys(facts).length === 0) return this.#untouched();
+				// by its host it is known as ours; where nobody has placed it, it is on the only one
+				facts.host ??= this.#request.onlyHost ?? this.#services.host.name;
 				facts.made = crypto.randomUUID().slice(0, 8);
 				await this.#commit(attempt);
 				return attempt.context.body;
