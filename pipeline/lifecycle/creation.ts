@@ -139,9 +139,10 @@ export class Creation {
 				await this.#learn(error, attempt);
 			}
 		}
+		const key = keyIn(this.#conflicts.at(-1));
 		throw new HttpError(
 			503,
-			`too many creates at once wanted the same as ${this.#request.name ?? "this one"}; try again`,
+			`too many creates at once wanted the same as ${this.#request.name ?? "this one"} (${key}); try again`,
 		);
 	}
 
