@@ -113,7 +113,10 @@ async function importPlugin(
 	where: string,
 ): Promise<Plugin> {
 	const module = await importFrom(name, file, where);
-	const plugin = module.default as Partial<Plugin> | undefined;
+	const exported = module.default as
+		| (Partial<Plugin> & { default?: Partial<Plugin> })
+		| undefined;
+	const plugin = exported?.default ?? exported; // tsc's CommonJS has it a step deeper
 	if (typeof plugin?.name !== "string" || typeof plugin.setup !== "function") {
 		throw new ConfigError(
 			`${where}: "${name}" is no plugin; its default export must be {name, setup}`,

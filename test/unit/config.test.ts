@@ -363,6 +363,19 @@ test("a package that has an export for import alone is found", async (t) => {
 	t.is(found?.plugin.name, "mine");
 });
 
+test("a plugin that was compiled to CommonJS is loaded", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	await writeFile(
+		join(folder, "mine.cjs"),
+		`Object.defineProperty(exports, "__esModule", { value: true });
+		exports.default = { name: "mine", setup: () => ({}) };`,
+	);
+	const entry = { name: "./mine.cjs", config: {}, where: "ps.yml:7" };
+	const [found] = await findPlugins([entry], builtins, join(folder, "ps.yml"));
+	t.is(found?.plugin.name, "mine");
+});
+
 test("a plugin's schema may ask for one of its keys", async (t) => {
 	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
 	t.teardown(() => rm(folder, { recursive: true }));
