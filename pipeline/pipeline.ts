@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import {
+	gatherHostConfig,
 	isContainerCreate,
 	isNetworkConnect,
 	isNetworkCreate,
@@ -100,6 +101,7 @@ export class Pipeline implements Adapter {
 		switch (verb) {
 			case "create": {
 				const body = parseBody(request, isContainerCreate);
+				gatherHostConfig(body);
 				const name = nameIn(query);
 				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
 					return withoutForged(body); // Docker says what is wrong with it
