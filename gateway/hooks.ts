@@ -247,7 +247,8 @@ function modifiedResponse(
 	const { ContentType = before.ContentType, Code = before.Code } = value;
 	const type = ContentType === null || typeof ContentType === "string";
 	const code =
-		Number.isInteger(Code) && Number(Code) >= 200 && Number(Code) <= 599;
+		Code === before.Code || // a 101 that was given
+		(Number.isInteger(Code) && Number(Code) >= 200 && Number(Code) <= 599);
 	if (!type || !code || /[^\t\x20-\x7e]/.test(ContentType ?? "")) {
 		throw new AdapterFailure(
 			502,
