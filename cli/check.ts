@@ -45,8 +45,11 @@ export async function check(
 		tell({ level: "fail", what: messageOf(error) }); // says the remedy itself
 		return good;
 	}
+	// one's own in the place of a built-in has others
 	const settings = new Map(
-		found.map(({ plugin, config }) => [plugin.name, config]),
+		found
+			.filter(({ plugin }) => plugin === builtins[plugin.name])
+			.map(({ plugin, config }) => [plugin.name, config]),
 	);
 	const dns = settings.get("dns-search") as { servers: string[] } | undefined;
 	const pool = settings.get("dhcp") as Pool | undefined;

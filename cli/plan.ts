@@ -2,8 +2,12 @@ import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
 import type { ContainerCreate } from "../pipeline/docker.ts";
 import { isDisabled, stripLabels } from "../pipeline/facts.ts";
-import type { Loaded } from "../pipeline/load.ts";
-import type { CreateContext, Services, Verdict } from "../pipeline/plugin.ts";
+import type {
+	CreateContext,
+	Loaded,
+	Services,
+	Verdict,
+} from "../pipeline/plugin.ts";
 import { boot } from "./boot.ts";
 import {
 	type FileOptions,

@@ -61,9 +61,8 @@ export async function runGateway(
 			adapters[name] = onlyHost ? local.on(onlyHost) : local;
 			continue;
 		}
-		const { hookTimeout } = settings;
 		const { tls } = services.cluster;
-		const http = new HttpAdapter(name, url, { hookTimeout, tls });
+		const http = new HttpAdapter(name, url, tls);
 		remote.push(http);
 		adapters[name] = http;
 	}

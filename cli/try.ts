@@ -1,10 +1,14 @@
 import { styleText } from "node:util";
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
-import { type ContainerCreate, isContainerCreate } from "../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	gatherHostConfig,
+	isContainerCreate,
+} from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { isDisabled } from "../pipeline/facts.ts";
-import type { Loaded } from "../pipeline/load.ts";
+import type { Loaded } from "../pipeline/plugin.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
 import { diff, type Line } from "./diff.ts";
@@ -90,6 +94,7 @@ async function readBody(file: string): Promise<ContainerCreate> {
 		);
 	}
 	spell(body, isContainerCreate.schema as Shape);
+	gatherHostConfig(body);
 	return body as ContainerCreate;
 }
 

@@ -30,7 +30,7 @@ interface PostResult {
 }
 
 /** What to do about an adapter that does not keep to the protocol. */
-const REMEDY = "correct the adapter, or take it out of powerstrip.yml";
+export const REMEDY = "correct the adapter, or take it out of powerstrip.yml";
 
 /** Runs chains of hooks. Every hook has a time limit; every failure names its adapter. */
 export class HookRunner {
@@ -59,7 +59,7 @@ export class HookRunner {
 		let acted = false;
 		for (const name of names) {
 			try {
-				const answer = await this.#call(name, (adapter) =>
+				const answer = await this.#call(name, (adapter, late) =>
 					adapter.preHook(
 						{
 							PowerstripProtocolVersion: PROTOCOL_VERSION,
@@ -67,6 +67,7 @@ export class HookRunner {
 							ClientRequest: request,
 						},
 						headers,
+						late,
 					),
 				);
 				acted = true;
@@ -96,7 +97,7 @@ export class HookRunner {
 		let refusal: HttpError | undefined;
 		for (const name of names) {
 			try {
-				const answer = await this.#call(name, (adapter) =>
+				const answer = await this.#call(name, (adapter, late) =>
 					adapter.postHook(
 						{
 							PowerstripProtocolVersion: PROTOCOL_VERSION,
@@ -105,6 +106,7 @@ export class HookRunner {
 							ServerResponse: response,
 						},
 						headers,
+						late,
 					),
 				);
 				response = modifiedResponse(name, answer, response);
@@ -128,7 +130,7 @@ export class HookRunner {
 	/** @throws HttpError and nothing else */
 	async #call(
 		name: string,
-		hook: (adapter: Adapter) => Promise<unknown>,
+		hook: (adapter: Adapter, late: AbortSignal) => Promise<unknown>,
 	): Promise<unknown> {
 		const adapter = this.#adapters[name];
 		if (!adapter) {
@@ -137,10 +139,11 @@ export class HookRunner {
 				`adapter ${name} is not defined in powerstrip.yml`,
 			);
 		}
+		const late = new AbortController();
 		let timer: NodeJS.Timeout | undefined;
 		try {
 			return await Promise.race([
-				hook(adapter),
+				hook(adapter, late.signal),
 				new Promise((_, reject) => {
 					timer = setTimeout(() => {
 						const limit = `${this.#timeLimit / 1000} s`;
@@ -150,6 +153,7 @@ export class HookRunner {
 								`adapter ${name} did not answer in ${limit}; look at its log, or restart it`,
 							),
 						);
+						late.abort();
 					}, this.#timeLimit);
 				}),
 			]);
@@ -226,10 +230,11 @@ function modifiedRequest(
 			`adapter ${name} answered with a query that is not URL-encoded; ${REMEDY}`,
 		);
 	}
+	const Body = value.Body as string | null;
 	return {
 		Method: before.Method,
 		Request,
-		Body: value.Body as string | null,
+		Body: Body || before.Body ? Body : before.Body, // to Go, null is an empty string
 	};
 }
 
@@ -242,7 +247,8 @@ function modifiedResponse(
 	const { ContentType = before.ContentType, Code = before.Code } = value;
 	const type = ContentType === null || typeof ContentType === "string";
 	const code =
-		Number.isInteger(Code) && Number(Code) >= 200 && Number(Code) <= 599;
+		Code === before.Code || // a 101 that was given
+		(Number.isInteger(Code) && Number(Code) >= 200 && Number(Code) <= 599);
 	if (!type || !code || /[^\t\x20-\x7e]/.test(ContentType ?? "")) {
 		throw new AdapterFailure(
 			502,

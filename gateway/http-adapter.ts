@@ -9,7 +9,7 @@ import type {
 	PreHookAnswer,
 } from "../pipeline/protocol.ts";
 import { hostIn, type Tls } from "../pipeline/tls.ts";
-import { AdapterFailure } from "./hooks.ts";
+import { AdapterFailure, REMEDY } from "./hooks.ts";
 
 /** More hooks than this at once wait for each other. */
 const CONNECTIONS = 128;
@@ -19,24 +19,18 @@ export class HttpAdapter implements Adapter {
 	readonly #title: string;
 	readonly #path: string;
 	readonly #client: HttpClient;
-	readonly #timeout: number;
 
 	/**
 	 * @param name as in powerstrip.yml
 	 * @param url both kinds of hook are posted to it: `http://127.0.0.1:9042/adapter`
-	 * @param options `hookTimeout` in ms, after which a hook's connection is given up; `tls` for an https URL
+	 * @param tls for an https URL
 	 */
-	constructor(
-		name: string,
-		url: string,
-		{ hookTimeout, tls }: { hookTimeout: number; tls?: Tls | undefined },
-	) {
+	constructor(name: string, url: string, tls?: Tls) {
 		const parsed = new URL(url);
 		const { protocol, host: at, port, pathname, search } = parsed;
 		const secure = protocol === "https:";
 		this.#title = `adapter ${name} (${protocol}//${at}${pathname}${search})`; // clients read it
 		this.#path = pathname + search;
-		this.#timeout = hookTimeout;
 		const host = hostIn(parsed);
 		const origin = { host, port: Number(port) || (secure ? 443 : 80) };
 		this.#client = new HttpClient(
@@ -46,13 +40,21 @@ export class HttpAdapter implements Adapter {
 	}
 
 	/** @throws HttpError what the adapter said; AdapterFailure when it said nothing */
-	preHook(hook: PreHook, headers: HookHeaders): Promise<PreHookAnswer> {
-		return this.#post(hook, headers) as Promise<PreHookAnswer>;
+	preHook(
+		hook: PreHook,
+		headers: HookHeaders,
+		late?: AbortSignal,
+	): Promise<PreHookAnswer> {
+		return this.#post(hook, headers, late) as Promise<PreHookAnswer>;
 	}
 
 	/** @throws as `preHook` */
-	postHook(hook: PostHook, headers: HookHeaders): Promise<PostHookAnswer> {
-		return this.#post(hook, headers) as Promise<PostHookAnswer>;
+	postHook(
+		hook: PostHook,
+		headers: HookHeaders,
+		late?: AbortSignal,
+	): Promise<PostHookAnswer> {
+		return this.#post(hook, headers, late) as Promise<PostHookAnswer>;
 	}
 
 	/** Ends its connections. */
@@ -63,6 +65,7 @@ export class HttpAdapter implements Adapter {
 	async #post(
 		hook: PreHook | PostHook,
 		headers: HookHeaders,
+		late: AbortSignal | undefined,
 	): Promise<unknown> {
 		let status: number;
 		let text: string;
@@ -72,7 +75,7 @@ export class HttpAdapter implements Adapter {
 				path: this.#path,
 				headers: { "content-type": "application/json", ...headers },
 				body: JSON.stringify(hook),
-				timeout: this.#timeout,
+				...(late ? { signal: late } : {}),
 			}));
 		} catch (error) {
 			throw new AdapterFailure(
@@ -81,8 +84,15 @@ export class HttpAdapter implements Adapter {
 				{ cause: error },
 			);
 		}
-		if (status < 200 || status > 299) {
+		if (status >= 400 && status <= 599) {
 			throw new HttpError(status, this.#complaint(status, text));
+		}
+		if (status > 299) {
+			// a client takes 304 for success: the container runs already
+			throw new AdapterFailure(
+				502,
+				`${this.#title} answered with status ${status}; ${REMEDY}`,
+			);
 		}
 		try {
 			return JSON.parse(text);

@@ -1,7 +1,6 @@
 import type { Logger } from "pino";
 import { HttpError, messageOf } from "./errors.ts";
-import type { Loaded } from "./load.ts";
-import type { Hooks } from "./plugin.ts";
+import type { Hooks, Loaded } from "./plugin.ts";
 import { Conflict } from "./state/operations.ts";
 
 /** Hooks that are told something; of `place`, which placement asks, something is wanted back. */
@@ -42,7 +41,7 @@ export class Chain {
 				await this.#run(plugin, moment, context);
 			} catch (error) {
 				await failed?.(position);
-				throw this.#named(plugin, moment, error);
+				throw named(plugin.name, moment, error, this.#log);
 			}
 		}
 	}
@@ -62,12 +61,12 @@ export class Chain {
 			try {
 				await this.#run(plugin, moment, context);
 			} catch (error) {
-				const named = this.#named(plugin, moment, error);
+				const err = named(plugin.name, moment, error, this.#log);
 				this.#log.warn(
-					{ plugin: plugin.name, hook: moment, err: named },
+					{ plugin: plugin.name, hook: moment, err },
 					"hook failed; going on",
 				);
-				first ??= named;
+				first ??= err;
 			}
 		}
 		return first;
@@ -81,7 +80,7 @@ export class Chain {
 		const result = (
 			hooks[moment] as ((context: ContextOf<M>) => unknown) | undefined
 		)?.call(hooks, context);
-		if (!(result instanceof Promise)) return;
+		if (!isPromise(result)) return;
 		let timer: NodeJS.Timeout | undefined;
 		const late = new Promise<never>((_, reject) => {
 			timer = setTimeout(() => {
@@ -99,25 +98,36 @@ export class Chain {
 			clearTimeout(timer);
 		}
 	}
+}
 
-	/** An error meant for the user goes on as it is; any other is the plugin's fault and says so. */
-	#named(plugin: Loaded, moment: string, error: unknown): Error {
-		if (error instanceof HttpError || error instanceof Conflict) return error;
-		// a plugin from elsewhere need not import our class to refuse
-		const { status } = (error ?? {}) as { status?: unknown };
-		if (error instanceof Error && isHttpError(status)) {
-			return new HttpError(status, error.message, { cause: error });
-		}
-		this.#log.error(
-			{ plugin: plugin.name, hook: moment, err: error },
-			"plugin threw",
-		);
-		return new HttpError(
-			500,
-			`plugin ${plugin.name}: ${moment} failed: ${messageOf(error)}`,
-			{ cause: error },
-		);
+/**
+ * What a plugin threw, as it goes on: an error meant for the user as it is; any other is the plugin's fault and says so.
+ * @param hook in which it threw
+ */
+export function named(
+	plugin: string,
+	hook: keyof Hooks,
+	error: unknown,
+	log: Logger,
+): Error {
+	if (error instanceof HttpError || error instanceof Conflict) return error;
+	// a plugin from elsewhere need not import our class to refuse
+	const { status } = (error ?? {}) as { status?: unknown };
+	if (error instanceof Error && isHttpError(status)) {
+		return new HttpError(status, error.message, { cause: error });
 	}
+	log.error({ plugin, hook, err: error }, "plugin threw");
+	return new HttpError(
+		500,
+		`plugin ${plugin}: ${hook} failed: ${messageOf(error)}`,
+		{ cause: error },
+	);
+}
+
+/** Whether there is something to wait for, be it a promise of a library's own kind. */
+function isPromise(result: unknown): result is PromiseLike<unknown> {
+	const { then } = (result ?? {}) as { then?: unknown };
+	return typeof then === "function";
 }
 
 function isHttpError(status: unknown): status is number {

@@ -1,4 +1,5 @@
 import { Ajv } from "ajv";
+import { fold, type Shape, spell } from "./spelling.ts";
 
 /**
  * The parts of Docker's API objects that arpanet reads or writes, by Docker's own names.
@@ -172,6 +173,25 @@ const endpoint = {
 	},
 };
 
+const hostConfig = {
+	NetworkMode: text,
+	Links: texts,
+	Dns: texts,
+	DnsSearch: texts,
+	DnsOptions: texts,
+	Binds: any,
+	Mounts: any,
+	VolumesFrom: any,
+	PortBindings: any,
+	PidMode: any,
+	IpcMode: any,
+	Memory: any,
+	MemoryReservation: any,
+	NanoCpus: any,
+	CpuQuota: any,
+	CpuPeriod: any,
+};
+
 const ajv = new Ajv({ allowUnionTypes: true });
 
 /**
@@ -181,31 +201,13 @@ const ajv = new Ajv({ allowUnionTypes: true });
 export const isContainerCreate = ajv.compile<ContainerCreate>({
 	type: "object",
 	properties: {
+		// see gatherHostConfig
+		...Object.fromEntries(Object.keys(hostConfig).map((key) => [key, any])),
 		Env: texts,
 		Hostname: text,
 		Image: any,
 		Labels: labels,
-		HostConfig: {
-			type: ["object", "null"],
-			properties: {
-				NetworkMode: text,
-				Links: texts,
-				Dns: texts,
-				DnsSearch: texts,
-				DnsOptions: texts,
-				Binds: any,
-				Mounts: any,
-				VolumesFrom: any,
-				PortBindings: any,
-				PidMode: any,
-				IpcMode: any,
-				Memory: any,
-				MemoryReservation: any,
-				NanoCpus: any,
-				CpuQuota: any,
-				CpuPeriod: any,
-			},
-		},
+		HostConfig: { type: ["object", "null"], properties: hostConfig },
 		NetworkingConfig: {
 			type: ["object", "null"],
 			properties: {
@@ -217,6 +219,32 @@ export const isContainerCreate = ajv.compile<ContainerCreate>({
 		},
 	},
 });
+
+/** Keys of a create that Docker looks for nowhere else. */
+const BESIDE_HOST_CONFIG = new Set(
+	[
+		"ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Cpuset Domainname Entrypoint Env ExposedPorts Healthcheck",
+		"HostConfig Hostname Image Labels MacAddress NetworkDisabled NetworkingConfig OnBuild OpenStdin Shell StdinOnce",
+		"StopSignal StopTimeout Tty User Volumes WorkingDir",
+	]
+		.flatMap((line) => line.split(" "))
+		.map(fold),
+);
+
+/**
+ * Gives a create a HostConfig, in place, of what stands beside it: without one, Docker looks there (moby, runconfig,
+ * ContainerConfigWrapper; 26 still does), and with one, such as ours, it does not. A key that is not known stays there, too.
+ */
+export function gatherHostConfig(body: object): void {
+	const create = body as ContainerCreate;
+	if (create.HostConfig !== undefined && create.HostConfig !== null) return;
+	const beside = Object.entries(create).filter(
+		([key]) => !BESIDE_HOST_CONFIG.has(fold(key)),
+	);
+	if (beside.length === 0) return;
+	create.HostConfig = structuredClone(Object.fromEntries(beside));
+	spell(body, isContainerCreate.schema as Shape);
+}
 
 /** As `isContainerCreate`. */
 export const isNetworkCreate = ajv.compile<NetworkCreate>({

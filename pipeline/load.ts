@@ -4,19 +4,15 @@ import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { PluginEntry } from "./config.ts";
 import { messageOf } from "./errors.ts";
-import type { Hooks, Plugin, Services } from "./plugin.ts";
+import type { Hooks, Loaded, Plugin, Services } from "./plugin.ts";
 import { ConfigError, validate } from "./validate.ts";
-
-/** A plugin that is set up. */
-export interface Loaded {
-	name: string;
-	hooks: Hooks;
-}
 
 /** A plugin that was found and whose configuration is good, not set up yet. */
 export interface Found {
 	plugin: Plugin;
 	config: unknown;
+	/** `powerstrip.yml:12`, for messages. */
+	where: string;
 }
 
 /**
@@ -44,34 +40,71 @@ export async function findPlugins(
 		}
 		if (found.some((before) => before.plugin.name === plugin.name)) {
 			throw new ConfigError(
-				`${where}: plugin ${plugin.name} stands in the list twice; remove one`,
+				`${where}: plugin ${plugin.name} stands in the list twice; remove or rename one`,
 			);
 		}
-		const holder = { [plugin.name]: config };
+		found.push({ plugin, config: checked(plugin, config, where), where });
+	}
+	return found;
+}
+
+/** @returns the configuration with defaults @throws ConfigError */
+function checked(
+	{ name, schema = NOTHING }: Plugin,
+	config: unknown,
+	where: string,
+): unknown {
+	const holder = { [name]: config };
+	try {
 		validate(
-			{
-				type: "object",
-				properties: { [plugin.name]: plugin.schema ?? NOTHING },
-			},
+			{ type: "object", properties: { [name]: schema } },
 			holder,
 			() => where,
 		);
-		found.push({ plugin, config: holder[plugin.name] });
+	} catch (error) {
+		if (error instanceof ConfigError) throw error;
+		throw new ConfigError(
+			`${where}: plugin ${name}: its schema cannot be used: ${messageOf(error)}`,
+			{ cause: error },
+		);
 	}
-	return found;
+	return holder[name];
 }
 
 /** A plugin without a schema takes no configuration. */
 const NOTHING = { type: "object", additionalProperties: false };
 
-/** Sets the plugins up, in list order. */
+/**
+ * Sets the plugins up, in list order.
+ * @throws ConfigError naming the one that gives no hooks
+ */
 export function setUp(found: Found[], services: Services): Loaded[] {
-	const all: Hooks[] = [];
-	return found.map(({ plugin, config }) => {
-		const hooks = plugin.setup(config, services, all);
-		all.push(hooks);
-		return { name: plugin.name, hooks };
-	});
+	const all: Loaded[] = [];
+	for (const { plugin, config, where } of found) {
+		const { name } = plugin;
+		let hooks: Hooks | undefined;
+		try {
+			hooks = plugin.setup(config, services, all);
+		} catch (error) {
+			throw new ConfigError(
+				`${where}: plugin ${name} cannot be set up: ${messageOf(error)}`,
+				{ cause: error },
+			);
+		}
+		if (hooks instanceof Promise) {
+			hooks.catch(() => {}); // what it would have said ends no process
+			throw new ConfigError(
+				`${where}: plugin ${name}: its setup gives a promise; return the hooks at once, and wait in them`,
+			);
+		}
+		if (typeof hooks !== "object" || hooks === null) {
+			throw new ConfigError(
+				`${where}: plugin ${name}: its setup gives no hooks; return an object of them`,
+			);
+		}
+		all.push({ name, hooks });
+	}
+	return all;
 }
 
 async function importPlugin(
@@ -80,13 +113,27 @@ async function importPlugin(
 	where: string,
 ): Promise<Plugin> {
 	const module = await importFrom(name, file, where);
-	const plugin = module.default as Partial<Plugin> | undefined;
+	const exported = module.default as
+		| (Partial<Plugin> & { default?: Partial<Plugin> })
+		| undefined;
+	const plugin = exported?.default ?? exported; // tsc's CommonJS has it a step deeper
 	if (typeof plugin?.name !== "string" || typeof plugin.setup !== "function") {
 		throw new ConfigError(
 			`${where}: "${name}" is no plugin; its default export must be {name, setup}`,
 		);
 	}
+	if (!isNames(plugin.after ?? [])) {
+		throw new ConfigError(
+			`${where}: plugin ${plugin.name}: its "after" must be a list of names`,
+		);
+	}
 	return plugin as Plugin;
+}
+
+function isNames(value: unknown): boolean {
+	return (
+		Array.isArray(value) && value.every((each) => typeof each === "string")
+	);
 }
 
 /** The file of a package, also of one that has an export for `import` alone. */

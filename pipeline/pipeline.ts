@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import {
+	gatherHostConfig,
 	isContainerCreate,
 	isNetworkConnect,
 	isNetworkCreate,
@@ -100,6 +101,7 @@ export class Pipeline implements Adapter {
 		switch (verb) {
 			case "create": {
 				const body = parseBody(request, isContainerCreate);
+				gatherHostConfig(body);
 				const name = nameIn(query);
 				if (!isContainerCreate(body) || !NAME.test(name ?? "unnamed")) {
 					return withoutForged(body); // Docker says what is wrong with it
@@ -131,7 +133,10 @@ export class Pipeline implements Adapter {
 				return undefined;
 			}
 			case "start":
-				await this.#lifecycles.containers.starting(ref);
+				await this.#lifecycles.containers.starting(
+					ref,
+					hasSettings(request.Body),
+				);
 				return undefined;
 			case "kill":
 				if (DEADLY.has((query.get("signal") ?? "").toUpperCase())) {
@@ -292,6 +297,11 @@ function parseBody<T extends object>(
 		spell(body, shape);
 	}
 	return body as T;
+}
+
+/** Whether a start brings a HostConfig (moby, api/server/router/container: so, before API 1.24, does what is longer than that). */
+function hasSettings(body: string | null): boolean {
+	return (body ?? "").length > 7;
 }
 
 /** The name that a client asks for, if it does. */

@@ -278,9 +278,16 @@ export interface Plugin<Config = unknown> {
 	 * Called when arpanet starts, in an agent twice: what its leader's duties write goes another way.
 	 * @param config what powerstrip.yml says, checked against `schema`
 	 * @param services the outside world
-	 * @param all hooks of all plugins in the list, complete once every setup has run
+	 * @param all all plugins in the list, complete once every setup has run
+	 * @returns the hooks, and no promise of them: wait for what is not there yet when it is needed
 	 */
-	setup(config: Config, services: Services, all: readonly Hooks[]): Hooks;
+	setup(config: Config, services: Services, all: readonly Loaded[]): Hooks;
+}
+
+/** A plugin that is set up. */
+export interface Loaded {
+	name: string;
+	hooks: Hooks;
 }
 
 /** Gives a plugin its types; it is the same object that comes out. */

@@ -64,10 +64,18 @@ export interface HookHeaders {
 }
 
 /**
- * One adapter, called over HTTP or in this process.
+ * One adapter, called over HTTP or in this process. `late` aborts when nobody waits for its answer any more.
  * @throws HttpError what the client shall be answered instead
  */
 export interface Adapter {
-	preHook(hook: PreHook, headers: HookHeaders): Promise<PreHookAnswer>;
-	postHook(hook: PostHook, headers: HookHeaders): Promise<PostHookAnswer>;
+	preHook(
+		hook: PreHook,
+		headers: HookHeaders,
+		late?: AbortSignal,
+	): Promise<PreHookAnswer>;
+	postHook(
+		hook: PostHook,
+		headers: HookHeaders,
+		late?: AbortSignal,
+	): Promise<PostHookAnswer>;
 }

@@ -126,8 +126,8 @@ function spelling(key: string, shape: Shape | undefined): string | undefined {
 	return Object.keys(properties).find((each) => fold(each) === folded);
 }
 
-/** Both ways, since Go takes ſ for s and the Kelvin sign for k. */
-function fold(key: string): string {
+/** A key as Go compares it: both ways, since it takes ſ for s and the Kelvin sign for k. */
+export function fold(key: string): string {
 	return key.toUpperCase().toLowerCase();
 }
 

@@ -100,10 +100,7 @@ function explain(
 	const shown = SECRET.test(name) ? "something else" : inShort(error.data);
 	switch (error.keyword) {
 		case "additionalProperties": {
-			const known = Object.keys(
-				(error.parentSchema as { properties?: object } | undefined)
-					?.properties ?? {},
-			).join(", ");
+			const known = knownKeys(error).join(", ");
 			return `unknown key "${extra}" in ${name}${known ? ` (known: ${known})` : ""}; remove it`;
 		}
 		case "required":
@@ -111,7 +108,7 @@ function explain(
 		case "dependencies":
 			return `${name} has "${error.params.property}" and lacks "${error.params.missingProperty}"; add it`;
 		case "minProperties":
-			return `${name} needs "pre" or "post"`;
+			return `${name} needs ${knownKeys(error).map(quoted).join(" or ") || "a key"}`;
 		case "format":
 			return `${name} ("${error.data}") ${FORMATS[error.params.format as string]?.remedy}`;
 		case "enum":
@@ -126,6 +123,16 @@ function explain(
 		default:
 			return `${name} (${shown}) ${error.message}; correct it`;
 	}
+}
+
+/** What may stand where something else does, or nothing. */
+function knownKeys({ parentSchema }: ErrorObject): string[] {
+	const { properties = {} } = (parentSchema ?? {}) as { properties?: object };
+	return Object.keys(properties);
+}
+
+function quoted(key: string): string {
+	return `"${key}"`;
 }
 
 function inShort(value: unknown): string {

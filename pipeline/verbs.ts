@@ -55,7 +55,7 @@ export function commandOf(
 	request: string,
 ): Command | undefined {
 	const mark = request.indexOf("?");
-	const query = mark === -1 ? "" : request.slice(mark + 1);
+	const query = mark === -1 ? "" : request.slice(mark);
 	const path = withoutVersion(mark === -1 ? request : request.slice(0, mark));
 	// the engine routes by the decoded path: %63reate is a create
 	const decoded = withoutVersion(decode(path));

@@ -6,7 +6,6 @@ import {
 	type CreateContext,
 	definePlugin,
 	type Facts,
-	type Hooks,
 	type Judge,
 	type Services,
 	type Verdict,
@@ -34,6 +33,7 @@ import { exclusive } from "./placement/exclusive.ts";
 import { moveToLabels } from "./placement/expressions.ts";
 import {
 	COPY,
+	judgeOf,
 	jury,
 	type PartMaker,
 	type PlacementConfig,
@@ -103,7 +103,7 @@ export default definePlugin<PlacementConfig>({
 		},
 	},
 	setup(config, services, all) {
-		const { cluster, slots, volumes, store } = services;
+		const { cluster, slots, volumes, store, log } = services;
 		const parts = PARTS.map((part) => part(config, services));
 		/** Slots of creates that are under way, by their facts. */
 		const taken = new WeakMap<Facts, Slot>();
@@ -111,7 +111,8 @@ export default definePlugin<PlacementConfig>({
 		return {
 			async create(context) {
 				const { facts, body, recordName, onlyHost } = context;
-				if (!facts.deployment && (onlyHost || cluster.alone)) return; // not ours
+				const isOurs = Object.keys(facts).length > 0; // another plugin's fact is enough
+				if (!isOurs && (onlyHost || cluster.alone)) return;
 
 				await learn(context, services);
 				await slots.ready();
@@ -210,7 +211,9 @@ export default definePlugin<PlacementConfig>({
 			{ host: Candidate; slot: Slot; before: string | undefined } | undefined
 		> {
 			const { recordName, facts, onlyHost, previous } = context;
-			const judge = await judgeOf(context, all);
+			const judge = jury(
+				await Promise.all(all.map((each) => judgeOf(each, context, log))),
+			);
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
@@ -280,13 +283,6 @@ function holdSlot({ hold }: Pick<CreateContext, "hold">, slot: Slot): void {
 	const copy = copyKey(slot);
 	const { container } = slot.placed;
 	if (copy) hold(copy, { container, slot: slot.key } satisfies Copy);
-}
-
-async function judgeOf(
-	context: CreateContext,
-	all: readonly Hooks[],
-): Promise<Judge> {
-	return jury(await Promise.all(all.map((hooks) => hooks.place?.(context))));
 }
 
 /**

@@ -92,17 +92,28 @@ export class ContainerLifecycle {
 		await this.#chain.acquire("created", { id, name, facts });
 	}
 
-	/** Docker is about to start a container. @throws HttpError when a plugin refuses */
-	async starting(ref: string): Promise<void> {
+	/**
+	 * Docker is about to start a container.
+	 * @param anew with a HostConfig in the place of the one that it was created with
+	 * @throws HttpError when a plugin refuses, or the container would lose its network and its DNS
+	 */
+	async starting(ref: string, anew = false): Promise<void> {
 		if (isSuperseded(ref)) {
 			throw new HttpError(
 				409,
 				`container ${ref} was started elsewhere while its host was lost, and its address is that one's now; docker rm ${ref}`,
 			); // by its id it can be started: then its host's agent stops it
 		}
-		if (!this.#chain.has("start")) return;
+		if (!anew && !this.#chain.has("start")) return;
 		const context = await this.context(ref);
-		if (context) await this.#chain.acquire("start", context);
+		if (!context) return;
+		if (anew && context.facts.deployment) {
+			throw new HttpError(
+				400,
+				`container ${ref} gets its HostConfig when it is created, and this start brings another, without its network; use a client that speaks API 1.24 or later`,
+			);
+		}
+		await this.#chain.acquire("start", context);
 	}
 
 	/** Docker is about to stop, kill, pause or remove a container; errors are logged, the stop goes on. */

@@ -128,6 +128,8 @@ export class Creation {
 				);
 				const { facts } = attempt.context;
 				if (Object.keys(facts).length === 0) return this.#untouched();
+				// by its host it is known as ours; where nobody has placed it, it is on the only one
+				facts.host ??= this.#request.onlyHost ?? this.#services.host.name;
 				facts.made = crypto.randomUUID().slice(0, 8);
 				await this.#commit(attempt);
 				return attempt.context.body;
@@ -136,9 +138,10 @@ export class Creation {
 				await this.#learn(error, attempt);
 			}
 		}
+		const key = keyIn(this.#conflicts.at(-1));
 		throw new HttpError(
 			503,
-			`too many creates at once wanted the same as ${this.#request.name ?? "this one"}; try again`,
+			`too many creates at once wanted the same as ${this.#request.name ?? "this one"} (${key}); try again`,
 		);
 	}
 

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { HttpError } from "../errors.ts";
 import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
@@ -61,7 +62,8 @@ export class Transactions {
 
 	/**
 	 * Writes all operations, or none of them.
-	 * @throws Conflict when an operation lost against another writer, HttpError 400 when they are more than Consul takes
+	 * @throws Conflict when an operation lost against another writer, HttpError 400 when they are more than Consul takes,
+	 * TypeError for what is no operation
 	 */
 	async commit(operations: Operation[]): Promise<void> {
 		if (operations.length > MAX_OPERATIONS) {
@@ -300,10 +302,14 @@ function toConsul(operation: Operation): unknown {
 			return operation.index === undefined
 				? kv("delete", operation.key, {})
 				: kv("delete-cas", operation.key, { Index: operation.index });
+		default: // a plugin's
+			throw new TypeError(`there is no operation ${inspect(operation)}`);
 	}
 }
 
 function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
+	// Consul would refuse all that is sent with it
+	if (!key) throw new TypeError(`${verb} of the key ${inspect(key)}`);
 	return { KV: { Verb: verb, Key: key, ...rest } };
 }
 

@@ -1,9 +1,12 @@
+import type { Logger } from "pino";
+import { named } from "../../pipeline/chain.ts";
 import type { ContainerCreate } from "../../pipeline/docker.ts";
 import type {
 	Candidate,
 	CreateContext,
 	Facts,
 	Judge,
+	Loaded,
 	Services,
 } from "../../pipeline/plugin.ts";
 import type { Holding } from "../../pipeline/state/containers.ts";
@@ -54,6 +57,49 @@ export function jury(judges: readonly (Judge | undefined)[]): Judge {
 		score: (host: Candidate) =>
 			seated.reduce((sum, judge) => sum + (judge.score?.(host) ?? 0), 0),
 	};
+}
+
+/**
+ * A plugin's judge, for what it has to say of a create's hosts.
+ * @throws HttpError naming the plugin, also out of the judge, if it throws or judges by what is no reason and no number
+ */
+export async function judgeOf(
+	{ name, hooks }: Loaded,
+	context: CreateContext,
+	log: Logger,
+): Promise<Judge | undefined> {
+	const fault = (error: unknown) => named(name, "place", error, log);
+	const ask = <T>(question: () => T): T => {
+		try {
+			return question();
+		} catch (error) {
+			throw fault(error);
+		}
+	};
+	let judge: Judge | undefined;
+	try {
+		judge = await hooks.place?.(context);
+	} catch (error) {
+		throw fault(error);
+	}
+	if (!judge) return undefined;
+	return {
+		filter: (host) => ask(() => reasonOf(judge.filter?.(host))),
+		score: (host) => ask(() => scoreOf(judge.score?.(host))),
+	};
+}
+
+/** JavaScript's `unfit(host) && "reason"` is false where it is fit. */
+function reasonOf(said: unknown): string | undefined {
+	if (!said) return undefined;
+	if (typeof said === "string") return said;
+	throw new TypeError(`its filter gave ${said}; give a reason, or undefined`);
+}
+
+/** One that is no number would spoil every comparison of hosts. */
+function scoreOf(said: unknown = 0): number {
+	if (typeof said === "number" && !Number.isNaN(said)) return said;
+	throw new TypeError(`its score gave ${said}; give a number`);
 }
 
 /**

@@ -19,6 +19,20 @@ test("check says file, line and remedy of a broken powerstrip.yml", async (t) =>
 	t.regex(broken.stdout, /^fail {2}.*powerstrip\.yml:\d+: not YAML: /m);
 });
 
+test("check looks at a plugin of one's own that has a built-in's name for no setting", async (t) => {
+	const named = (name: string) =>
+		`export default { name: "${name}", setup: () => ({}) };`;
+	const file = await configured(
+		t,
+		{ plugins: ["deployment-id", "./dhcp.mjs", "./dns-search.mjs"] },
+		{ "dhcp.mjs": named("dhcp"), "dns-search.mjs": named("dns-search") },
+	);
+	const { stdout, stderr } = await arpanet(["check", "-c", file]);
+	t.is(stderr, "");
+	t.regex(stdout, /^ok {4}plugins: deployment-id, dhcp, dns-search$/m);
+	t.notRegex(stdout, /^.{6}dhcp: /m);
+});
+
 test("check finds nothing wrong where nothing is", async (t) => {
 	const lab = await startLab({ recursors: ["10.213.0.1"] });
 	t.teardown(() => lab.stop());

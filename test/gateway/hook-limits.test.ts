@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
+import { pino } from "pino";
 import { Client, eventually, parts, post } from "./helpers.ts";
 import { adapter, CREATE, LIMIT, setUp } from "./hook-helpers.ts";
 
@@ -56,10 +58,14 @@ test("an answer over the limit goes on as it is, and hooks get null", async (t) 
 
 test("a hijacked answer is a stream, also where hooks match", async (t) => {
 	const a = adapter();
+	const said: string[] = [];
 	const { port } = await setUp(
 		t,
 		{ a },
-		{ answer: "HTTP/1.1 101 UPGRADED\r\nUpgrade: tcp\r\n\r\n" },
+		{
+			answer: "HTTP/1.1 101 UPGRADED\r\nUpgrade: tcp\r\n\r\n",
+			log: pino({ level: "error" }, { write: (line) => said.push(line) }),
+		},
 	);
 	const client = new Client(port).send(
 		post(
@@ -76,4 +82,6 @@ test("a hijacked answer is a stream, also where hooks match", async (t) => {
 		[101],
 	);
 	client.socket.destroy();
+	await sleep(50);
+	t.deepEqual(said, []); // who hands the 101 back has made no mistake
 });

@@ -152,6 +152,19 @@ test("a body that hooks were not given goes on also with a client that asks whet
 	t.is(a.calls[0]?.ClientRequest.Body, null);
 });
 
+test("a hook whose language has no null keeps a body that it was not given", async (t) => {
+	const a = adapter(({ Body }) => ({ Body: Body ?? "" }));
+	const b = adapter();
+	const { engine, request } = await setUp(t, { a, b });
+	const text = post(CREATE, "tar{}").replace("application/json", "text/plain");
+	await request(text);
+	t.is(engine.seen[0], text);
+	t.deepEqual(
+		b.calls.map(({ ClientRequest }) => ClientRequest.Body),
+		[null, null],
+	);
+});
+
 test("a hook may put a body in place of one it was not given", async (t) => {
 	const a = adapter(() => ({ Body: "{}" }));
 	const { engine, port } = await setUp(t, { a });

@@ -30,7 +30,7 @@ async function webAdapter(
 	await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
 	t.teardown(() => server.close().closeAllConnections());
 	const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?host=node1`;
-	const adapter = new HttpAdapter("dhcp", url, { hookTimeout: 2_000 });
+	const adapter = new HttpAdapter("dhcp", url);
 	t.teardown(() => adapter.close());
 	return { dhcp: adapter, seen, url, server };
 }
@@ -75,6 +75,36 @@ for (const [text, message] of [
 		t.deepEqual(await ask(post(CREATE, "{}")), { status: 409, message });
 	});
 }
+
+for (const status of [304, 302, 999]) {
+	test(`502 for an adapter whose status says neither yes nor no: ${status}`, async (t) => {
+		const { dhcp, url } = await webAdapter(t, () => ({ status, text: "" }));
+		const { message } = await setUp(t, { dhcp });
+		t.deepEqual(await message(post(CREATE, "{}")), {
+			status: 502,
+			message: `adapter dhcp (${url}) answered with status ${status}; correct the adapter, or take it out of powerstrip.yml`,
+		});
+	});
+}
+
+test("an adapter that never comes to an end is hung up on when its time is over", async (t) => {
+	const { dhcp, server } = await webAdapter(t, () => ({ text: "" }));
+	server.removeAllListeners("request");
+	const hungUp = new Promise((resolve) => {
+		server.on("request", (_, response) => {
+			const more = setInterval(() => response.write(" "), 10);
+			response.once("close", () => resolve(clearInterval(more)));
+		});
+	});
+	const { message } = await setUp(t, { dhcp }, { post: [], hookTimeout: 200 });
+	t.deepEqual(await message(post(CREATE, "{}")), {
+		status: 504,
+		message:
+			"adapter dhcp did not answer in 0.2 s; look at its log, or restart it",
+	});
+	await hungUp;
+	t.pass();
+});
 
 test("502 for an adapter over HTTP that is down or answers no JSON", async (t) => {
 	const { dhcp, url, server } = await webAdapter(t, () => ({ text: "<html>" }));

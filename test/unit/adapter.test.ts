@@ -481,6 +481,18 @@ test("a label under another spelling is read, and taken off if it is not the use
 	});
 });
 
+test("what stands beside a HostConfig that is not there is read, and goes with the one that we give", async (t) => {
+	const body =
+		'{"Image":"busybox","networkmode":"host","Privileged":true,"Env":["a=b"],"dns":[null]}';
+	const hook = preHook("POST", "/containers/create?name=beside_web_1", body);
+	const { json } = await post("/pre-hook", JSON.stringify(hook));
+	const { HostConfig } = JSON.parse(json.ModifiedClientRequest.Body);
+	t.deepEqual(HostConfig, {
+		...{ NetworkMode: "host", Privileged: true, Dns: [""] },
+	});
+	await allocator.remove("beside_web_1");
+});
+
 test("what is not as Docker wants it has none of our labels either", async (t) => {
 	const bodies = [
 		'{"Labels":{"arpanet.host":"node9","a":"b"},"HostConfig":{"DnsSearch":7}}',

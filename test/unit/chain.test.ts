@@ -3,8 +3,7 @@ import test from "ava";
 import { Chain } from "../../pipeline/chain.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels, stripLabels, writeLabels } from "../../pipeline/facts.ts";
-import type { Loaded } from "../../pipeline/load.ts";
-import type { Facts, Hooks } from "../../pipeline/plugin.ts";
+import type { Facts, Hooks, Loaded } from "../../pipeline/plugin.ts";
 import { Conflict } from "../../pipeline/state/operations.ts";
 import { createContext, silent } from "./doubles.ts";
 
@@ -91,6 +90,22 @@ test("a plugin that rejects with no error at all is named", async (t) => {
 	await t.throwsAsync(chain.acquire("create", createContext()), {
 		message: "plugin a: create failed: just text",
 	});
+});
+
+test("what can be waited for is, also if it is no Promise of Node's", async (t) => {
+	const later = {
+		// biome-ignore lint/suspicious/noThenProperty: as libraries' own promises have it
+		then: (_: unknown, no: (error: Error) => void) =>
+			setTimeout(() => no(new HttpError(403, "a: no")), 1),
+	};
+	const foreign: Loaded = {
+		name: "a",
+		hooks: { create: () => later as unknown as Promise<void> },
+	};
+	await t.throwsAsync(
+		new Chain([foreign], 1_000, silent).acquire("create", createContext()),
+		{ message: "a: no" },
+	);
 });
 
 test("a plugin that never answers is a 504 that names it", async (t) => {

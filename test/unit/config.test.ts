@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { loadConfig, parseConfig } from "../../pipeline/config.ts";
-import { findPlugins } from "../../pipeline/load.ts";
+import { findPlugins, setUp } from "../../pipeline/load.ts";
+import type { Services } from "../../pipeline/plugin.ts";
 import { ConfigError } from "../../pipeline/validate.ts";
 import { builtins } from "../../plugins/index.ts";
 
@@ -270,7 +271,7 @@ test(
 	badList,
 	"a plugin stands in the list once",
 	"- deployment-id\n- deployment-id",
-	"ps.yml:8: plugin deployment-id stands in the list twice; remove one",
+	"ps.yml:8: plugin deployment-id stands in the list twice; remove or rename one",
 );
 test(
 	badList,
@@ -362,6 +363,33 @@ test("a package that has an export for import alone is found", async (t) => {
 	t.is(found?.plugin.name, "mine");
 });
 
+test("a plugin that was compiled to CommonJS is loaded", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	await writeFile(
+		join(folder, "mine.cjs"),
+		`Object.defineProperty(exports, "__esModule", { value: true });
+		exports.default = { name: "mine", setup: () => ({}) };`,
+	);
+	const entry = { name: "./mine.cjs", config: {}, where: "ps.yml:7" };
+	const [found] = await findPlugins([entry], builtins, join(folder, "ps.yml"));
+	t.is(found?.plugin.name, "mine");
+});
+
+test("a plugin's schema may ask for one of its keys", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	await writeFile(
+		join(folder, "mine.mjs"),
+		`export default { name: "mine", setup: () => ({}), schema: { type: "object",
+			minProperties: 1, properties: { file: { type: "string" }, url: { type: "string" } } } };`,
+	);
+	const entry = { name: "./mine.mjs", config: {}, where: "ps.yml:7" };
+	await t.throwsAsync(findPlugins([entry], builtins, join(folder, "ps.yml")), {
+		message: 'ps.yml:7: mine needs "file" or "url"',
+	});
+});
+
 for (const [what, code, message] of [
 	[
 		"that throws while it loads",
@@ -373,6 +401,36 @@ for (const [what, code, message] of [
 		"export default { name: 'x' }",
 		/its default export must be \{name, setup\}$/,
 	],
+	[
+		"whose `after` is no list",
+		"export default { name: 'x', after: 'dhcp', setup: () => ({}) }",
+		/its "after" must be a list of names$/,
+	],
+	[
+		"with a schema that is none",
+		"export default { name: 'x', schema: { properties: { a: { type: 'strin' } } }, setup: () => ({}) }",
+		/its schema cannot be used: .*type/,
+	],
+	[
+		"with a schema that says what ajv does not know",
+		"export default { name: 'x', schema: { type: 'object', example: {} }, setup: () => ({}) }",
+		/its schema cannot be used: strict mode: unknown keyword: "example"$/,
+	],
+	[
+		"whose setup throws",
+		"export default { name: 'x', setup() { throw new Error('no url') } }",
+		/cannot be set up: no url$/,
+	],
+	[
+		"whose setup gives no hooks",
+		"export default { name: 'x', setup() {} }",
+		/its setup gives no hooks; return an object of them$/,
+	],
+	[
+		"whose setup gives a promise",
+		"export default { name: 'x', setup: async () => { throw new Error('no url') } }",
+		/its setup gives a promise; return the hooks at once, and wait in them$/,
+	],
 ] as const) {
 	test(`a file ${what} is named with its line`, async (t) => {
 		const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
@@ -380,12 +438,17 @@ for (const [what, code, message] of [
 		await writeFile(join(folder, "bad.mjs"), code);
 		const entry = { name: "./bad.mjs", config: {}, where: "ps.yml:7" };
 		const error = await t.throwsAsync(
-			findPlugins([entry], builtins, join(folder, "ps.yml")),
+			async () => {
+				const file = join(folder, "ps.yml");
+				const found = await findPlugins([entry], builtins, file);
+				setUp(found, {} as Services);
+			},
 			{ instanceOf: ConfigError, message },
 		);
 		t.true(
 			error.message.startsWith('ps.yml:7: plugin "./bad.mjs"') ||
-				error.message.startsWith('ps.yml:7: "./bad.mjs"'),
+				error.message.startsWith('ps.yml:7: "./bad.mjs"') ||
+				error.message.startsWith("ps.yml:7: plugin x"),
 		);
 	});
 }

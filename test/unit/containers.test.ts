@@ -1,8 +1,9 @@
 import { setTimeout } from "node:timers/promises";
 import test from "ava";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
+import type { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
-import type { Facts } from "../../pipeline/plugin.ts";
+import type { Facts, Plugin } from "../../pipeline/plugin.ts";
 import {
 	Containers,
 	type Holding,
@@ -12,6 +13,7 @@ import {
 import { guestsOf } from "../../pipeline/state/guests.ts";
 import { isLease, type Lease } from "../../pipeline/state/leases.ts";
 import { Store } from "../../pipeline/state/store.ts";
+import { builtins } from "../../plugins/index.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
@@ -55,6 +57,63 @@ test.serial(
 		t.is(await containers.get("abc_web_1"), undefined);
 	},
 );
+
+test.serial(
+	"a start that would take a deployment's container out of its network is refused",
+	async (t) => {
+		const allocator = new Allocator(consul.address);
+		t.teardown(() => allocator.close());
+		const { containers, docker } = allocator;
+		const { body } = await allocator.create("old", "old_web_1");
+		docker.create("plain", {});
+		const id = docker.create("old_web_1", body);
+		const { status, message } = await t.throwsAsync<HttpError>(
+			containers.starting("old_web_1", true),
+		);
+		t.is(status, 400);
+		t.regex(message, /^container old_web_1 .* when it is created/);
+		await t.notThrowsAsync(containers.starting("old_web_1"));
+		await t.notThrowsAsync(containers.starting("plain", true));
+		docker.containers.delete(id);
+		await allocator.remove("old_web_1");
+	},
+);
+
+for (const order of [
+	["curious", "placement"],
+	["placement", "curious"],
+]) {
+	test.serial(
+		`a container without a deployment of which a plugin has found something is ours: ${order}`,
+		async (t) => {
+			const gone: unknown[] = [];
+			const curious: Plugin = {
+				name: "curious",
+				setup: () => ({
+					create: ({ facts }) => void Object.assign(facts, { colour: "red" }),
+					removed: ({ facts }) => void gone.push(facts),
+				}),
+			};
+			const allocator = new Allocator(consul.address, {
+				plugins: ["deployment-id"],
+				more: order.map((name) => builtins[name] ?? curious),
+			});
+			t.teardown(() => allocator.close());
+			const { containers, docker, services } = allocator;
+			const body = await containers.create({
+				...{ name: "plain", body: {}, headers: {}, onlyHost: undefined },
+			});
+			const id = docker.create("plain", body ?? {});
+			const found = await containers.find("plain");
+			t.is(found?.Id, id);
+			await containers.removing(found as ContainerInspect);
+			docker.containers.delete(id);
+			await containers.removedByRef("plain");
+			t.is(await services.containers.get("plain"), undefined);
+			t.like(gone[0], { colour: "red", host: "h1" });
+		},
+	);
+}
 
 test.serial(
 	"a create that fails gives back its own record, and not that of another create of the name",

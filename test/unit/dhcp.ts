@@ -120,6 +120,7 @@ export class Allocator {
 		const found = listed.map((plugin) => ({
 			plugin,
 			config: configs[plugin.name] ?? {},
+			where: "powerstrip.yml:1",
 		}));
 		const chain = new Chain(setUp(found, this.services), 10_000, silent);
 		this.chain = chain;

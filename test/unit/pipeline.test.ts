@@ -26,6 +26,35 @@ const announces = test.macro({
 	title: (_, request) => `a stop is announced: ${request}`,
 });
 
+/** Whether a start brings settings with it. */
+const starts = test.macro({
+	async exec(t, Body: string | null, settings: boolean) {
+		const told: unknown[][] = [];
+		const starting = async (...args: unknown[]) => {
+			told.push(args);
+		};
+		const lifecycles = { containers: { starting }, networks: {}, volumes: {} };
+		const pipeline = new Pipeline(lifecycles as never, silent);
+		const Request = "/v1.18/containers/a/start";
+		await pipeline.preHook(
+			{
+				PowerstripProtocolVersion: PROTOCOL_VERSION,
+				Type: "pre-hook",
+				ClientRequest: { Method: "POST", Request, Body },
+			},
+			{},
+		);
+		t.deepEqual(told, [["a", settings]]);
+	},
+	title: (_, body) => `a start with the body ${JSON.stringify(body)}`,
+});
+
+test(starts, null, false);
+test(starts, "", false);
+test(starts, "{}", false);
+test(starts, "null\n", false);
+test(starts, '{"Links":[]}', true);
+
 /** What the plugins are told of a container after Docker's answer. */
 const observes = test.macro({
 	async exec(t, request: string, Code: number, expected: unknown[]) {

@@ -329,6 +329,44 @@ test("a plugin of one's own filters and scores", async (t) => {
 	);
 });
 
+for (const [what, judge, answer] of [
+	[
+		"throws",
+		() => {
+			throw new Error("oops");
+		},
+		"refused: plugin mine: place failed: oops",
+	],
+	[
+		"throws for a host",
+		() => ({
+			filter: () => {
+				throw new Error("oops");
+			},
+		}),
+		"refused: plugin mine: place failed: oops",
+	],
+	[
+		"filters later",
+		() => ({ filter: async () => undefined }),
+		"refused: plugin mine: place failed: its filter gave [object Promise]; give a reason, or undefined",
+	],
+	[
+		"scores by no number",
+		() => ({ score: () => Number.NaN }),
+		"refused: plugin mine: place failed: its score gave NaN; give a number",
+	],
+	["has no reason and no score", () => ({ filter: () => false }), "h1"],
+	["has nothing to say", () => null, "h1"],
+] as const) {
+	test(`a plugin's place that ${what}`, async (t) => {
+		const mine = { name: "mine", setup: () => ({ place: judge }) };
+		const more = [mine as unknown as Plugin];
+		const { gateways } = await stage(t, [{}], { more });
+		t.is(await place(gateways[0], "abc_a_1"), answer);
+	});
+}
+
 test("what Consul has lost of a container's place is put back", async (t) => {
 	const { gateways, store } = await stage(t, [{}, {}]);
 	const [gateway] = gateways as [Allocator];

@@ -273,6 +273,26 @@ test.serial(loses, "an indexed delete", (index) => ({
 }));
 test.serial(loses, "a create", () => create(""));
 
+test.serial(
+	"what is no operation fails by itself, and not what is committed with it",
+	async (t) => {
+		const store = newStore();
+		const good = store.commit([create("rubbish/good")]);
+		for (const rubbish of [
+			{ verb: "crate", key: "rubbish/a", value: 1 },
+			{},
+			{ verb: "create", value: 1 },
+			{ verb: "create", key: "", value: 1 },
+			{ verb: "create", key: "rubbish/b" },
+		]) {
+			await t.throwsAsync(store.commit([rubbish as Operation]), {
+				instanceOf: TypeError,
+			});
+		}
+		await t.notThrowsAsync(good);
+	},
+);
+
 test.serial("a delete of what is not there is success", async (t) => {
 	await t.notThrowsAsync(
 		newStore().commit([{ verb: "delete", key: "nothing" }]),

@@ -58,6 +58,8 @@ test("a query is read whatever characters it has", (t) => {
 	t.is(command?.query.get("name"), "a b");
 	t.is(command?.query.get("x"), "?");
 	t.is(command?.query.get("y"), "1");
+	const none = commandOf("POST", "/containers/create??name=a");
+	t.is(none?.query.get("name"), null); // the engine has it for `?name`
 });
 
 const signals = test.macro({
