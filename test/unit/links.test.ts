@@ -111,8 +111,8 @@ test("a link that leaves the deployment gives no name: by its own the other is f
 		xyz_db_1: of({ "arpanet.deployment": "xyz", "arpanet.service": "db" }),
 		plain: of({}),
 	};
-	const cluster = { find: async (ref: string) => others[ref] };
-	const by = links.setup({}, { ...nothing, cluster } as never, []);
+	const locator = { find: async (ref: string) => others[ref] };
+	const by = links.setup({}, { ...nothing, locator } as never, []);
 	for (const target of Object.keys(others)) {
 		t.deepEqual(await heldFor(target, by), {});
 		t.deepEqual(await heldFor(`/${target}:${target}`, by), {});
