@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { inTime } from "../pipeline/deadline.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import {
 	type Adapter,
@@ -137,22 +138,13 @@ export class HookRunner {
 				`adapter ${name} is not defined in powerstrip.yml`,
 			);
 		}
-		let timer: NodeJS.Timeout | undefined;
+		const late = `adapter ${name} did not answer in ${this.#timeLimit / 1000} s; look at its log, or restart it`;
 		try {
-			return await Promise.race([
+			return await inTime(
 				hook(adapter),
-				new Promise((_, reject) => {
-					timer = setTimeout(() => {
-						const limit = `${this.#timeLimit / 1000} s`;
-						reject(
-							new AdapterFailure(
-								504,
-								`adapter ${name} did not answer in ${limit}; look at its log, or restart it`,
-							),
-						);
-					}, this.#timeLimit);
-				}),
-			]);
+				this.#timeLimit,
+				() => new AdapterFailure(504, late),
+			);
 		} catch (error) {
 			if (error instanceof HttpError) throw error;
 			this.#log.error({ adapter: name, err: error }, "hook failed");
@@ -163,8 +155,6 @@ export class HookRunner {
 					cause: error,
 				},
 			);
-		} finally {
-			clearTimeout(timer);
 		}
 	}
 }

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { inTime } from "./deadline.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import type { Loaded } from "./load.ts";
 import type { Hooks } from "./plugin.ts";
@@ -82,22 +83,8 @@ export class Chain {
 			hooks[moment] as ((context: ContextOf<M>) => unknown) | undefined
 		)?.call(hooks, context);
 		if (!(result instanceof Promise)) return;
-		let timer: NodeJS.Timeout | undefined;
-		const late = new Promise<never>((_, reject) => {
-			timer = setTimeout(() => {
-				reject(
-					new HttpError(
-						504,
-						`plugin ${name}: ${moment} took longer than ${this.#timeout} ms; see the log, or raise pluginTimeout in powerstrip.yml`,
-					),
-				);
-			}, this.#timeout);
-		});
-		try {
-			await Promise.race([result, late]);
-		} finally {
-			clearTimeout(timer);
-		}
+		const late = `plugin ${name}: ${moment} took longer than ${this.#timeout} ms; see the log, or raise pluginTimeout in powerstrip.yml`;
+		await inTime(result, this.#timeout, () => new HttpError(504, late));
 	}
 
 	/** An error meant for the user goes on as it is; any other is the plugin's fault and says so. */

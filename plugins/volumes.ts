@@ -1,4 +1,5 @@
 import { readdir } from "node:fs/promises";
+import { inTime } from "../pipeline/deadline.ts";
 import type {
 	ContainerCreate,
 	VolumeCreate,
@@ -335,21 +336,13 @@ async function holdersOf(
 	const found = await Promise.all(
 		hosts.map(async (host) => {
 			const engine = await cluster.engine(host);
-			const late = new Promise<never>((_, reject) => {
-				AbortSignal.timeout(PATIENCE_MS).addEventListener("abort", () =>
-					reject(
-						new HttpError(
-							503,
-							`volumes: ${host} does not say whether it has volume ${name}; try again`,
-						),
-					),
-				);
-			});
 			const path = `/volumes/${encodeURIComponent(name)}`;
-			const volume = await Promise.race([
+			const late = `volumes: ${host} does not say whether it has volume ${name}; try again`;
+			const volume = await inTime(
 				engine.get<VolumeInspect>(path),
-				late,
-			]);
+				PATIENCE_MS,
+				() => new HttpError(503, late),
+			);
 			return volume && { host, volume };
 		}),
 	);
