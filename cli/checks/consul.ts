@@ -2,9 +2,10 @@ import { Resolver } from "node:dns/promises";
 import type { Config } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import { originOf } from "../../pipeline/http-client.ts";
 import { formatRefusal, readFormat } from "../../pipeline/state/format.ts";
 import { Store } from "../../pipeline/state/store.ts";
-import { addressOf, ask } from "../ask.ts";
+import { ask } from "../ask.ts";
 import { isAbsent } from "../consul.ts";
 import { DNS_PORT, mustBeFreeForDns } from "../dns-port.ts";
 import { findProgram } from "../files.ts";
@@ -163,7 +164,7 @@ async function checkDns(server: string): Promise<Finding> {
 async function get({ arpanet }: Config, path: string): Promise<string> {
 	const { token, tls } = consulAccess(arpanet.consul);
 	const { status, text } = await ask(
-		addressOf(arpanet.consul.address, tls),
+		originOf(arpanet.consul.address, tls),
 		path,
 		ANSWER_MS,
 		token ? { "X-Consul-Token": token } : {},

@@ -5,7 +5,7 @@ import Consul from "consul";
 import type { Logger } from "pino";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
-import { hostIn } from "../tls.ts";
+import { originOf } from "../http-client.ts";
 import type { Operation } from "./operations.ts";
 import { bodyOf, isAway, Refusal, statusOf } from "./refusal.ts";
 import { Transactions } from "./transactions.ts";
@@ -60,15 +60,12 @@ export class Store {
 		this.#log = log;
 		this.address = config.address;
 		const { token, tls } = consulAccess(config);
-		const url = new URL(config.address);
-		const secure = url.protocol === "https:";
-		const Agent = secure ? HttpsAgent : HttpAgent;
-		const host = hostIn(url);
-		const port = Number(url.port) || (secure ? 443 : 80);
+		const origin = originOf(config.address, tls);
+		const Agent = origin.tls ? HttpsAgent : HttpAgent;
 		const options = {
-			baseUrl: `${url.origin}/v1`,
+			baseUrl: `${new URL(config.address).origin}/v1`,
 			agent: new Agent({
-				host, // that of the URL is in brackets, if it is of IPv6: no name for a socket
+				host: origin.host, // that of the URL is in brackets, if it is of IPv6: no name for a socket
 				keepAlive: true,
 				noDelay: true,
 				maxSockets: MAX_SOCKETS,
@@ -79,7 +76,7 @@ export class Store {
 		};
 		this.consul = new Consul(options as object); // its types know no URL
 		this.#transactions = new Transactions({
-			origin: { host, port, ...(secure ? { tls } : {}) },
+			origin,
 			token,
 			timeout: TIMEOUT,
 			ask: (request) => this.ask(request),
