@@ -1,7 +1,11 @@
 import { styleText } from "node:util";
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
-import { type ContainerCreate, isContainerCreate } from "../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	isContainerCreate,
+	networksAsked,
+} from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { isDisabled } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
@@ -94,17 +98,9 @@ async function readBody(file: string): Promise<ContainerCreate> {
 }
 
 /** The networks that Compose would have made before it asks for this container. */
-function composeNetworks({
-	Labels,
-	HostConfig,
-	NetworkingConfig,
-}: ContainerCreate) {
-	const project = Labels?.["com.docker.compose.project"];
-	const names = new Set([
-		HostConfig?.NetworkMode ?? "",
-		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	]);
-	return [...names]
+function composeNetworks(body: ContainerCreate) {
+	const project = body.Labels?.["com.docker.compose.project"];
+	return networksAsked(body)
 		.filter((name) => project && name.startsWith(`${project}_`))
 		.map((Name) => ({
 			Name,

@@ -281,6 +281,28 @@ export function isUnasked(mode: string): boolean {
 	return mode === "" || mode === "default";
 }
 
+/** A list's path with `filters`. @param path with a query of its own, or none */
+export function filtered(
+	path: string,
+	filters: Record<string, string[]>,
+): string {
+	const joint = path.includes("?") ? "&" : "?";
+	const text = encodeURIComponent(JSON.stringify(filters));
+	return `${path}${joint}filters=${text}`;
+}
+
+/** The networks that a create asks for, by name or id, that of its mode first; without Docker's own, of which every host has one. */
+export function networksAsked({
+	HostConfig,
+	NetworkingConfig,
+}: ContainerCreate): string[] {
+	const names = new Set([
+		HostConfig?.NetworkMode ?? "",
+		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
+	]);
+	return [...names].filter((name) => !isUnasked(name) && !isDockersOwn(name));
+}
+
 /** Where the API tells of an image. @param ref name or id, as a client wrote it: whatever it is */
 export function imagePath(ref: string): string {
 	const path = encodeURI(ref).replaceAll(/[?#]/g, encodeURIComponent);

@@ -1,8 +1,7 @@
 import {
 	type ContainerCreate,
-	isDockersOwn,
-	isUnasked,
 	type NetworkCreate,
+	networksAsked,
 } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
@@ -93,14 +92,10 @@ export default definePlugin({
 
 /** The deployment of the first network that a container asks for by name, if it is one's. */
 async function joined(
-	{ HostConfig, NetworkingConfig }: ContainerCreate,
+	body: ContainerCreate,
 	{ networks }: Services,
 ): Promise<string | undefined> {
-	const names = [
-		HostConfig?.NetworkMode ?? "",
-		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	].filter((name) => !isUnasked(name) && !isDockersOwn(name));
-	for (const name of names) {
+	for (const name of networksAsked(body)) {
 		const network = await networks.find(name);
 		if (network) return network.value.deployment;
 	}

@@ -1,5 +1,5 @@
 import type { Chain } from "../chain.ts";
-import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
+import { type ContainerCreate, networksAsked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
 	isDisabled,
@@ -317,12 +317,7 @@ export class Creation {
 	 * @throws HttpError 400
 	 */
 	async #mustStayOut(): Promise<void> {
-		const { HostConfig, NetworkingConfig } = this.#body;
-		const names = [
-			HostConfig?.NetworkMode ?? "",
-			...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-		].filter((name) => !isUnasked(name) && !isDockersOwn(name));
-		for (const name of names) {
+		for (const name of networksAsked(this.#body)) {
 			// its engine knows, also without Consul
 			const network = await this.#services.engine.inspectNetwork(name);
 			if (!network?.Labels?.["arpanet.network"]) continue;
