@@ -1,9 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { inTime } from "../pipeline/deadline.ts";
-import type {
-	ContainerCreate,
-	VolumeCreate,
-	VolumeInspect,
+import {
+	type ContainerCreate,
+	filtered,
+	type VolumeCreate,
+	type VolumeInspect,
 } from "../pipeline/docker.ts";
 import { HttpError, pastErrors } from "../pipeline/errors.ts";
 import { inParallel } from "../pipeline/parallel.ts";
@@ -253,9 +254,8 @@ export default definePlugin({
 			const others = await asking.catch(() => undefined);
 			if (!others) return true; // for now: a host did not answer
 			if (others.length === 0) return false;
-			const filters = JSON.stringify({ volume: [name] });
 			const users = await services.engine.get<unknown[]>(
-				`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,
+				filtered("/containers/json?all=1", { volume: [name] }),
 			);
 			return users?.length === 0;
 		}

@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import { type ContainerSummary, ownName } from "../docker.ts";
+import { type ContainerSummary, filtered, ownName } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { NAMES, type NameHolder } from "../state/names.ts";
@@ -176,10 +176,9 @@ export class Names {
 	/** @throws HttpError 502 for a host that does not answer */
 	async #idOn(host: string, name: string): Promise<string | undefined> {
 		// the list needs no lock of the container
-		const filters = JSON.stringify({
+		const path = filtered("/containers/json?all=1", {
 			name: [`^/${name.replaceAll(".", "\\.")}$`],
 		});
-		const path = `/containers/json?all=1&filters=${encodeURIComponent(filters)}`;
 		const rows = await this.#services.cluster.ask(host, (engine) =>
 			engine.get<ContainerSummary[]>(path),
 		);
