@@ -8,7 +8,10 @@ import {
 	type HostState,
 	hostKeys,
 } from "../pipeline/state/hosts.ts";
-import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import {
+	ignoreConflict,
+	type Operation,
+} from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load-meter.ts";
 import { rejoin } from "./rejoin.ts";
@@ -166,7 +169,7 @@ class Announcer {
 	 * @param first what goes before, in the same commit
 	 * @returns false if another session has the host's name
 	 */
-	async #hold(
+	#hold(
 		session: string,
 		state?: HostState,
 		first: Operation[] = [],
@@ -177,19 +180,15 @@ class Announcer {
 		const changed: Operation[] = state
 			? [{ verb: "lock", key: alive, value: state, session }]
 			: [];
-		try {
-			await store.commit([
+		return ignoreConflict(
+			store.commit([
 				...first,
 				...changed,
 				{ verb: "lock", key: beat, value: sign, session },
 				setNode(host),
 				setHostCheck(host.name, "passing", "its agent is there"),
-			]);
-			return true;
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-			return false;
-		}
+			]),
+		);
 	}
 
 	async #newSession(): Promise<string> {

@@ -261,8 +261,8 @@ export default definePlugin({
 		}
 
 		/** Writes unless another has just done so. */
-		function settle(operation: Operation): Promise<void> {
-			return ignoreConflict(store.commit([operation]));
+		async function settle(operation: Operation): Promise<void> {
+			await ignoreConflict(store.commit([operation]));
 		}
 
 		async function isReachable(name: string): Promise<boolean> {

@@ -12,7 +12,10 @@ import {
 	hostKeys,
 	type KnownHost,
 } from "../../pipeline/state/hosts.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	ignoreConflict,
+	type Operation,
+} from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { tcpAddress } from "../../pipeline/tls.ts";
@@ -137,19 +140,16 @@ export class LostHosts {
 		const unheard: Operation = beat
 			? { verb: "delete", key, index: beat.index }
 			: { verb: "absent", key };
-		try {
-			await store.commit([
-				unheard,
-				{ verb: "delete", key: alive },
-				setNode(host),
-				setHostCheck(host.name, "critical", `lost: ${why}`),
-				this.#repairs.note({ what: "host marked lost", to: host.name, why }),
-			]);
-			this.#lost.add(host.name);
-			log.warn({ host: host.name, why }, "host is lost");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const writing = store.commit([
+			unheard,
+			{ verb: "delete", key: alive },
+			setNode(host),
+			setHostCheck(host.name, "critical", `lost: ${why}`),
+			this.#repairs.note({ what: "host marked lost", to: host.name, why }),
+		]);
+		if (!(await ignoreConflict(writing))) return;
+		this.#lost.add(host.name);
+		log.warn({ host: host.name, why }, "host is lost");
 	}
 }
 

@@ -26,7 +26,6 @@ import {
 	leasedScope,
 } from "../../pipeline/state/leases.ts";
 import {
-	Conflict,
 	ignoreConflict,
 	type Operation,
 } from "../../pipeline/state/operations.ts";
@@ -189,12 +188,9 @@ export class Orphans {
 			...(value?.container ? { container: value.container } : {}),
 		};
 		const deletion: Operation = { verb: "delete", key, index };
-		try {
-			await this.#services.store.commit([deletion, this.#repairs.note(repair)]);
-			this.#services.log.warn({ key, why }, "given back");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const { store, log } = this.#services;
+		const writing = store.commit([deletion, this.#repairs.note(repair)]);
+		if (await ignoreConflict(writing)) log.warn({ key, why }, "given back");
 	}
 
 	/** Whether a container has a leased address after all; so too if its engine cannot be asked. */

@@ -27,7 +27,11 @@ import {
 	type Superseded,
 	supersededKey,
 } from "../../pipeline/state/moves.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	Conflict,
+	ignoreConflict,
+	type Operation,
+} from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { CatalogService, Entry } from "../../pipeline/state/store.ts";
 import { probe } from "./lost-hosts.ts";
@@ -296,20 +300,17 @@ export class Reschedule {
 		const { store, containers, log } = this.#services;
 		const container = containers.name(entry.key);
 		const value: ContainerRecord = { ...entry.value, stays: why };
-		try {
-			await store.commit([
-				{ verb: "update", key: entry.key, value, index: entry.index },
-				this.#repairs.note({
-					what: "container not started elsewhere",
-					to: entry.value.facts.host ?? "",
-					why,
-					container,
-				}),
-			]);
-			log.warn({ container, why }, "not started elsewhere");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const writing = store.commit([
+			{ verb: "update", key: entry.key, value, index: entry.index },
+			this.#repairs.note({
+				what: "container not started elsewhere",
+				to: entry.value.facts.host ?? "",
+				why,
+				container,
+			}),
+		]);
+		if (!(await ignoreConflict(writing))) return;
+		log.warn({ container, why }, "not started elsewhere");
 	}
 
 	/** Makes and starts what was decided; whatever of it is done already is success. */

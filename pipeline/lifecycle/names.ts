@@ -4,7 +4,7 @@ import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { NAMES, type NameHolder } from "../state/names.ts";
 import {
-	Conflict,
+	type Conflict,
 	ignoreConflict,
 	type Operation,
 	replacing,
@@ -64,14 +64,12 @@ export class Names {
 		const end = performance.now() + PATIENCE_MS;
 		for (;;) {
 			const value: NameHolder = { host, at: Date.now() };
-			try {
-				await store.commit([
-					{ verb: "create", key: NAMES + name, value },
-					{ verb: "absent", key: containers.key(name) },
-				]);
+			const writing = store.commit([
+				{ verb: "create", key: NAMES + name, value },
+				{ verb: "absent", key: containers.key(name) },
+			]);
+			if (await ignoreConflict(writing)) {
 				return () => this.#settle(name, value);
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
 			}
 			const holder = await this.#holder(name);
 			if (holder && holder === own) return async () => {};

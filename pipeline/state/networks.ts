@@ -11,6 +11,7 @@ import { type IsNamed, NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
 	commitOverflow,
+	ignoreConflict,
 	type Operation,
 	replacing,
 	unchanged,
@@ -338,14 +339,9 @@ export class Networks {
 		entry: Entry<NetworkRecord>,
 		value: NetworkRecord,
 	): Promise<Entry<NetworkRecord> | undefined> {
-		try {
-			await this.#store.commit([
-				{ verb: "update", key: entry.key, value, index: entry.index },
-			]);
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-			return undefined;
-		}
+		const { key, index } = entry;
+		const writing = this.#store.commit([{ verb: "update", key, value, index }]);
+		if (!(await ignoreConflict(writing))) return undefined;
 		this.forget(entry.value.scope);
 		return this.#read(entry.value.scope);
 	}

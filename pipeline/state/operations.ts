@@ -43,12 +43,17 @@ export class Conflict extends Error {
 	}
 }
 
-/** Waits for a commit; one that lost is as good as done: another has done it, or is doing it. */
-export async function ignoreConflict(commit: Promise<void>): Promise<void> {
+/**
+ * Waits for a commit; one that lost is as good as done: another has done it, or is doing it.
+ * @returns whether this one was written
+ */
+export async function ignoreConflict(commit: Promise<void>): Promise<boolean> {
 	try {
 		await commit;
+		return true;
 	} catch (error) {
 		if (!(error instanceof Conflict)) throw error;
+		return false;
 	}
 }
 
