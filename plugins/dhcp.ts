@@ -23,7 +23,11 @@ import {
 	type NetworkRecord,
 	scopeOf,
 } from "../pipeline/state/networks.ts";
-import { keyIn, type Operation } from "../pipeline/state/operations.ts";
+import {
+	keyIn,
+	type Operation,
+	unchanged,
+} from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { claim, type Pool } from "../pipeline/state/subnets.ts";
 import {
@@ -93,7 +97,7 @@ export default definePlugin<Config>({
 					const held = heldAddress(context.previous?.holds ?? [], network);
 					const address = wanted ?? held ?? (await leases.pick(network.value));
 					if (wanted) await mustBeFree(wanted, network, context);
-					context.commit(networks.check(network));
+					context.commit(unchanged(network));
 					context.hold(
 						leaseKey(network.value.scope, address),
 						leaseOf(facts, context.recordName),
@@ -126,7 +130,7 @@ export default definePlugin<Config>({
 				if (wanted && wanted !== held) {
 					await mustBeFree(wanted, network, context);
 				}
-				context.commit(networks.check(network));
+				context.commit(unchanged(network));
 				context.hold(
 					leaseKey(network.value.scope, address),
 					leaseOf(

@@ -18,6 +18,8 @@ import {
 	ignoreConflict,
 	keyIn,
 	type Operation,
+	replacing,
+	unchanged,
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
@@ -90,13 +92,13 @@ export default definePlugin({
 					const made = record?.value.host;
 					if (each.spec && made !== target) await make(target, each.spec);
 					const isClaimed = record && !record.value.unclaimed;
-					if (isClaimed) commit(volumes.check(record));
+					if (isClaimed) commit(unchanged(record));
 					else if (!each.spec || record) {
 						const value: VolumeRecord = {
 							host: target,
 							...(made && made !== target ? { left: made } : {}),
 						};
-						commit(volumes.write(name, value, record));
+						commit(replacing(volumeKey(name), record, value));
 					}
 				}
 			},
@@ -112,7 +114,7 @@ export default definePlugin({
 					host: host.name,
 					...(isFolder(DriverOpts) ? {} : { unclaimed: true as const }),
 				};
-				await settle(volumes.write(Name, value, record));
+				await settle(replacing(volumeKey(Name), record, value));
 			},
 
 			async volumeRemoved({ name }) {
@@ -137,13 +139,13 @@ export default definePlugin({
 					await pastErrors(log, record.key, async () => {
 						if (left === host.name) {
 							if (volume) await discard(volume, value.host);
-							await settle(volumes.write(name, value, record));
+							await settle(replacing(volumeKey(name), record, value));
 						} else if (unclaimed && volume && (await isFilled(volume))) {
 							const isElsewhere = value.host !== host.name;
 							const own: VolumeRecord = isElsewhere
 								? { host: host.name, left: value.host }
 								: value;
-							await settle(volumes.write(name, own, record));
+							await settle(replacing(volumeKey(name), record, own));
 						}
 					});
 				}
@@ -161,7 +163,7 @@ export default definePlugin({
 				await inParallel(unknown, AT_ONCE, async (name) => {
 					if (await isSpare(name)) return;
 					const value: VolumeRecord = { host: host.name };
-					await settle(volumes.write(name, value, undefined));
+					await settle(replacing(volumeKey(name), undefined, value));
 				});
 			},
 		};

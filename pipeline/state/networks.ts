@@ -182,11 +182,6 @@ export class Networks {
 		this.#known.delete(scope);
 	}
 
-	/** The operation that makes a commit fail if the network changed or went. */
-	check(entry: Entry<NetworkRecord>): Operation {
-		return unchanged(entry);
-	}
-
 	/**
 	 * The network of that scope, granting it a subnet if it has none yet.
 	 * @param wanted the record to make
@@ -285,7 +280,7 @@ export class Networks {
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
 			const rest = await commitOverflow(this.#store, deletions, [
-				this.check(entry),
+				unchanged(entry),
 			]);
 			await this.#store.commit([
 				// to Consul, deleting what is gone already is success, and its subnet may be another's by now: writing it is not
