@@ -7,6 +7,7 @@ import {
 	readLeader,
 } from "../../pipeline/state/leader.ts";
 import { Conflict } from "../../pipeline/state/operations.ts";
+import { statusOf } from "../../pipeline/state/refusal.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 import { pause } from "../repeat.ts";
 
@@ -122,7 +123,7 @@ export class Leadership {
 				await this.#store.ask(() => this.#store.consul.session.renew(session));
 				renewed = now;
 			} catch (error) {
-				if (isGone(error)) return "its session has ended";
+				if (statusOf(error) === 404) return "its session has ended";
 				if (performance.now() - renewed > TTL_MS) return messageOf(error);
 			}
 		}
@@ -135,9 +136,4 @@ export class Leadership {
 			.catch(() => {});
 		if (this.#known?.session === session) this.#known = null; // until Consul tells more
 	}
-}
-
-function isGone(error: unknown): boolean {
-	const { response } = error as { response?: { statusCode?: number } };
-	return response?.statusCode === 404;
 }

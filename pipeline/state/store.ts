@@ -132,7 +132,7 @@ export class Store {
 				this.consul.kv.keys({ key: prefix, ...this.#consistency() } as never),
 			);
 		} catch (error) {
-			if (isNotFound(error)) return []; // Consul says 404 for a prefix without keys
+			if (statusOf(error) === 404) return []; // Consul says 404 for a prefix without keys
 			throw error;
 		}
 	}
@@ -289,8 +289,4 @@ export function parse<T>(value: string | null): T | undefined {
 function wordsOf(error: unknown): string {
 	const said = statusOf(error) === undefined ? "" : bodyOf(error).trim();
 	return said.split("\n", 1)[0]?.slice(0, 200) || messageOf(error);
-}
-
-function isNotFound(error: unknown): boolean {
-	return statusOf(error) === 404;
 }
