@@ -1,5 +1,5 @@
-import { connect } from "node:net";
 import type { Store } from "../pipeline/state/store.ts";
+import { reach } from "./reach.ts";
 
 /** How long a member may take to be reached: more is as good as still cut off. */
 const REACH_MS = 500;
@@ -28,23 +28,12 @@ export async function rejoin({ consul }: Store): Promise<void> {
 		(members as unknown as Member[])
 			.filter(({ Tags, Status }) => Tags.role === "consul" && Status !== LEFT)
 			.map(async ({ Addr, Port }) => {
-				if (!(await isReachable(Addr, Port))) return;
+				// Consul itself would wait for ten seconds
+				if ((await reach({ host: Addr, port: Port }, REACH_MS)) !== "open") {
+					return;
+				}
 				const host = Addr.includes(":") ? `[${Addr}]` : Addr;
 				await consul.agent.join(`${host}:${Port}`).catch(() => {});
 			}),
 	);
-}
-
-/** Consul itself would wait for ten seconds. */
-function isReachable(host: string, port: number): Promise<boolean> {
-	return new Promise((resolve) => {
-		const socket = connect({ host, port, timeout: REACH_MS });
-		const end = (reached: boolean) => {
-			socket.destroy();
-			resolve(reached);
-		};
-		socket.once("connect", () => end(true));
-		socket.once("timeout", () => end(false));
-		socket.once("error", () => end(false));
-	});
 }

@@ -1,4 +1,3 @@
-import { connect } from "node:net";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
 	lostNodes,
@@ -19,15 +18,13 @@ import {
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { tcpAddress } from "../../pipeline/tls.ts";
+import { type Reached, reach } from "../reach.ts";
 
 /** A host gives a sign of life every 3 s; who has missed one is looked at. */
 const SILENT_MS = 4_500;
 /** Without a Consul agent of its own a host has only its beats to speak for it, and two may be late. */
 const LONG_SILENT_MS = 8_000;
 const PROBE_MS = 700;
-
-/** What a connection to a host's engine port came to: `refused` is the machine's own answer. */
-type Answer = "open" | "refused" | "none";
 
 /** A member of Consul's gossip. */
 interface Member {
@@ -154,19 +151,7 @@ export class LostHosts {
 }
 
 /** Tries to reach a host's engine port, or, where it lets nobody in, any port: what refuses lives. */
-export function probe({ address, engine }: KnownHost): Promise<Answer> {
+export function probe({ address, engine }: KnownHost): Promise<Reached> {
 	const at = (engine && tcpAddress(engine)) || { host: address, port: 9 };
-	return new Promise((resolve) => {
-		const socket = connect(at);
-		const end = (answer: Answer) => {
-			clearTimeout(timer);
-			socket.destroy();
-			resolve(answer);
-		};
-		const timer = setTimeout(end, PROBE_MS, "none");
-		socket.once("connect", () => end("open"));
-		socket.once("error", ({ code }: NodeJS.ErrnoException) =>
-			end(code === "ECONNREFUSED" ? "refused" : "none"),
-		);
-	});
+	return reach(at, PROBE_MS);
 }
