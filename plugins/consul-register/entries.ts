@@ -93,7 +93,7 @@ export async function registration(
 }
 
 /** The ServiceID of a copy in a network: `1.pricing.abc`. */
-export function copyId(
+function copyId(
 	index: number | string | undefined,
 	{ service }: Facts,
 	scope: string | undefined,
@@ -145,10 +145,13 @@ export function asCalled(facts: Facts, name: string): Facts {
 	return isOwn ? { ...facts, service: name } : facts;
 }
 
-/** Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases. */
+/**
+ * Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases.
+ * @param named aliases of its deployment
+ */
 export function namesOf(
 	name: string,
-	{ deployment, service = "", index }: Facts,
+	{ service = "", index }: Facts,
 	address: string,
 	named: NamedAlias[],
 ): Set<string> {
@@ -156,7 +159,6 @@ export function namesOf(
 	// not redis-1 as well: that is more often another service's name
 	if (index !== undefined) own.push(`${service}_${index}`);
 	const further = named
-		.filter((each) => each.deployment === deployment)
 		.filter((each) =>
 			each.address ? each.address === address : each.service === service,
 		)
@@ -170,15 +172,11 @@ export function namesOf(
 
 /** Whether a link of the deployment means another service by a name. */
 function isLinked(
-	{ deployment, alias, service }: NamedAlias,
+	{ alias, service }: NamedAlias,
 	named: NamedAlias[],
 ): boolean {
 	return named.some(
-		(each) =>
-			each.deployment === deployment &&
-			each.alias === alias &&
-			each.service !== service &&
-			!each.address,
+		(each) => each.alias === alias && each.service !== service && !each.address,
 	);
 }
 
