@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from "node:util";
-import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
 import {
@@ -47,15 +46,12 @@ export async function announce(
 	};
 	await repeat(beat, {
 		signal,
+		log: services.log,
+		failure: "this host is not announced",
 		rest: async (failed) => {
 			if (failed) await rejoin(services.store);
 			await pause(failed ? RETRY_MS : BEAT_MS, signal);
 		},
-		complain: (error) =>
-			services.log.warn(
-				{ err: messageOf(error) },
-				"this host is not announced",
-			),
 	});
 	await announcer.leave();
 }
