@@ -252,12 +252,13 @@ export class Pipeline implements Adapter {
 }
 
 /**
- * @param kind what body it is: then Docker's keys are spelt as Docker does
+ * The body of a request, its keys spelt as Docker does.
+ * @param kind what body it is
  * @throws HttpError 400 for a body that is no JSON object, or has one of Docker's keys twice
  */
 function parseBody<T extends object>(
 	request: ClientRequest,
-	kind?: { schema: unknown },
+	kind: { schema: unknown },
 ): T {
 	const text = request.Body ?? "";
 	const path = request.Request.split("?", 1)[0]; // a form has become its query, however long
@@ -280,17 +281,15 @@ function parseBody<T extends object>(
 	if (typeof body !== "object" || body === null || Array.isArray(body)) {
 		throw new HttpError(400, `${what} is not a JSON object`);
 	}
-	if (kind) {
-		const shape = kind.schema as Shape;
-		const twice = repeatedKey(text, shape);
-		if (twice) {
-			throw new HttpError(
-				400,
-				`${what} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
-			);
-		}
-		spell(body, shape);
+	const shape = kind.schema as Shape;
+	const twice = repeatedKey(text, shape);
+	if (twice) {
+		throw new HttpError(
+			400,
+			`${what} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
+		);
 	}
+	spell(body, shape);
 	return body as T;
 }
 

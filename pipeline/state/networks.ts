@@ -377,10 +377,7 @@ export class Networks {
 			? claim(wanted.subnet, used)
 			: own[0]
 				? subnetOf(own[0].key)
-				: choose(size, { pool, reserved }, [
-						...[...used, ...reserved],
-						...(await avoid()),
-					]);
+				: choose(size, pool, [...used, ...reserved, ...(await avoid())]);
 		const { gateway, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};
