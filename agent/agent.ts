@@ -3,6 +3,7 @@ import { asTold, type EngineEvent } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
+import { contextOf } from "../pipeline/lifecycle/holder.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { SupersededCopies } from "../pipeline/lifecycle/superseded.ts";
@@ -322,8 +323,8 @@ export class Agent {
 		await pause(ADOPT_MS, this.#abort.signal);
 		if (this.#abort.signal.aborted) return; // the next agent looks at all
 		await this.#queue(id, async () => {
-			const container = await this.#parts.containers.find(id);
-			if (container) await this.#parts.reconcile.adopt(container);
+			const context = await contextOf(id, this.#services);
+			if (context) await this.#parts.reconcile.adopt(context.container);
 		});
 	}
 

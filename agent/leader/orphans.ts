@@ -1,5 +1,6 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
+import { holderOf } from "../../pipeline/lifecycle/holder.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
@@ -141,8 +142,8 @@ export class Orphans {
 	/** Unless its container exists: then its host's agent is about to write down again what it lacks. */
 	async #giveBackRecord(entry: Entry<ContainerRecord>): Promise<void> {
 		const { containers, log } = this.#services;
-		const exists = this.#containers.exists(entry);
-		if (await exists.catch(() => true)) return; // or may do so
+		const holder = holderOf(entry, this.#services);
+		if (await holder.catch(() => true)) return; // or may do so
 		const why = "it has no slot on its host, and there is no such container";
 		const repair = { what: "container given back", to: entry.key, why };
 		const container = containers.name(entry.key);

@@ -20,7 +20,7 @@ import {
 import type { NetworkRecord } from "../state/networks.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
-import type { ContainerLifecycle } from "./container.ts";
+import { contextOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
 
 /** Tries before a connect gives up against others that want the same. */
@@ -52,16 +52,10 @@ interface Holder {
 export class Connections {
 	readonly #chain: Chain;
 	readonly #services: Services;
-	readonly #containers: ContainerLifecycle;
 
-	constructor(
-		chain: Chain,
-		services: Services,
-		containers: ContainerLifecycle,
-	) {
+	constructor(chain: Chain, services: Services) {
 		this.#chain = chain;
 		this.#services = services;
-		this.#containers = containers;
 	}
 
 	/**
@@ -185,7 +179,7 @@ export class Connections {
 	async #giveBack(ref: string, container: string): Promise<void> {
 		const { containers, networks, store } = this.#services;
 		const network = (await networks.find(ref))?.value;
-		const context = network && (await this.#containers.context(container));
+		const context = network && (await contextOf(container, this.#services));
 		if (!context) return;
 		const { facts } = context;
 		const { Name, NetworkSettings } = context.container;

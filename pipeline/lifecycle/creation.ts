@@ -19,17 +19,15 @@ import {
 import { isLease, leaseOf } from "../state/leases.ts";
 import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
+import { followName, holderOf, PATIENCE_MS } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
-import { inUse, type Names } from "./names.ts";
+import { inUse, Names } from "./names.ts";
 
 /** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
 const MAX_REASON = 400;
 
 /** Tries before a create gives up against other creates that want the same. */
 const MAX_TRIES = 50;
-
-/** How long a host may seem silent that is asked whether it has a container. */
-export const PATIENCE_MS = 5_000;
 
 export interface CreateRequest {
 	/** `?name=`, if the client gave one. */
@@ -51,16 +49,6 @@ export interface Instead {
 	operations(body: ContainerCreate): Operation[];
 }
 
-/** What a creation asks of the containers that there are. */
-interface Others {
-	/** The container that a record is of, if the engine has it. */
-	holder(
-		entry: Entry<ContainerRecord>,
-	): Promise<{ Id: string; Names: string[] } | undefined>;
-	/** A container has a new name; its record goes with it. */
-	renamed(ref: string): Promise<void>;
-}
-
 /** One run of the chain, and what it wants to write. */
 interface Attempt {
 	context: CreateContext;
@@ -80,7 +68,6 @@ export class Creation {
 	readonly #chain: Chain;
 	readonly #services: Services;
 	readonly #names: Names;
-	readonly #others: Others;
 	readonly #request: CreateRequest;
 	/** The body without labels that only arpanet gives. */
 	readonly #body: ContainerCreate;
@@ -94,17 +81,10 @@ export class Creation {
 	/** The reasons outlived their record, so they may be overwritten. */
 	#unrecorded = false;
 
-	constructor(
-		chain: Chain,
-		services: Services,
-		names: Names,
-		others: Others,
-		request: CreateRequest,
-	) {
+	constructor(chain: Chain, services: Services, request: CreateRequest) {
 		this.#chain = chain;
 		this.#services = services;
-		this.#names = names;
-		this.#others = others;
+		this.#names = new Names(services);
 		this.#request = request;
 		this.#body = structuredClone(request.body);
 		stripLabels(this.#body);
@@ -282,7 +262,7 @@ export class Creation {
 		const holder = entry && (await this.#holder(entry));
 		if (!holder) return entry && containers.shed(entry);
 		if (!holder.Names.includes(`/${name}`)) {
-			await this.#others.renamed(holder.Id); // its record had not followed yet
+			await followName(holder.Id, this.#services); // its record had not followed yet
 			return undefined;
 		}
 		throw inUse(name, holder.Id);
@@ -290,7 +270,7 @@ export class Creation {
 
 	async #holder(entry: Entry<ContainerRecord>) {
 		try {
-			return await this.#others.holder(entry);
+			return await holderOf(entry, this.#services);
 		} catch (error) {
 			if (!(error instanceof HttpError) || error.status !== 502) throw error;
 			const { host } = entry.value.facts;
