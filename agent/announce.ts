@@ -11,6 +11,11 @@ import {
 	ignoreConflict,
 	type Operation,
 } from "../pipeline/state/operations.ts";
+import {
+	endSession,
+	openSession,
+	renewSession,
+} from "../pipeline/state/session.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load-meter.ts";
 import { rejoin } from "./rejoin.ts";
@@ -104,8 +109,11 @@ class Announcer {
 		const { store, host } = this.#services;
 		if (!before) await this.#mustBeOurs();
 		if (!before || !this.#complete) await this.#writeRecord();
-		if (before) await store.ask(() => store.consul.session.renew(before));
-		const session = before ?? (await this.#newSession());
+		if (before) await renewSession(store, before);
+		// the session's own time is its check: Consul's agent may be another host's
+		const session =
+			before ??
+			(await openSession(store, `arpanet host ${host.name}`, TTL_S, []));
 		const load = this.#meter.look();
 		const engineless = await this.#isEngineless();
 		const known = before && (await this.#isKnown(load, engineless));
@@ -130,7 +138,7 @@ class Announcer {
 				throw new Error(`another arpanet was faster to be ${host.name}`);
 			}
 		} catch (error) {
-			await store.ask(() => store.consul.session.destroy(session));
+			await endSession(store, session);
 			throw error;
 		}
 		this.#told = load;
@@ -185,20 +193,6 @@ class Announcer {
 				setHostCheck(host.name, "passing", "its agent is there"),
 			]),
 		);
-	}
-
-	async #newSession(): Promise<string> {
-		const { store, host } = this.#services;
-		const made = (await store.ask(() =>
-			store.consul.session.create({
-				name: `arpanet host ${host.name}`,
-				ttl: `${TTL_S}s`,
-				behavior: "delete",
-				lockdelay: "0s",
-				checks: [], // the session's own time is the check: Consul's agent may be another host's
-			} as never),
-		)) as { ID: string };
-		return made.ID;
 	}
 
 	/** Whether all gateways know that this host lives, and how busy it is: with many hosts every write wakes them all. */

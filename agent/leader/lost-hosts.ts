@@ -11,6 +11,7 @@ import {
 	hostKeys,
 	type KnownHost,
 } from "../../pipeline/state/hosts.ts";
+import { ALIVE, type Member, membersOf } from "../../pipeline/state/members.ts";
 import {
 	ignoreConflict,
 	type Operation,
@@ -25,14 +26,6 @@ const SILENT_MS = 4_500;
 /** Without a Consul agent of its own a host has only its beats to speak for it, and two may be late. */
 const LONG_SILENT_MS = 8_000;
 const PROBE_MS = 700;
-
-/** A member of Consul's gossip. */
-interface Member {
-	Addr: string;
-	/** 1 is alive, 3 has left, 4 has failed. */
-	Status: number;
-}
-const ALIVE = 1;
 
 /**
  * Finds hosts that are lost, so that DNS stops answering for their containers within ten seconds. A host whose
@@ -69,10 +62,7 @@ export class LostHosts {
 		);
 		if (silent.length === 0) return;
 		const [members, marked] = await Promise.all([
-			store.ask(
-				() =>
-					store.consul.agent.members() as unknown as Promise<readonly Member[]>,
-			),
+			membersOf(store),
 			lostNodes(store),
 		]);
 		for (const name of this.#lost) {
