@@ -137,7 +137,6 @@ export interface EngineEvent {
 	/** `start`, `die`, `health_status: healthy`, … */
 	Action: string;
 	Actor: { ID: string; Attributes: Record<string, string> };
-	time: number;
 	timeNano: number;
 }
 
