@@ -1,7 +1,7 @@
 import { Resolver } from "node:dns/promises";
 import type { Config } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
-import { messageOf } from "../../pipeline/errors.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
 import { originOf } from "../../pipeline/http-client.ts";
 import { formatRefusal, readFormat } from "../../pipeline/state/format.ts";
 import { Store } from "../../pipeline/state/store.ts";
@@ -110,8 +110,11 @@ async function checkFormat({ arpanet }: Config): Promise<Finding[]> {
 		return found === undefined
 			? [ok("consul: no state of arpanet yet")]
 			: [ok(`consul: state of format ${found}`)];
-	} catch {
-		return []; // the rights that are missing say why
+	} catch (error) {
+		const isNone = error instanceof HttpError && error.status === 500;
+		if (!isNone) return []; // the rights that are missing say why
+		const [what = "", remedy = ""] = error.message.split("; ");
+		return [fail(what, remedy)];
 	} finally {
 		store.close();
 	}
