@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { keyAndValue } from "../pipeline/docker.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
 import {
@@ -242,16 +243,12 @@ class Announcer {
 	async #engineLabels(): Promise<Record<string, string> | undefined> {
 		try {
 			const info = await this.#services.engine.info(BEAT_MS);
-			const own = (info.Labels ?? []).map((label) => {
-				const mark = label.indexOf("=");
-				return [label.slice(0, mark), label.slice(mark + 1)];
-			});
 			return {
 				storagedriver: info.Driver,
 				kernelversion: info.KernelVersion,
 				operatingsystem: info.OperatingSystem,
 				architecture: info.Architecture,
-				...Object.fromEntries(own),
+				...Object.fromEntries((info.Labels ?? []).map(keyAndValue)),
 			};
 		} catch {
 			return undefined;

@@ -8,6 +8,7 @@ import {
 } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { isDisabled } from "../pipeline/facts.ts";
+import { isObject } from "../pipeline/json.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
@@ -88,7 +89,7 @@ async function readBody(file: string): Promise<ContainerCreate> {
 			`${named} is not JSON: ${messageOf(error)}; give the body of POST /containers/create`,
 		);
 	}
-	if (typeof body !== "object" || body === null || Array.isArray(body)) {
+	if (!isObject(body)) {
 		throw new Error(
 			`${named} is not a JSON object; give the body of POST /containers/create, such as {"Image": "busybox"}`,
 		);

@@ -280,6 +280,12 @@ export function isUnasked(mode: string): boolean {
 	return mode === "" || mode === "default";
 }
 
+/** `A=b=c`, as Docker writes environment and labels, as `["A", "b=c"]`; what has no `=` has an empty value. */
+export function keyAndValue(pair: string): [key: string, value: string] {
+	const [key = "", ...rest] = pair.split("=");
+	return [key, rest.join("=")];
+}
+
 /** A list's path with `filters`. @param path with a query of its own, or none */
 export function filtered(
 	path: string,

@@ -7,7 +7,7 @@ import {
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import { withoutForged } from "./facts.ts";
-import { stringify } from "./json.ts";
+import { isObject, stringify } from "./json.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
 import type { VolumeLifecycle } from "./lifecycle/volume.ts";
@@ -278,7 +278,7 @@ function parseBody<T extends object>(
 			`${what} is not JSON: ${(error as Error).message}`,
 		);
 	}
-	if (typeof body !== "object" || body === null || Array.isArray(body)) {
+	if (!isObject(body)) {
 		throw new HttpError(400, `${what} is not a JSON object`);
 	}
 	const shape = kind.schema as Shape;

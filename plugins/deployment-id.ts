@@ -1,5 +1,6 @@
 import {
 	type ContainerCreate,
+	keyAndValue,
 	type NetworkCreate,
 	networksAsked,
 } from "../pipeline/docker.ts";
@@ -35,7 +36,7 @@ export default definePlugin({
 	setup: (_, services) => ({
 		async create({ body, name, facts, headers }) {
 			const labels = body.Labels ?? {};
-			const env = environment(body);
+			const env = Object.fromEntries((body.Env ?? []).map(keyAndValue));
 			const fig = FIG_NAME.exec(name ?? "");
 			const id =
 				labels["arpanet.deployment"] ??
@@ -158,15 +159,4 @@ function numberIn(
 	const [, stem = "", number] = COPY.exec(name ?? "") ?? [];
 	const own = [service, `${deployment}_${service}`, `${deployment}-${service}`];
 	return own.includes(stem) ? number : undefined;
-}
-
-function environment(body: ContainerCreate): Record<string, string> {
-	return Object.fromEntries(
-		(body.Env ?? []).map((pair) => {
-			const mark = pair.indexOf("=");
-			return mark === -1
-				? [pair, ""]
-				: [pair.slice(0, mark), pair.slice(mark + 1)];
-		}),
-	);
 }

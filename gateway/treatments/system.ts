@@ -1,4 +1,5 @@
 import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { isObject } from "../../pipeline/json.ts";
 import type { Engines } from "../engines.ts";
 import { mergedList, type Route } from "./treatment.ts";
 
@@ -69,8 +70,4 @@ function summed(a: unknown, b: unknown): unknown {
 	return Object.fromEntries(
 		[...keys].map((key) => [key, summed(a[key], b[key])]),
 	);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-	return typeof value === "object" && value !== null && !Array.isArray(value);
 }
