@@ -220,13 +220,12 @@ export class Connections {
 
 	/** Those among a container's keys that are its own names at an address: not its links, whose keys end in the address that it was made with. */
 	async #namesAt(address: string, keys: string[]): Promise<string[]> {
-		const aliases = keys.filter((key) => key.startsWith(ALIASES));
-		const entries = await Promise.all(
-			aliases.map((key) => this.#services.store.get<Alias>(key)),
+		const aliases = await this.#services.store.some<Alias>(
+			keys.filter((key) => key.startsWith(ALIASES)),
 		);
-		return entries
-			.filter((entry) => entry?.value.address === address)
-			.map((entry) => entry?.key ?? "");
+		return aliases
+			.filter(({ value }) => value.address === address)
+			.map(({ key }) => key);
 	}
 
 	/**

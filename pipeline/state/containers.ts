@@ -238,14 +238,10 @@ export class Containers {
 		};
 		operations.push({ ...from, verb: "update", value });
 		const container = this.name(from.key);
-		for (const held of back) {
-			const entry = await this.#store.get<Holding>(held);
-			if (!entry) continue;
-			const holding = isLease(held) ? leaseOf(facts, container) : { container };
-			operations.push({
-				...{ verb: "update", key: held, index: entry.index },
-				value: { ...entry.value, ...holding },
-			});
+		for (const { key, value, index } of await this.#store.some<Holding>(back)) {
+			const holding = isLease(key) ? leaseOf(facts, container) : { container };
+			const given = { ...value, ...holding };
+			operations.push({ verb: "update", key, value: given, index });
 		}
 		return operations;
 	}
@@ -264,10 +260,8 @@ export class Containers {
 		entry: Entry<ContainerRecord>,
 		name: string,
 	): Promise<Operation[]> {
-		const held = await Promise.all(
-			entry.value.holds
-				.filter(namesContainer)
-				.map((key) => this.#store.get<Holding>(key)),
+		const held = await this.#store.some<Holding>(
+			entry.value.holds.filter(namesContainer),
 		);
 		const before = reasonsKey(this.name(entry.key));
 		const after = reasonsKey(name);
@@ -288,16 +282,14 @@ export class Containers {
 						{ verb: "set", key: after, value: reasons.value } as const,
 					]
 				: []),
-			...held
-				.filter((each) => each !== undefined)
-				.map(
-					({ key, value, index }): Operation => ({
-						verb: "update",
-						key,
-						value: { ...value, container: name },
-						index,
-					}),
-				),
+			...held.map(
+				({ key, value, index }): Operation => ({
+					verb: "update",
+					key,
+					value: { ...value, container: name },
+					index,
+				}),
+			),
 		];
 	}
 
