@@ -6,8 +6,9 @@ import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
-/** Keys of fixed ports and of exclusive hosts; the value names the container. */
+/** Fixed ports, under `arpanet/ports/<host>/<port>`; the value names the container that has it. */
 export const PORTS = "arpanet/ports/";
+/** Hosts that a service has to itself, one copy each, under `arpanet/exclusive/<deployment>.<service>/<host>`; the same. */
 export const EXCLUSIVE = "arpanet/exclusive/";
 
 /** The part of a value that names the container which holds the key. */
@@ -80,6 +81,7 @@ export interface Reasons {
 	because: Record<string, string>;
 }
 
+/** Where stands why containers have what they have. */
 export const REASONS = "arpanet/reasons/";
 /** Keys that are deleted in one commit beside what else is in it: Consul takes 64 operations. */
 const MAX_TOGETHER = 40;

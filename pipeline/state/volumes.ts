@@ -1,5 +1,6 @@
 import type { Entry, Store } from "./store.ts";
 
+/** Where stands which host has a local volume. */
 export const VOLUMES = "arpanet/volumes/";
 
 /** Where a local volume is, under `arpanet/volumes/<name>`. It stays when its containers go, as the volume does. */
