@@ -21,9 +21,9 @@ export type EngineAddress =
 	| { host: string; port: number; tls?: Tls };
 
 /** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer, but for what takes long. */
-const TIMEOUT = 60_000;
+const TIMEOUT_MS = 60_000;
 /** It takes minutes to delete images or whatever is not used, and to measure what there is. */
-const LONG_TIMEOUT = 600_000;
+const LONG_TIMEOUT_MS = 600_000;
 const TAKES_LONG =
 	/^(?:POST \S*\/prune|DELETE \S*\/images\/|GET \S*(?:\/system\/df|[?&]size=))/;
 /** How long nothing may come while an image is copied: engines write a large one down before they send it. */
@@ -287,7 +287,7 @@ export class Engine {
 			method: "GET",
 			path,
 			signal,
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 		});
 		if (status >= 400) {
 			throw new HttpError(
@@ -336,7 +336,9 @@ export class Engine {
 		method: Method,
 		path: string,
 		body?: unknown,
-		timeout = TAKES_LONG.test(`${method} ${path}`) ? LONG_TIMEOUT : TIMEOUT,
+		timeout = TAKES_LONG.test(`${method} ${path}`)
+			? LONG_TIMEOUT_MS
+			: TIMEOUT_MS,
 	): Promise<EngineAnswer> {
 		try {
 			return await this.#client.ask({

@@ -51,7 +51,7 @@ export interface Reply {
 }
 
 /** An idle connection is closed after so many milliseconds: sooner than servers do, which are content with 5 s. */
-const IDLE = 4_000;
+const IDLE_MS = 4_000;
 
 /** Requests to one server over connections that are kept. */
 export class HttpClient {
@@ -64,8 +64,8 @@ export class HttpClient {
 		const secure = "tls" in origin && origin.tls !== undefined;
 		const options = { keepAlive: true, noDelay: true, maxSockets };
 		this.#agent = secure
-			? new HttpsAgent({ ...options, timeout: IDLE, ...origin.tls })
-			: new HttpAgent({ ...options, timeout: IDLE });
+			? new HttpsAgent({ ...options, timeout: IDLE_MS, ...origin.tls })
+			: new HttpAgent({ ...options, timeout: IDLE_MS });
 		this.#request = secure ? requestHttps : requestHttp;
 		this.#where = origin;
 	}

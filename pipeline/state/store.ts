@@ -21,7 +21,7 @@ export interface Entry<T> {
 /** Consul takes 200 connections from one address, and several adapters may share one. */
 const MAX_SOCKETS = 32;
 /** A client that waits for a create shall read a 503 in under 5 s. */
-const TIMEOUT = 2_500;
+const TIMEOUT_MS = 2_500;
 
 /**
  * For so long after Consul was away, reads are `consistent`: servers that were all started again say what was true at some time
@@ -72,13 +72,13 @@ export class Store {
 				...tls,
 			}),
 			defaults: token ? { token } : {},
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 		};
 		this.consul = new Consul(options as object); // its types know no URL
 		this.#transactions = new Transactions({
 			origin,
 			token,
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 			ask: (request) => this.ask(request),
 			denied: (what) => this.#denied(what),
 		});
