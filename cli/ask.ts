@@ -1,11 +1,6 @@
 import { inTime } from "../pipeline/deadline.ts";
 import { HttpClient, type Origin } from "../pipeline/http-client.ts";
 
-export interface Answer {
-	status: number;
-	text: string;
-}
-
 /**
  * One GET over a connection of its own.
  * @param timeout milliseconds for the whole of it
@@ -16,7 +11,7 @@ export async function ask(
 	path: string,
 	timeout: number,
 	headers: Record<string, string> = {},
-): Promise<Answer> {
+): Promise<{ status: number; text: string }> {
 	const client = new HttpClient(origin);
 	try {
 		return await inTime(

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
 import type { ContainerCreate } from "../pipeline/docker.ts";
-import { isDisabled, stripLabels } from "../pipeline/facts.ts";
+import { isDisabled, withoutForged } from "../pipeline/facts.ts";
 import type { Loaded } from "../pipeline/load.ts";
 import type { CreateContext, Services, Verdict } from "../pipeline/plugin.ts";
 import { boot } from "./boot.ts";
@@ -104,10 +104,9 @@ async function planOne(
 		const container = there.placed.container;
 		return { container, host: there.host, exists: true, verdicts: [] };
 	}
-	stripLabels(body);
 	const context: CreateContext = {
 		name,
-		body,
+		body: withoutForged(body) ?? body,
 		recordName: name,
 		facts: {},
 		verdicts: [],

@@ -4,7 +4,7 @@ import { HttpError } from "../errors.ts";
 import {
 	isDisabled,
 	rescheduleAsked,
-	stripLabels,
+	withoutForged,
 	writeLabels,
 } from "../facts.ts";
 import type { CreateContext, Facts, Services } from "../plugin.ts";
@@ -69,7 +69,9 @@ export class Creation {
 	readonly #services: Services;
 	readonly #names: Names;
 	readonly #request: CreateRequest;
-	/** The body without labels that only arpanet gives. */
+	/** The body without labels that only arpanet gives; undefined if it has none of them. */
+	readonly #cleaned: ContainerCreate | undefined;
+	/** The same, or the client's own. */
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
 	readonly #recordName: string;
@@ -86,20 +88,20 @@ export class Creation {
 		this.#services = services;
 		this.#names = new Names(services);
 		this.#request = request;
-		this.#body = structuredClone(request.body);
-		stripLabels(this.#body);
+		this.#cleaned = withoutForged(request.body);
+		this.#body = this.#cleaned ?? request.body;
 		this.#recordName = recordName(request.name, request.headers);
 		this.#previous = request.instead?.entry;
 	}
 
 	/**
-	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
+	 * @returns the body to create with; undefined if it is none of ours, bears no label that only we may write, and goes on untouched
 	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async run(): Promise<ContainerCreate | undefined> {
 		if (isDisabled(this.#body.Labels)) {
 			await this.#mustStayOut();
-			return this.#untouched();
+			return this.#cleaned;
 		}
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const attempt = this.#attempt();
@@ -108,7 +110,7 @@ export class Creation {
 					this.#undo(attempt.context.facts, position),
 				);
 				const { facts } = attempt.context;
-				if (Object.keys(facts).length === 0) return this.#untouched();
+				if (Object.keys(facts).length === 0) return this.#cleaned;
 				facts.made = crypto.randomUUID().slice(0, 8);
 				await this.#commit(attempt);
 				return attempt.context.body;
@@ -312,14 +314,6 @@ export class Creation {
 	#nameIsFree(name: string | undefined): Operation[] {
 		const { alone } = this.#services.cluster;
 		return name && !alone ? [this.#names.free(name)] : [];
-	}
-
-	#untouched(): ContainerCreate | undefined {
-		const labels = ({ Labels }: ContainerCreate) =>
-			Object.keys(Labels ?? {}).length;
-		return labels(this.#request.body) === labels(this.#body)
-			? undefined
-			: this.#body;
 	}
 
 	async #undo(facts: Facts, from?: number): Promise<void> {
