@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
+import { isUnheard } from "../pipeline/answers.ts";
 import { asTold, type EngineEvent } from "../pipeline/docker.ts";
-import { HttpError, messageOf } from "../pipeline/errors.ts";
+import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
 import { contextOf } from "../pipeline/lifecycle/holder.ts";
@@ -290,8 +291,7 @@ export class Agent {
 		try {
 			await containers.observe(event.Actor.ID);
 		} catch (error) {
-			const isAway = error instanceof HttpError && error.status === 502;
-			if (event.Action !== "die" || !isAway) throw error;
+			if (event.Action !== "die" || !isUnheard(error)) throw error;
 			await containers.ended(asTold(event));
 		}
 	}

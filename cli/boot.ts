@@ -12,13 +12,13 @@ import { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { VolumeLifecycle } from "../pipeline/lifecycle/volume.ts";
 import { findPlugins, type Loaded, setUp } from "../pipeline/load.ts";
+import { Locator } from "../pipeline/locator.ts";
 import { Pipeline } from "../pipeline/pipeline.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { Containers } from "../pipeline/state/containers.ts";
 import { Format } from "../pipeline/state/format.ts";
 import { type HostRecord, Hosts } from "../pipeline/state/hosts.ts";
 import { FencedStore } from "../pipeline/state/leader.ts";
-import { hostNamed } from "../pipeline/state/names.ts";
 import { Networks } from "../pipeline/state/networks.ts";
 import { Slots } from "../pipeline/state/slots.ts";
 import { Store } from "../pipeline/state/store.ts";
@@ -72,15 +72,17 @@ export async function boot(
 	const { store, engine } = outside;
 	const host = hostOf(config);
 	const cluster = clusterOf(config, store, engine);
+	const locator = new Locator(cluster, store);
 	const found = await findPlugins(config.plugins, builtins, config.file);
 	const over = (store: Store): Parts => {
 		const services: Services = {
 			store,
-			networks: new Networks(store, (name) => cluster.hasNetwork(name)),
+			networks: new Networks(store, (name) => locator.hasNetwork(name)),
 			containers: new Containers(store),
 			slots: new Slots(store),
 			volumes: new Volumes(store),
 			cluster,
+			locator,
 			engine,
 			host,
 			log,
@@ -150,8 +152,7 @@ function clusterOf(config: Config, store: Store, engine: Engine): Cluster {
 	const host = hostOf(config);
 	const { tls } = config.arpanet;
 	const hosts = new Hosts(store, host);
-	const named = (name: string) => hostNamed(name, store);
-	return new Cluster(hosts, host.name, engine, named, tls && readTls(tls));
+	return new Cluster(hosts, host.name, engine, tls && readTls(tls));
 }
 
 /** This host as the configuration or the machine itself names it. */

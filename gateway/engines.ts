@@ -1,5 +1,7 @@
-import type { Cluster, HostAnswer } from "../pipeline/cluster.ts";
+import { whoHas } from "../pipeline/answers.ts";
+import type { Cluster } from "../pipeline/cluster.ts";
 import { parseEngineUrl } from "../pipeline/engine.ts";
+import type { Locator } from "../pipeline/locator.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import type { Containers } from "../pipeline/state/containers.ts";
 import type { NetworkIds } from "../pipeline/state/network-ids.ts";
@@ -9,12 +11,13 @@ import { EnginePool } from "./upstream.ts";
 /** What the gateway knows beyond this host's engine. */
 export type GatewayServices = Pick<
 	Services,
-	"cluster" | "containers" | "networks" | "store"
+	"cluster" | "containers" | "locator" | "networks" | "store"
 >;
 
 /** The engines of all hosts, as the treatments of requests use them. */
 export class Engines {
 	readonly cluster: Cluster;
+	readonly locator: Locator;
 	/** What Consul knows of containers. */
 	readonly records: Containers;
 	readonly store: Store;
@@ -26,11 +29,12 @@ export class Engines {
 
 	/** @param local the engine of this host */
 	constructor(
-		{ cluster, containers, networks, store }: GatewayServices,
+		{ cluster, containers, locator, networks, store }: GatewayServices,
 		local: EnginePool,
 	) {
 		this.networkIds = networks.ids;
 		this.cluster = cluster;
+		this.locator = locator;
 		this.records = containers;
 		this.store = store;
 		this.local = local;
@@ -55,21 +59,10 @@ export class Engines {
 		return pool;
 	}
 
-	/** Asks every host that can be reached, this one first. @param path with its query */
-	ask(path: string): Promise<HostAnswer[]> {
-		return this.cluster.answers(path);
-	}
-
-	/** The first host, this one before others, whose engine has something at a path. */
-	async holder(path: string): Promise<string | undefined> {
-		const answers = await this.ask(path);
-		return answers.find(({ answer }) => answer !== undefined)?.host;
-	}
-
 	/** The engine of the first host that has something at a path; where none has, this one's, which says so. */
 	async holderOf(path: string): Promise<EnginePool> {
-		const host = await this.holder(path);
-		return host ? this.pool(host) : this.local;
+		const [holder] = whoHas(await this.cluster.answers(path));
+		return holder ? this.pool(holder.host) : this.local;
 	}
 
 	/** Ends the connections to other hosts. */

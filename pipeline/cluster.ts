@@ -1,27 +1,12 @@
 import { setTimeout } from "node:timers/promises";
-import type { ContainerInspect, NetworkInspect } from "./docker.ts";
+import { askEach, type HostAnswer, isUnheard, whoHas } from "./answers.ts";
 import { Engine } from "./engine.ts";
 import { HttpError } from "./errors.ts";
 import type { Hosts, KnownHost } from "./state/hosts.ts";
 import type { Tls } from "./tls.ts";
 
-/** A container and the host it is on. */
-interface Located {
-	container: ContainerInspect;
-	host: string;
-}
-
-/** What one host's engine answered; `answer` is undefined where it has no such thing or did not answer. */
-export interface HostAnswer {
-	host: string;
-	answer: unknown;
-	error?: unknown;
-}
-
-/** How long hosts that seem silent are waited for where the answer would be that there is no such container. */
-const FIND_MS = 5_000;
-/** As long as a client waits for a create. */
-const PATIENCE_MS = 30_000;
+/** How long hosts that seem silent are waited for where the answer would be that there is no such thing, or that its host is lost. */
+export const PATIENCE_MS = 5_000;
 
 /** A host that is silent is asked again whether it lives after so many milliseconds; so it delays nobody by more than a second. */
 const PING_MS = 500;
@@ -30,15 +15,6 @@ const SOON_MS = 50;
 const HANGS_MS = 1_500;
 /** One that is slow with pings, too, may take so long. */
 const BUSY_MS = 10_000;
-/** Begins what an engine says of several ids that begin alike; newer ones in small letters (moby, pkg/truncindex, then container/view). */
-const AMBIGUOUS = "Multiple IDs found with provided prefix: ";
-
-/** Containers and execs of which is remembered where they are. */
-const MAX_REMEMBERED = 20_000;
-
-/** Keeps Promise.any waiting for the others. */
-const NOT_IT = new Error("not exactly it");
-
 /** How another host's engine is asked. */
 interface Asking {
 	/**
@@ -49,9 +25,6 @@ interface Asking {
 	/** Milliseconds that it may stay silent: one that has much to do does, and nobody else can answer. */
 	patience?: number;
 }
-
-/** The host of the container that has a name, as Consul knows. */
-type HostNamed = (name: string) => Promise<string | undefined>;
 
 /** The engines of all hosts. */
 export class Cluster {
@@ -64,10 +37,7 @@ export class Cluster {
 	readonly #silent = new Set<string>();
 	/** What hosts hang on although they answer pings, as `<host> <topic>`, until they answer it. */
 	readonly #hanging = new Set<string>();
-	/** Hosts of containers and execs, by full id: that never changes. */
-	readonly #homes = new Map<string, string>();
 	readonly #closed = new AbortController();
-	readonly #hostNamed: HostNamed;
 	/** Certificates for the other hosts' engines. */
 	readonly tls: Tls | undefined;
 
@@ -75,14 +45,7 @@ export class Cluster {
 	 * @param self name of this host
 	 * @param local its engine
 	 */
-	constructor(
-		hosts: Hosts,
-		self: string,
-		local: Engine,
-		hostNamed: HostNamed,
-		tls?: Tls,
-	) {
-		this.#hostNamed = hostNamed;
+	constructor(hosts: Hosts, self: string, local: Engine, tls?: Tls) {
 		this.tls = tls;
 		this.hosts = hosts;
 		this.self = self;
@@ -94,11 +57,13 @@ export class Cluster {
 		return this.hosts.count <= 1 && !this.hosts.isUntold;
 	}
 
-	/** Hosts that live and whose engines can be reached from here, this one first. */
-	async reachable(): Promise<KnownHost[]> {
-		return (await this.all()).filter(
-			({ name, state, engine }) => name === this.self || (state && engine),
-		);
+	/** The names of hosts that live and whose engines can be reached from here, this one first. */
+	async reachable(): Promise<string[]> {
+		return (await this.all())
+			.filter(
+				({ name, state, engine }) => name === this.self || (state && engine),
+			)
+			.map(({ name }) => name);
 	}
 
 	/** All hosts, lost ones too, this one first. */
@@ -167,52 +132,35 @@ export class Cluster {
 		return this.#silent.has(host);
 	}
 
-	/** Asks every host that can be reached, this one first. @param path of a `GET`, with its query */
-	async answers(path: string): Promise<HostAnswer[]> {
-		return this.answersOf(await this.#names(), path);
-	}
-
-	/** Asks some hosts. */
-	answersOf(hosts: readonly string[], path: string): Promise<HostAnswer[]> {
-		return askEach(hosts, (host) =>
-			this.ask(host, (engine) => engine.get(path), {
-				topic: topicOf(path),
-			}),
+	/**
+	 * Asks hosts, all of them at once.
+	 * @param path of a `GET`, with its query
+	 * @param hosts every one that can be reached without, this one first
+	 */
+	async answers<T>(
+		path: string,
+		hosts?: readonly string[],
+	): Promise<HostAnswer<T>[]> {
+		const topic = topicOf(path);
+		return askEach(hosts ?? (await this.reachable()), (host) =>
+			this.ask(host, (engine) => engine.get<T>(path), { topic }),
 		);
-	}
-
-	/** Whether an engine that answers has a network of exactly that name. */
-	async hasNetwork(name: string): Promise<boolean> {
-		const told = await this.answers(`/networks/${encodeURIComponent(name)}`);
-		return told.some(
-			({ answer }) => (answer as NetworkInspect | undefined)?.Name === name,
-		);
-	}
-
-	/** As `answers`; before they say that there is none, those that seem silent are waited for. */
-	async surelyAnswers(path: string): Promise<HostAnswer[]> {
-		const told = await this.answers(path);
-		const none = told.every(({ answer }) => answer === undefined);
-		const isSilent = none && told.some(({ error }) => isUnheard(error));
-		return isSilent ? this.patientAnswers(path, FIND_MS) : told;
 	}
 
 	/**
-	 * All, for what is worth waiting for: a host that seems silent may only have much to do.
+	 * As `answers` of every host; before they say that there is none, those that seem silent are waited for: one may only have much to do.
 	 * @param limit milliseconds for which it may stay so
 	 */
-	async patientAnswers(
+	async surelyAnswers<T>(
 		path: string,
 		limit = PATIENCE_MS,
-	): Promise<HostAnswer[]> {
-		return askEach(await this.#names(), async (host) => {
-			const engine = await this.engine(host);
-			return engine.get(path, limit);
-		});
-	}
-
-	async #names(): Promise<string[]> {
-		return (await this.reachable()).map(({ name }) => name);
+	): Promise<HostAnswer<T>[]> {
+		const told = await this.answers<T>(path);
+		const isUnsure = told.some(({ error }) => isUnheard(error));
+		if (whoHas(told).length > 0 || !isUnsure) return told;
+		return askEach(await this.reachable(), async (host) =>
+			(await this.engine(host)).get<T>(path, limit),
+		);
 	}
 
 	/** @throws HttpError once the host does not answer a ping and is not being started again, or hangs on the topic */
@@ -287,132 +235,6 @@ export class Cluster {
 		}
 	}
 
-	/**
-	 * A container by id, name, or what only one id begins with, wherever it is; looked for where it was found before, and here first.
-	 * @param patience milliseconds that hosts which seem silent may take: they may only have much to do
-	 * @throws HttpError 500, in Docker's words, for a prefix of several ids
-	 */
-	async find(ref: string, patience = 0): Promise<Located | undefined> {
-		return (await this.search(ref, patience)).found;
-	}
-
-	/** As `find`. @returns also the names of hosts that did not answer: if none is found, it may be there */
-	async search(
-		ref: string,
-		patience = 0,
-	): Promise<{ found: Located | undefined; unheard: string[] }> {
-		const remembered = await this.#atRemembered(ref, patience);
-		if (remembered) return { found: remembered, unheard: [] };
-		let ambiguous: unknown;
-		const orSeveral = (error: unknown) => {
-			if (!isAmbiguous(error)) throw error;
-			ambiguous = error;
-			return undefined; // on another host one may be named so
-		};
-		const here = await this.#local.inspectContainer(ref).catch(orSeveral);
-		const own = here && { container: here, host: this.self };
-		const unheard: string[] = [];
-		if (own && isExactly(here, ref)) return { found: own, unheard };
-		const others = (await this.reachable()).slice(1);
-		const found: Located[] = own ? [own] : [];
-		const asked = others.map(async ({ name: host }) => {
-			const container = await this.#inspectAt(host, ref, patience)
-				.catch(orSeveral)
-				.catch((error) => {
-					unheard.push(host);
-					throw error;
-				});
-			if (!container) throw NOT_IT;
-			found.push({ container, host });
-			if (!isExactly(container, ref)) throw NOT_IT;
-			this.remember(container.Id, host);
-			return { container, host };
-		});
-		const exact = await Promise.any(asked).catch(() => undefined); // others need not be waited for
-		if (exact) return { found: exact, unheard };
-		const heard = others.filter(({ name }) => !unheard.includes(name));
-		const begins = found.length > 0 || ambiguous !== undefined;
-		const meant = begins ? await this.#namedAt(ref, heard) : undefined;
-		if (meant) {
-			const silent = [...new Set([...unheard, meant])];
-			return { found: undefined, unheard: silent };
-		}
-		if (ambiguous) throw ambiguous;
-		if (found.length > 1) throw new HttpError(500, AMBIGUOUS + ref);
-		return { found: found[0], unheard };
-	}
-
-	/**
-	 * The host of the container that has this name and cannot be asked for it: a name goes before the start of another's id.
-	 * @param heard hosts that have none of that name, beside this one
-	 */
-	async #namedAt(
-		ref: string,
-		heard: readonly KnownHost[],
-	): Promise<string | undefined> {
-		if (heard.length + 1 === (await this.all()).length) return undefined;
-		// without Consul, what the engines say must do
-		const name = ref.replace(/^\//, "");
-		const host = await this.#hostNamed(name).catch(() => undefined);
-		const hasNone = [this.self, ...heard.map(({ name }) => name)];
-		return host && hasNone.includes(host) ? undefined : host;
-	}
-
-	/** A container by its full id, if it is on the other host where it was found before. */
-	async #atRemembered(
-		id: string,
-		patience: number,
-	): Promise<Located | undefined> {
-		const host = this.#homes.get(id);
-		if (!host || host === this.self) return undefined;
-		const living = await this.reachable();
-		if (!living.some(({ name }) => name === host)) return undefined;
-		const asked = this.#inspectAt(host, id, patience);
-		const container = await asked.catch(() => undefined); // all are asked then
-		return container?.Id === id ? { container, host } : undefined;
-	}
-
-	/** Notes where a container or an exec is, by its full id. */
-	remember(id: string, host: string): void {
-		if (this.#homes.size >= MAX_REMEMBERED) this.#homes.clear();
-		this.#homes.set(id, host);
-	}
-
-	/** The host where a container or an exec was found before, by its full id; one that is gone for good is forgotten. */
-	async homeOf(id: string): Promise<string | undefined> {
-		const host = this.#homes.get(id);
-		if (!host || (await this.all()).some(({ name }) => name === host)) {
-			return host;
-		}
-		this.#homes.delete(id);
-		return undefined;
-	}
-
-	/** As `homeOf`, also by what the ids of one host alone begin with. */
-	async homeLike(ref: string): Promise<string | undefined> {
-		const exact = await this.homeOf(ref);
-		if (exact || !/^[0-9a-f]{1,63}$/.test(ref)) return exact;
-		const begun = [...this.#homes.keys()].filter((id) => id.startsWith(ref));
-		const hosts = new Set(begun.map((id) => this.#homes.get(id)));
-		return hosts.size === 1 ? this.homeOf(begun[0] as string) : undefined;
-	}
-
-	async #inspectAt(
-		host: string,
-		ref: string,
-		patience: number,
-	): Promise<ContainerInspect | undefined> {
-		return patience
-			? (await this.engine(host)).inspectContainer(ref, patience)
-			: this.ask(host, (engine) => engine.inspectContainer(ref));
-	}
-
-	/** As `find`; before it says that there is none, hosts that seem silent are waited for. */
-	async surelyFind(ref: string): Promise<Located | undefined> {
-		const { found, unheard } = await this.search(ref);
-		return found || unheard.length === 0 ? found : this.find(ref, FIND_MS);
-	}
-
 	async close(): Promise<void> {
 		this.#closed.abort();
 		this.hosts.close();
@@ -420,35 +242,6 @@ export class Cluster {
 			[this.#local, ...this.#remote.values()].map((each) => each.close()),
 		);
 	}
-}
-
-function askEach(
-	hosts: readonly string[],
-	question: (host: string) => Promise<unknown>,
-): Promise<HostAnswer[]> {
-	return Promise.all(
-		hosts.map(async (host): Promise<HostAnswer> => {
-			try {
-				return { host, answer: await question(host) };
-			} catch (error) {
-				return { host, answer: undefined, error };
-			}
-		}),
-	);
-}
-
-function isExactly({ Id, Name }: ContainerInspect, ref: string): boolean {
-	return Id === ref || Name === (ref.startsWith("/") ? ref : `/${ref}`);
-}
-
-function isAmbiguous(error: unknown): boolean {
-	if (!(error instanceof HttpError)) return false;
-	return error.message.toLowerCase().startsWith(AMBIGUOUS.toLowerCase());
-}
-
-/** Whether that is said of a host that did not answer. */
-export function isUnheard(error: unknown): boolean {
-	return error instanceof HttpError && error.status === 502;
 }
 
 /** Whether an engine has answered, be it that it refuses; 502 stands for one that did not. */

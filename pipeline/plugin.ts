@@ -10,6 +10,7 @@ import type {
 	VolumeCreate,
 } from "./docker.ts";
 import type { Engine } from "./engine.ts";
+import type { Locator } from "./locator.ts";
 import type { HookHeaders } from "./protocol.ts";
 import type { ContainerRecord, Containers } from "./state/containers.ts";
 import type { HostRecord, KnownHost } from "./state/hosts.ts";
@@ -70,6 +71,8 @@ export interface Services {
 	volumes: Volumes;
 	/** All hosts and their engines. */
 	cluster: Cluster;
+	/** Where containers are. */
+	locator: Locator;
 	/** The engine of this host. */
 	engine: Engine;
 	/** This host, as powerstrip.yml or the machine names it. */

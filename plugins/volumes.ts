@@ -268,8 +268,7 @@ export default definePlugin({
 		}
 
 		async function isReachable(name: string): Promise<boolean> {
-			const hosts = await cluster.reachable();
-			return hosts.some((each) => each.name === name);
+			return (await cluster.reachable()).includes(name);
 		}
 	},
 });
@@ -331,9 +330,10 @@ async function holdersOf(
 	{ cluster }: Services,
 	isAsked: (host: string) => boolean = () => true,
 ): Promise<{ host: string; volume: VolumeInspect }[]> {
+	const all = await cluster.all();
+	const engineless = all.filter(({ state }) => state?.engineless); // as one that is lost
 	const hosts = (await cluster.reachable())
-		.filter(({ state }) => !state?.engineless) // as one that is lost
-		.map((each) => each.name)
+		.filter((host) => !engineless.some(({ name }) => name === host))
 		.filter(isAsked);
 	const found = await Promise.all(
 		hosts.map(async (host) => {

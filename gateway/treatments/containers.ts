@@ -1,3 +1,4 @@
+import { PATIENCE_MS } from "../../pipeline/cluster.ts";
 import { type ContainerCreate, imagesOf } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
@@ -16,9 +17,6 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
-import { PATIENCE_MS, whereabouts } from "./whereabouts.ts";
-
-const ID = /^[0-9a-f]{64}$/;
 
 /** A container is made. */
 export const CREATE = /^\/containers\/create$/;
@@ -33,9 +31,8 @@ export function containers(
 	views: Views,
 	bringImage: BringImage,
 ): Route[] {
-	const { cluster, local, records, store } = engines;
+	const { cluster, local, locator, records, store } = engines;
 	const names = new Names({ cluster, containers: records, store });
-	const { hostOf, remembered } = whereabouts(engines);
 
 	async function create({
 		body,
@@ -68,7 +65,7 @@ export function containers(
 		query,
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
-		const found = await cluster.surelyFind(ref);
+		const found = await locator.surelyFind(ref);
 		const name = nameIn(query);
 		if (!found) {
 			await container(ref); // its host may be lost
@@ -102,7 +99,7 @@ export function containers(
 	}
 
 	async function container(ref: string): Promise<EnginePool> {
-		const host = await hostOf(ref);
+		const host = await locator.hostOf(ref);
 		return host ? engines.pool(host) : local; // and its engine says that there is none
 	}
 
@@ -112,7 +109,7 @@ export function containers(
 		path,
 		query,
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
-		const name = await hostOf(ref);
+		const name = await locator.hostOf(ref);
 		if (!name) return local;
 		const host = await cluster.hosts.get(name);
 		const answer = await cluster.ask(
@@ -138,11 +135,7 @@ export function containers(
 	}
 
 	async function exec({ ref }: TreatedRequest): Promise<EnginePool> {
-		const known = await remembered(ref);
-		if (known) return engines.pool(known);
-		const told = await cluster.surelyAnswers(`/exec/${ref}/json`);
-		const host = told.find(({ answer }) => answer !== undefined)?.host;
-		if (ID.test(ref) && host) cluster.remember(ref, host);
+		const host = await locator.hostOfExec(ref);
 		return host ? engines.pool(host) : local;
 	}
 

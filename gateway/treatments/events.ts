@@ -113,7 +113,7 @@ export function events(engines: Engines): Route[] {
 
 		try {
 			do {
-				const hosts = (await cluster.reachable()).map(({ name }) => name);
+				const hosts = await cluster.reachable();
 				for (const [host, lost] of followed) {
 					if (!hosts.includes(host)) lost.abort(); // it may never say that it is gone
 				}

@@ -1,4 +1,9 @@
-import { type HostAnswer, isUnheard } from "../../pipeline/cluster.ts";
+import {
+	type Has,
+	type HostAnswer,
+	isUnheard,
+	whoHas,
+} from "../../pipeline/answers.ts";
 import { imagePath } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {
@@ -7,6 +12,7 @@ import {
 } from "../../pipeline/lifecycle/image-carrier.ts";
 import {
 	contentOf,
+	type ImageInspect,
 	type Images,
 	isOnRecord,
 } from "../../pipeline/lifecycle/images.ts";
@@ -24,7 +30,6 @@ import {
 	type Route,
 	type TreatedRequest,
 } from "./treatment.ts";
-import { whereabouts } from "./whereabouts.ts";
 
 /** `images/…` and what makes images: one looks the same from everywhere. */
 export function images(
@@ -32,8 +37,7 @@ export function images(
 	names: Images,
 	bringImage: BringImage,
 ): Route[] {
-	const { cluster, local } = engines;
-	const { hostOf } = whereabouts(engines);
+	const { cluster, local, locator } = engines;
 
 	async function holder(ref: string): Promise<EnginePool> {
 		if (engines.localOnly || (await isHere(ref))) return local;
@@ -45,10 +49,10 @@ export function images(
 	async function isHere(ref: string): Promise<boolean> {
 		const [known, [own]] = await Promise.all([
 			names.records.look(ref).catch(() => undefined), // without Consul, the engines must do
-			cluster.answersOf([cluster.self], imagePath(ref)),
+			cluster.answers<Image>(imagePath(ref), [cluster.self]),
 		]);
 		if (!known || known.given.size + known.perhaps.size > 0) return false;
-		const here = own?.answer as { Id: string } | undefined;
+		const here = own?.answer;
 		// a copy may have another id here, and clients compare ids
 		return here !== undefined && here.Id === known.record?.value.id;
 	}
@@ -117,12 +121,12 @@ export function images(
 		const has = await holders(engines, names, ref, true);
 		if (has.length < 2) return has[0] ? engines.pool(has[0].host) : local;
 		refuseMany(ref, query, has);
-		const users = await engines.ask("/containers/json?all=1");
+		const users = await cluster.answers<{ ImageID: string }[]>(
+			"/containers/json?all=1",
+		);
 		const used = has.filter((image) => {
 			const rows = users.find(({ host }) => host === image.host)?.answer;
-			return ((rows ?? []) as { ImageID: string }[]).some(
-				({ ImageID }) => ImageID === image.id,
-			);
+			return rows?.some(({ ImageID }) => ImageID === image.id);
 		});
 		const removed = ({ host }: Holder) =>
 			cluster.ask(host, (engine) => engine.remove<object[]>(path + query));
@@ -176,7 +180,7 @@ export function images(
 		if (dangles) asked.delete("all"); // what others are built upon does not
 		const isWanted = (image: Image) =>
 			dangles ? !image.RepoTags?.some(isName) : isNamed(image);
-		const chosen = async (answers: HostAnswer[]) =>
+		const chosen = async (answers: Has<Image[]>[]) =>
 			(await merge(answers)).filter(isWanted);
 		return mergedList(engines, chosen)({ ...request, query: `?${asked}` });
 	}
@@ -191,11 +195,11 @@ export function images(
 	}
 
 	/** Each image once, newest first, with the names that mean it. */
-	async function merge(answers: HostAnswer[]): Promise<Image[]> {
+	async function merge(answers: Has<Image[]>[]): Promise<Image[]> {
 		const images = new Map<string, Image>();
 		const meanings = new Map<string, Set<string>>();
 		for (const { answer } of answers) {
-			for (const image of answer as Image[]) {
+			for (const image of answer) {
 				const known = images.get(image.Id) ?? image;
 				known.RepoTags = union(known.RepoTags, image.RepoTags);
 				known.RepoDigests = union(known.RepoDigests, image.RepoDigests);
@@ -240,7 +244,7 @@ export function images(
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
 		const ref = new URLSearchParams(query).get("container");
-		const host = ref ? await hostOf(ref) : undefined;
+		const host = ref ? await locator.hostOf(ref) : undefined;
 		return host ? naming(host, afterwards, namesIn(query), true) : local;
 	}
 
@@ -253,7 +257,7 @@ export function images(
 		const [, ref] =
 			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const host = ref && classic ? await hostOf(ref) : undefined;
+		const host = ref && classic ? await locator.hostOf(ref) : undefined;
 		const given = asked.getAll("t");
 		return host ? naming(host, afterwards, given) : making(afterwards, given);
 	}
@@ -313,7 +317,7 @@ export function images(
 
 /** Images are built and pulled on one host, the same for every gateway, so that one build finds what another made. */
 async function maker({ cluster }: Engines): Promise<string> {
-	const names = (await cluster.reachable()).map(({ name }) => name);
+	const names = await cluster.reachable();
 	return names.sort()[0] as string;
 }
 
@@ -341,7 +345,7 @@ async function holders(
 	all = false,
 ): Promise<Holder[]> {
 	const [answers, record] = await Promise.all([
-		engines.cluster.surelyAnswers(imagePath(ref)),
+		engines.cluster.surelyAnswers<ImageInspect>(imagePath(ref)),
 		records.get(ref).catch(() => undefined), // without Consul, the engines must do
 	]);
 	const held = byName(ref, answers, record);
@@ -365,7 +369,7 @@ function refuseUnheard(
 	answers: readonly HostAnswer[],
 	{ value }: Entry<ImageRecord>,
 ): void {
-	const isNowhere = answers.every(({ answer }) => answer === undefined);
+	const isNowhere = whoHas(answers).length === 0;
 	const silent = answers
 		.filter(({ host, error }) => {
 			return isUnheard(error) && (isNowhere || host === value.host);

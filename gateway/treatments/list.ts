@@ -43,7 +43,7 @@ const TOPIC = "/containers";
  * of a lost one from memory, and what is asked for is chosen from all of them.
  */
 export function containerList(engines: Engines, views: Views): Treatment {
-	const { cluster, local } = engines;
+	const { cluster, local, locator } = engines;
 
 	/** Each host's containers as this gateway last saw them all. */
 	const memory = new Map<string, readonly Listed[]>();
@@ -108,7 +108,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		const remembered = async () => {
 			const rows = await lostRows(name, memory.get(name) ?? [], records);
 			// whoever reads an id here may use it
-			for (const { id } of rows) cluster.remember(id, name);
+			for (const { id } of rows) locator.remember(id, name);
 			return rows
 				.filter((row) => isMeant(row, asked.others))
 				.map((row) => ofHost(row, address));
@@ -181,7 +181,7 @@ export function containerList(engines: Engines, views: Views): Treatment {
 	}
 
 	async function createdAt(ref: string): Promise<string | undefined> {
-		const found = await cluster.find(ref);
+		const found = await locator.find(ref);
 		return found && inNanoseconds(found.container.Created);
 	}
 

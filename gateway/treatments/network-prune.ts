@@ -1,3 +1,4 @@
+import { askEach } from "../../pipeline/answers.ts";
 import { isPredefined, type NetworkInspect } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { KnownNetwork } from "../../pipeline/state/network-ids.ts";
@@ -5,7 +6,7 @@ import type { Engines } from "../engines.ts";
 import { type Filters, readFilters } from "../filters.ts";
 import { hasLabels } from "../view/query.ts";
 import { filtersOf, withFilters } from "./query.ts";
-import { reasonOf, type Treatment, throwRefusal } from "./treatment.ts";
+import { type Treatment, throwRefusal } from "./treatment.ts";
 
 interface Pruned {
 	NetworksDeleted: string[] | null;
@@ -69,20 +70,17 @@ export function pruneNetworks(engines: Engines): Treatment {
 	return async ({ path, query }) => {
 		const asked = readFilters(new URLSearchParams(query).get("filters"));
 		if (!asked) return engines.local; // it says what is wrong with them
-		const hosts = (await cluster.reachable()).map(({ name }) => name);
+		const hosts = await cluster.reachable();
 		const others = { "label!": ["arpanet.network"] };
-		const told = await Promise.allSettled(
-			hosts.map((host) =>
-				// of several, an engine spares only what has all of them
-				asked["label!"]?.length
-					? pruneEach(host, asked)
-					: prune(host, path, query, others),
-			),
+		const told = await askEach(hosts, (host) =>
+			// of several, an engine spares only what has all of them
+			asked["label!"]?.length
+				? pruneEach(host, asked)
+				: prune(host, path, query, others),
 		);
-		throwRefusal(told.map(reasonOf));
-		const deleted = told.flatMap(
-			(each) => (each.status === "fulfilled" ? each.value : []), // it is lost, and its networks stay
-		);
+		throwRefusal(told);
+		// one that is lost says nothing, and its networks stay
+		const deleted = told.flatMap(({ answer }) => answer ?? []);
 		for (const { home = "", scope } of await idle()) {
 			if (!hosts.includes(home)) continue;
 			const ours = { label: [`arpanet.network=${scope}`] };
@@ -100,10 +98,10 @@ export function pruneNetworks(engines: Engines): Treatment {
 		const unused = await Promise.all(
 			all.map(async ({ name, hosts }) => {
 				const path = `/networks/${encodeURIComponent(name)}`;
-				const answers = await engines.ask(path);
+				const answers = await cluster.answers<NetworkInspect>(path);
 				return hosts.every((host) => {
 					const found = answers.find((each) => each.host === host)?.answer;
-					return found && isEmpty(found as NetworkInspect);
+					return found && isEmpty(found);
 				});
 			}),
 		);

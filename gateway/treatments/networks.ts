@@ -1,4 +1,4 @@
-import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { type HostAnswer, whoHas } from "../../pipeline/answers.ts";
 import {
 	isNetworkConnect,
 	isNetworkCreate,
@@ -21,7 +21,6 @@ import {
 	type TreatedRequest,
 	throwRefusal,
 } from "./treatment.ts";
-import { whereabouts } from "./whereabouts.ts";
 
 export const INSPECT = /^\/networks\/([^/]+)$/;
 
@@ -39,8 +38,7 @@ interface Network {
  * engine of one host is in `NetworkIds`; its name is the same everywhere.
  */
 export function networks(engines: Engines): Route[] {
-	const { cluster, networkIds } = engines;
-	const { hostOf } = whereabouts(engines);
+	const { cluster, locator, networkIds } = engines;
 
 	async function create(body: string | null): Promise<EnginePool> {
 		const asked = readBody(body, isNetworkCreate) as NetworkCreate | null;
@@ -50,8 +48,10 @@ export function networks(engines: Engines): Route[] {
 
 	async function list({ path, query }: TreatedRequest): Promise<OwnAnswer> {
 		const { id, ...filters } = filtersOf(query);
-		const answers = await engines.ask(path + withFilters(query, filters));
-		throwRefusal(answers.map(({ error }) => error));
+		const answers = await cluster.answers<Network[]>(
+			path + withFilters(query, filters),
+		);
+		throwRefusal(answers);
 		const isUnused = filters.dangling?.some(isTrue) ?? false;
 		const rows = await merge(answers, isUnused);
 		const body = id ? rows.filter(({ Id }) => matches(Id, id)) : rows;
@@ -63,25 +63,19 @@ export function networks(engines: Engines): Route[] {
 	 * @param isUnused each host has told of those that it does not use: only what none uses counts
 	 */
 	async function merge(
-		answers: HostAnswer[],
+		answers: HostAnswer<Network[]>[],
 		isUnused: boolean,
 	): Promise<Network[]> {
 		let all = await networkIds.all();
 		const isNew = ({ Id, Labels }: Network) =>
 			Labels?.["arpanet.network"] && !networkIds.known(Id);
-		const isBehind = answers.some(({ answer }) =>
-			((answer ?? []) as Network[]).some(isNew),
-		);
+		const isBehind = answers.some(({ answer }) => answer?.some(isNew));
 		// without Consul, the engines must do
 		if (isBehind) all = await networkIds.anew().catch(() => all);
 		const copies = new Map<string, Map<string, Network>>();
 		const rows: Network[] = [];
-		const lists = answers.map(({ host, answer }) => ({
-			host,
-			list: (answer ?? []) as Network[],
-		}));
-		for (const [position, { host, list }] of lists.entries()) {
-			for (const network of list) {
+		for (const [position, { host, answer }] of answers.entries()) {
+			for (const network of answer ?? []) {
 				const known = networkIds.known(network.Id);
 				if (!known) {
 					const again = position > 0 && isPredefined(network.Name);
@@ -95,7 +89,7 @@ export function networks(engines: Engines): Route[] {
 		}
 		for (const [scope, copy] of copies) {
 			const hosts = all.get(scope)?.hosts ?? [];
-			const told = lists.filter(({ host }) => hosts.includes(host));
+			const told = answers.filter(({ host }) => hosts.includes(host));
 			if (isUnused && told.some(({ host }) => !copy.has(host))) continue;
 			const [any] = copy.values();
 			rows.push(copy.get(all.get(scope)?.home ?? "") ?? (any as Network));
@@ -121,21 +115,17 @@ export function networks(engines: Engines): Route[] {
 		const home = found.find(({ host }) => host === known.home) ?? first;
 		const Containers = Object.assign(
 			{},
-			...found.map(({ network }) => network.Containers),
+			...found.map(({ answer }) => answer.Containers),
 		);
-		const body = { ...asMade(home.network, known), Containers };
+		const body = { ...asMade(home.answer, known), Containers };
 		return { status: 200, body };
 	}
 
 	/** The hosts that have a network, as far as they answer, and one that may have it and does not. */
 	async function holders(known: KnownNetwork, request: string) {
-		const answers = (await engines.ask(request)).filter(({ host }) =>
-			known.hosts.includes(host),
-		);
-		const found = answers.flatMap(({ host, answer }) =>
-			answer === undefined ? [] : [{ host, network: answer as Network }],
-		);
-		return { found, late: answers.find(({ error }) => error) };
+		const told = await cluster.answers<Network>(request);
+		const answers = told.filter(({ host }) => known.hosts.includes(host));
+		return { found: whoHas(answers), late: answers.find(({ error }) => error) };
 	}
 
 	/**
@@ -155,8 +145,8 @@ export function networks(engines: Engines): Route[] {
 			);
 		}
 		const busy = found.some(
-			({ host, network }) =>
-				host !== home && Object.keys(network.Containers ?? {}).length > 0,
+			({ host, answer }) =>
+				host !== home && Object.keys(answer.Containers ?? {}).length > 0,
 		);
 		if (busy) {
 			throw new HttpError(
@@ -169,8 +159,7 @@ export function networks(engines: Engines): Route[] {
 
 	/** @throws HttpError 503 while it is lost */
 	async function reachableHome({ name }: KnownNetwork, home: string) {
-		const hosts = await cluster.reachable();
-		if (hosts.some((host) => host.name === home)) return home;
+		if ((await cluster.reachable()).includes(home)) return home;
 		throw new HttpError(
 			503,
 			`network ${name} was made on host ${home}, which does not answer; bring it back, or arpanet host rm ${home}`,
@@ -185,7 +174,8 @@ export function networks(engines: Engines): Route[] {
 	}: TreatedRequest): Promise<EnginePool | OwnAnswer> {
 		const asked = readBody(body, isNetworkConnect) as Partial<NetworkConnect>;
 		const container: unknown = asked?.Container;
-		const found = typeof container === "string" && (await hostOf(container));
+		const found =
+			typeof container === "string" && (await locator.hostOf(container));
 		const host = found || cluster.self; // whose engine says that there is none
 		const name = (await networkIds.findHeard(ref))?.name;
 		if (name === undefined || name === ref) return engines.pool(host);

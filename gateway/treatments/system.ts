@@ -1,4 +1,4 @@
-import type { HostAnswer } from "../../pipeline/cluster.ts";
+import type { Has } from "../../pipeline/answers.ts";
 import { isObject } from "../../pipeline/json.ts";
 import type { Engines } from "../engines.ts";
 import { mergedList, type Route } from "./treatment.ts";
@@ -22,24 +22,23 @@ const SUMS = [
 ];
 
 /** `GET /info` of all hosts: their sums, and a line for each host. */
-function mergeInfo(answers: HostAnswer[]): unknown {
-	const infos = answers.map(({ answer }) => answer as Record<string, unknown>);
-	const [own = {}] = infos;
+function mergeInfo(infos: Has<Record<string, unknown>>[]): unknown {
+	const own = infos[0]?.answer ?? {};
 	const sums = Object.fromEntries(
 		SUMS.map((key) => [
 			key,
-			infos.reduce((sum, info) => sum + Number(info[key] ?? 0), 0),
+			infos.reduce((sum, { answer }) => sum + Number(answer[key] ?? 0), 0),
 		]),
 	);
-	const status = answers.map(({ host }, i) => [
+	const status = infos.map(({ host, answer }) => [
 		host,
-		`${infos[i]?.ContainersRunning} of ${infos[i]?.Containers} containers running, engine ${infos[i]?.ServerVersion}`,
+		`${answer.ContainersRunning} of ${answer.Containers} containers running, engine ${answer.ServerVersion}`,
 	]);
 	const ownStatus = (own.DriverStatus as string[][] | undefined) ?? [];
 	return {
 		...own,
 		...sums,
-		DriverStatus: [...ownStatus, ["Hosts", String(answers.length)], ...status],
+		DriverStatus: [...ownStatus, ["Hosts", String(infos.length)], ...status],
 	};
 }
 
@@ -49,7 +48,7 @@ interface Usage {
 }
 
 /** `GET /system/df` of all hosts: what they keep together, in API versions before 1.53 each image once with all its containers. */
-function mergeUsage(answers: HostAnswer[]): unknown {
+function mergeUsage(answers: Has<unknown>[]): unknown {
 	const sum = answers.map(({ answer }) => answer).reduce(summed, {}) as Usage;
 	if (!("Images" in sum)) return sum;
 	const images = new Map<string, { Id: string; Containers: number }>();

@@ -1,4 +1,9 @@
-import type { HostAnswer } from "../../pipeline/cluster.ts";
+import {
+	askEach,
+	type Has,
+	type HostAnswer,
+	whoHas,
+} from "../../pipeline/answers.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
@@ -52,15 +57,14 @@ export type Route = [method: RegExp, path: RegExp, treatment: Treatment];
  * A `GET` that all hosts answer as one.
  * @param merge makes one body of those that came, this host's first
  */
-export function mergedList(
-	engines: Engines,
-	merge: (answers: HostAnswer[]) => unknown,
+export function mergedList<T>(
+	{ cluster }: Engines,
+	merge: (answers: Has<T>[]) => unknown,
 ): Treatment {
 	return async ({ path, query }) => {
-		const answers = await engines.ask(path + query);
-		throwRefusal(answers.map(({ error }) => error));
-		const given = answers.filter(({ answer }) => answer !== undefined);
-		return { status: 200, body: await merge(given) };
+		const answers = await cluster.answers<T>(path + query);
+		throwRefusal(answers);
+		return { status: 200, body: await merge(whoHas(answers)) };
 	};
 }
 
@@ -70,17 +74,14 @@ type Parts = Record<string, unknown[] | number | null>;
 /** A `POST` that all hosts do, such as a prune; their lists are put together, and their numbers added up. */
 export function addedUp({ cluster }: Engines): Treatment {
 	return async ({ path, query }) => {
-		const hosts = await cluster.reachable();
-		const answers = await Promise.allSettled(
-			hosts.map(({ name }) =>
-				cluster.ask(name, (engine) => engine.post<Parts>(path + query)),
-			),
+		const answers = await askEach(await cluster.reachable(), (host) =>
+			cluster.ask(host, (engine) => engine.post<Parts>(path + query)),
 		);
-		throwRefusal(answers.map(reasonOf));
+		throwRefusal(answers);
 		const sum: Parts = {};
-		for (const answer of answers) {
-			if (answer.status === "rejected") continue; // it is lost, and its things stay
-			for (const [key, part] of Object.entries(answer.value)) {
+		for (const { answer = {} } of answers) {
+			// one that is lost says nothing, and its things stay
+			for (const [key, part] of Object.entries(answer)) {
 				const before = sum[key] ?? null;
 				sum[key] =
 					typeof part === "number"
@@ -99,17 +100,13 @@ export function isNotSpoken(error: unknown): boolean {
 
 /**
  * Refuses what all hosts were asked as this host's engine does, or as any that does not speak the client's version.
- * @param errors of the hosts, this one's first; undefined for one that answered
+ * @param answers this host's first
  * @throws HttpError
  */
-export function throwRefusal([own, ...others]: readonly unknown[]): void {
+export function throwRefusal(answers: readonly HostAnswer[]): void {
+	const [own, ...others] = answers.map(({ error }) => error);
 	const refusal = own ?? others.find(isNotSpoken);
 	if (refusal) throw refusal;
-}
-
-/** Why a host did not do what it was asked; undefined if it did. */
-export function reasonOf(answer: PromiseSettledResult<unknown>): unknown {
-	return answer.status === "rejected" ? answer.reason : undefined;
 }
 
 function together(before: unknown, part: unknown): unknown {

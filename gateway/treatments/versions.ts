@@ -42,7 +42,7 @@ export function versions(engines: Engines): Route[] {
 		const limit = isCompose1(userAgent) ? NEWEST_FOR_COMPOSE_1 : undefined;
 		const names = engines.localOnly
 			? [cluster.self]
-			: (await cluster.reachable()).map(({ name }) => name);
+			: await cluster.reachable();
 		const [own, ...others] = await Promise.all(names.map(spokenBy));
 		const oldest = others.reduce(older, older(own, limit));
 		if (!own || !oldest || oldest === own) return local;

@@ -1,4 +1,4 @@
-import type { HostAnswer } from "../../pipeline/cluster.ts";
+import { type Has, whoHas } from "../../pipeline/answers.ts";
 import {
 	filtered,
 	isVolumeCreate,
@@ -18,8 +18,8 @@ export function volumes(engines: Engines): Route[] {
 	 * @throws HttpError 502 if its host does not answer: it is there, and another of that name would hide it
 	 */
 	async function holderOf(name: string): Promise<EnginePool> {
-		const answers = await engines.ask(pathOf(name));
-		const holders = answers.filter(({ answer }) => answer);
+		const answers = await engines.cluster.answers(pathOf(name));
+		const holders = whoHas(answers);
 		if (holders.length === 1) return engines.pool(holders[0]?.host ?? "");
 		const record = await recordOf(name);
 		const { host = "", unclaimed } = record?.value ?? {};
@@ -55,8 +55,8 @@ export function volumes(engines: Engines): Route[] {
 	 * @throws HttpError 502 if its host does not answer: it would still be there
 	 */
 	async function remove(ref: string, request: string): Promise<EnginePool> {
-		const answers = await engines.ask(pathOf(ref));
-		const [first, ...copies] = answers.filter(({ answer }) => answer);
+		const answers = await engines.cluster.answers(pathOf(ref));
+		const [first, ...copies] = whoHas(answers);
 		const late = answers.filter(({ error }) => error).map(({ host }) => host);
 		const record = late.length > 0 ? await recordOf(ref) : undefined;
 		const { host = "" } = record?.value ?? {};
@@ -67,12 +67,10 @@ export function volumes(engines: Engines): Route[] {
 			);
 		}
 		if (first && copies.length > 0) {
-			const users = await engines.ask(
+			const users = await engines.cluster.answers<unknown[]>(
 				filtered("/containers/json?all=1", { volume: [ref] }),
 			);
-			const used = users.find(
-				({ answer }) => (answer as unknown[])?.length > 0,
-			);
+			const used = users.find(({ answer }) => answer?.length);
 			if (used) return engines.pool(used.host);
 		}
 		await Promise.allSettled(
@@ -106,8 +104,8 @@ interface Volumes {
 }
 
 /** `GET /volumes` of all hosts: each name once, this host's first. */
-function mergeVolumes(answers: HostAnswer[]): unknown {
-	const lists = answers.map(({ answer }) => answer as Volumes);
+function mergeVolumes(answers: Has<Volumes>[]): unknown {
+	const lists = answers.map(({ answer }) => answer);
 	const rows = new Map<string, unknown>();
 	for (const volume of lists.flatMap(({ Volumes }) => Volumes ?? [])) {
 		if (!rows.has(volume.Name)) rows.set(volume.Name, volume);

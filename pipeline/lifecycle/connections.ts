@@ -69,9 +69,9 @@ export class Connections {
 		ref: string,
 		body: NetworkConnect,
 	): Promise<NetworkConnect | undefined> {
-		const { cluster, networks, store } = this.#services;
+		const { locator, networks, store } = this.#services;
 		const known = await networks.find(ref);
-		const found = known && (await cluster.surelyFind(body.Container));
+		const found = known && (await locator.surelyFind(body.Container));
 		if (!found) return undefined;
 		const { container, host } = found;
 		const facts = isOurs(container)

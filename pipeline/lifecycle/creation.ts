@@ -1,4 +1,6 @@
+import { isUnheard } from "../answers.ts";
 import type { Chain } from "../chain.ts";
+import { PATIENCE_MS } from "../cluster.ts";
 import { type ContainerCreate, networksAsked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
@@ -19,7 +21,7 @@ import {
 import { isLease, leaseOf } from "../state/leases.ts";
 import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
-import { followName, holderOf, PATIENCE_MS } from "./holder.ts";
+import { followName, holderOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
 import { inUse, Names } from "./names.ts";
 
@@ -274,7 +276,7 @@ export class Creation {
 		try {
 			return await holderOf(entry, this.#services);
 		} catch (error) {
-			if (!(error instanceof HttpError) || error.status !== 502) throw error;
+			if (!isUnheard(error)) throw error;
 			const { host } = entry.value.facts;
 			throw new HttpError(
 				503,
@@ -289,7 +291,7 @@ export class Creation {
 	 * @throws HttpError 409, in Docker's words, if any host has a container of that name
 	 */
 	async #mustBeGone(name: string): Promise<void> {
-		const found = await this.#services.cluster.find(name, PATIENCE_MS);
+		const found = await this.#services.locator.find(name, PATIENCE_MS);
 		const { Id, Name } = found?.container ?? {};
 		if (Id && Name === `/${name}`) throw inUse(name, Id);
 	}

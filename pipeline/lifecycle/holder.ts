@@ -1,3 +1,4 @@
+import { PATIENCE_MS } from "../cluster.ts";
 import { isOurs, readLabels } from "../facts.ts";
 import type { ContainerContext, Services } from "../plugin.ts";
 import {
@@ -8,9 +9,6 @@ import {
 import { isSuperseded } from "../state/moves.ts";
 import { ignoreConflict } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
-
-/** How long a host may seem silent that is asked whether it has a container. */
-export const PATIENCE_MS = 5_000;
 
 /** A container that a record is of. */
 interface Holder {
@@ -24,9 +22,9 @@ interface Holder {
 /** A container of ours by id, prefix or name, as its engine shows it now. */
 export async function contextOf(
 	ref: string,
-	{ cluster }: Pick<Services, "cluster">,
+	{ locator }: Pick<Services, "locator">,
 ): Promise<ContainerContext | undefined> {
-	const container = (await cluster.find(ref))?.container;
+	const container = (await locator.find(ref))?.container;
 	if (!container || !isOurs(container)) return undefined;
 	return { container, facts: readLabels(container.Config.Labels) };
 }

@@ -1,4 +1,5 @@
-import type { Cluster, HostAnswer } from "../cluster.ts";
+import { type HostAnswer, isUnheard, whoHas } from "../answers.ts";
+import type { Cluster } from "../cluster.ts";
 import { imagePath } from "../docker.ts";
 import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
@@ -15,6 +16,9 @@ import {
 
 /** How long a host may stay silent that an image is copied to or from, or that named it last: it may have much to do. */
 const PATIENCE_MS = 10_000;
+
+/** As long as a client waits for a create. */
+const CREATE_MS = 30_000;
 
 /**
  * Sees to it that a host has the image that a create names.
@@ -45,7 +49,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			cluster.ask(host, (engine) => engine.get<ImageInspect>(path), asking),
 			images.records.look(image).catch(() => undefined), // without Consul, the engines must do
 		]);
-		const own: HostAnswer[] = [{ host, answer }];
+		const own: HostAnswer<ImageInspect>[] = [{ host, answer }];
 		const [here] = byName(image, own, known?.record);
 		const from = (source: Held | undefined) =>
 			source && here && contentOf(source.image) === contentOf(here.image)
@@ -57,7 +61,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			const there = [...given].filter((each) => each !== host);
 			const told = [
 				...own,
-				...(await cluster.answersOf(elsewhere, path)),
+				...(await cluster.answers<ImageInspect>(path, elsewhere)),
 				...(await Promise.all(there.map((each) => atHome(each, image, path)))),
 			];
 			const [newest] = byName(image, told, record);
@@ -82,9 +86,8 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		home: string,
 		image: string,
 		path: string,
-	): Promise<HostAnswer> {
-		const living = await cluster.reachable();
-		if (!living.some(({ name }) => name === home)) {
+	): Promise<HostAnswer<ImageInspect>> {
+		if (!(await cluster.reachable()).includes(home)) {
 			return { host: home, answer: undefined };
 		}
 		try {
@@ -95,8 +98,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			);
 			return { host: home, answer };
 		} catch (error) {
-			const silent = !(error instanceof HttpError) || error.status === 502;
-			if (!silent) throw error;
+			if (!isUnheard(error)) throw error;
 			throw new HttpError(
 				503,
 				`image ${image} may be a newer one on host ${home}, which does not answer; try again`,
@@ -110,7 +112,8 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		path: string,
 		record: Entry<ImageRecord> | undefined,
 	): Promise<Held | undefined> {
-		const [source] = byName(image, await askAll(path, cluster), record);
+		const told = await cluster.surelyAnswers<ImageInspect>(path, CREATE_MS);
+		const [source] = byName(image, told, record);
 		if (record) void images.correct(record, source).catch(() => {});
 		return source;
 	}
@@ -160,16 +163,8 @@ export async function isAnywhere(
 	image: string,
 	cluster: Cluster,
 ): Promise<boolean> {
-	const told = await askAll(imagePath(image), cluster);
-	return told.some(({ answer }) => answer !== undefined);
-}
-
-/** What all hosts say; before they say that there is none, those that seem silent are waited for. */
-async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
-	const told = await cluster.answers(path);
-	const none = told.every(({ answer }) => answer === undefined);
-	const isSilent = none && told.some(({ error }) => error);
-	return isSilent ? cluster.patientAnswers(path) : told;
+	const told = await cluster.surelyAnswers(imagePath(image), CREATE_MS);
+	return whoHas(told).length > 0;
 }
 
 /**
@@ -180,7 +175,7 @@ async function askAll(path: string, cluster: Cluster): Promise<HostAnswer[]> {
  */
 export function byName(
 	name: string,
-	answers: readonly HostAnswer[],
+	answers: readonly HostAnswer<ImageInspect>[],
 	record?: Entry<ImageRecord>,
 ): Held[] {
 	const tag = /^[0-9a-f]+$/.test(name)
@@ -190,10 +185,8 @@ export function byName(
 		tag !== undefined && image.RepoTags?.includes(tag) === true;
 	// of copies with several ids that is the one that clients are told
 	const idOnRecord = ({ image }: Held) => Number(image.Id === record?.value.id);
-	const all = answers
-		.filter(({ answer }) => answer !== undefined)
-		.map(({ host, answer }) => {
-			const image = answer as ImageInspect;
+	const all = whoHas(answers)
+		.map(({ host, answer: image }) => {
 			const known = isOnRecord(image, record?.value) ? record?.value.at : 0;
 			return { host, at: Math.max(namedAt(image), known ?? 0), image };
 		})

@@ -27,10 +27,8 @@ export async function avoided(
 }
 
 async function engineSubnets(cluster: Services["cluster"]): Promise<Netmask[]> {
-	const answers = await cluster.answers("/networks");
-	const networks = answers.flatMap(
-		({ answer }) => (answer as NetworkInspect[] | undefined) ?? [],
-	);
+	const answers = await cluster.answers<NetworkInspect[]>("/networks");
+	const networks = answers.flatMap(({ answer }) => answer ?? []);
 	// what is left of arpanet's own is made anew, or goes; which are granted Consul knows
 	return networks
 		.filter(({ Labels }) => !Labels?.["arpanet.network"])

@@ -54,7 +54,7 @@ export async function linked(
 async function serviceOf(
 	target: string,
 	deployment: string,
-	{ containers, cluster }: Services,
+	{ containers, locator }: Services,
 ): Promise<string> {
 	const record = await containers.get(target); // first: a container_name may look like a copy's
 	let found: Facts | undefined = record?.value.facts;
@@ -66,7 +66,7 @@ async function serviceOf(
 				return target.slice(prefix.length, number.index);
 			}
 		}
-		const container = (await cluster.find(target))?.container;
+		const container = (await locator.find(target))?.container;
 		found = readLabels(container?.Config.Labels ?? null);
 	}
 	if (found.deployment === deployment && found.service) return found.service;

@@ -51,7 +51,7 @@ async function takeStock({
 }: Services): Promise<Map<string, Inventory>> {
 	const stock = new Map<string, Inventory>();
 	await Promise.all(
-		(await cluster.reachable()).map(async ({ name }) => {
+		(await cluster.reachable()).map(async (name) => {
 			try {
 				stock.set(name, await inventoryOf(await cluster.engine(name)));
 			} catch {

@@ -1,3 +1,4 @@
+import { whoHas } from "../../pipeline/answers.ts";
 import { type ContainerCreate, networksAsked } from "../../pipeline/docker.ts";
 import type { CreateContext, Services } from "../../pipeline/plugin.ts";
 import { expressions } from "./expressions.ts";
@@ -83,11 +84,10 @@ async function foreignNetwork(
 	for (const name of networksAsked(body)) {
 		if (await networks.find(name)) continue;
 		const path = `/networks/${encodeURIComponent(name)}`;
-		const [own] = await cluster.answersOf([here], path);
+		const [own] = await cluster.answers(path, [here]);
 		// that of a lost host is none that another has under its name
 		if (own?.answer !== undefined || lostHost) return { name, host: here };
-		const told = await cluster.answers(path);
-		const holder = told.find(({ answer }) => answer !== undefined);
+		const [holder] = whoHas(await cluster.answers(path));
 		return { name, host: holder?.host ?? here }; // if it is nowhere, its engine says so
 	}
 	return undefined;

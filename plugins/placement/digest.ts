@@ -1,3 +1,4 @@
+import { whoHas } from "../../pipeline/answers.ts";
 import { type ContainerCreate, imagePath } from "../../pipeline/docker.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 
@@ -15,9 +16,8 @@ export async function nameById(
 		return;
 	}
 	const path = imagePath(Image);
-	const [own] = await cluster.answersOf([host], path);
+	const [own] = await cluster.answers(path, [host]);
 	if (own?.answer !== undefined) return;
-	const told = await cluster.answers(path);
-	const known = told.find(({ answer }) => answer !== undefined);
-	if (known) body.Image = (known.answer as { Id: string }).Id;
+	const [known] = whoHas(await cluster.answers<{ Id: string }>(path));
+	if (known) body.Image = known.answer.Id;
 }

@@ -71,8 +71,8 @@ function texts(value: unknown): string[] {
 
 async function hostOf(
 	ref: string,
-	{ slots, cluster }: Services,
+	{ slots, locator }: Services,
 ): Promise<string | undefined> {
 	const name = ref.replace(/^\//, "");
-	return slots.named(name)?.host ?? (await cluster.surelyFind(name))?.host;
+	return slots.named(name)?.host ?? (await locator.surelyFind(name))?.host;
 }

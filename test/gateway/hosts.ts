@@ -7,9 +7,9 @@ import { EnginePool } from "../../gateway/upstream.ts";
 import { Cluster } from "../../pipeline/cluster.ts";
 import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
 import { HttpError } from "../../pipeline/errors.ts";
+import { Locator } from "../../pipeline/locator.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
 import type { Hosts, KnownHost } from "../../pipeline/state/hosts.ts";
-import { hostNamed } from "../../pipeline/state/names.ts";
 import { Networks } from "../../pipeline/state/networks.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
@@ -99,13 +99,13 @@ export async function startHosts(
 	const [self = ""] = Object.keys(engines);
 	const url = known[self]?.engine as string;
 	const local = new Engine(url);
-	const cluster = new Cluster(hosts as unknown as Hosts, self, local, (name) =>
-		hostNamed(name, store),
-	);
+	const cluster = new Cluster(hosts as unknown as Hosts, self, local);
+	const locator = new Locator(cluster, store);
 	const services = {
 		cluster,
+		locator,
 		containers: new Containers(store),
-		networks: new Networks(store, (name) => cluster.hasNetwork(name)),
+		networks: new Networks(store, (name) => locator.hasNetwork(name)),
 		store,
 	};
 	services.networks.ids.follow();

@@ -97,6 +97,17 @@ for (const [target, body] of [
 	});
 }
 
+test("a container on no record whose name Consul knows is not said to be nowhere while its host is lost", async (t) => {
+	const nothing: FakeEngine = () => undefined;
+	const store = storeOf({ "arpanet/names/db": { host: "two", id: CONTAINER } });
+	const engines = { one: nothing, two: nothing };
+	const { known, route } = await startHosts(t, engines, store);
+	Object.assign(known.two ?? {}, { state: undefined });
+	await t.throwsAsync(route("POST", "/containers/db/stop"), {
+		message: /^container db is on host two, which is lost/,
+	});
+});
+
 test("what was on a host that was removed is not there any more", async (t) => {
 	const { known, stop, resize } = await setUp(t);
 	delete known.two;

@@ -48,10 +48,10 @@ async function startOn([http, server, serf]: number[]): Promise<TestConsul> {
 		const end = performance.now() + READY_MS;
 		while (child.exitCode === null && performance.now() < end) {
 			// it has a leader, and takes sessions of its own node
-			const nodes = await fetch(`${address}/v1/catalog/nodes`)
+			const checks = await fetch(`${address}/v1/health/state/passing`)
 				.then((answer) => answer.text())
 				.catch(() => "");
-			if (nodes.includes('"Node"')) return;
+			if (checks.includes('"serfHealth"')) return;
 			await sleep(50);
 		}
 		await stop();

@@ -7,6 +7,7 @@ import { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import { Reconcile } from "../../pipeline/lifecycle/reconcile.ts";
 import { VolumeLifecycle } from "../../pipeline/lifecycle/volume.ts";
 import { setUp } from "../../pipeline/load.ts";
+import { Locator } from "../../pipeline/locator.ts";
 import type { Plugin, Services } from "../../pipeline/plugin.ts";
 import { Containers } from "../../pipeline/state/containers.ts";
 import { Hosts, hostKeys } from "../../pipeline/state/hosts.ts";
@@ -44,7 +45,7 @@ class DoubleCluster extends Cluster {
 		local: Engine,
 		engines: Record<string, EngineDouble> = {},
 	) {
-		super(hosts, self, local, async () => undefined);
+		super(hosts, self, local);
 		this.#engines = engines;
 	}
 
@@ -88,15 +89,17 @@ export class Allocator {
 			this.docker.engine,
 			options.engines,
 		);
+		const locator = new Locator(cluster, this.store);
 		this.services = {
 			store: this.store,
-			networks: new Networks(this.store, (name) => cluster.hasNetwork(name)),
+			networks: new Networks(this.store, (name) => locator.hasNetwork(name)),
 			containers: new Containers(this.store),
 			slots: new Slots(this.store),
 			volumes: new Volumes(this.store),
 			engine: this.docker.engine,
 			host,
 			cluster,
+			locator,
 			log: silent,
 		};
 		const {

@@ -16,7 +16,7 @@ const nothing = {
 	networks: { list: async () => [] },
 	containers: { get: async () => undefined, list: async () => [] },
 	slots: { use: () => new Use() },
-	cluster: { find: async () => undefined },
+	locator: { find: async () => undefined },
 } as unknown as Services;
 const hooks = links.setup({}, nothing, []);
 
@@ -88,10 +88,10 @@ test("whatever else is written as a link is an error for the user, or a name tha
 test("a link may name its container by id, on whatever host that is", async (t) => {
 	const Labels = { "arpanet.deployment": "abc", "arpanet.service": "redis" };
 	const found = { host: "h2", container: { Config: { Labels } } };
-	const cluster = {
+	const locator = {
 		find: async (ref: string) => (ref === "8be23c0912aa" ? found : undefined),
 	};
-	const services = { ...nothing, cluster } as unknown as Services;
+	const services = { ...nothing, locator } as unknown as Services;
 	t.deepEqual(
 		await heldFor("8be23c0912aa:cache", links.setup({}, services, [])),
 		{
