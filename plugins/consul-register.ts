@@ -49,15 +49,14 @@ export default definePlugin({
 		const leavings = new Ripening<Leaving>(({ grace }) => grace);
 		const aliased = new Aliased(services.store);
 		const hooks = {
-			async started({ container, facts: given, after }) {
-				if (!given.service) return; // a one-off is no copy of a service
-				const facts = asCalled(given, container.Name.slice(1));
-				if (
-					after === "start" &&
-					(await registerUnseen(container, facts, aliased, services))
-				)
-					return;
-				await register(container, facts, after === "stop", aliased, services);
+			async started(context) {
+				const { container, facts, after } = context;
+				if (!facts.service) return; // a one-off is no copy of a service
+				const called = asCalled(facts, container.Name.slice(1));
+				const copy = { ...context, facts: called };
+				const isDone =
+					after === "start" && (await registerUnseen(copy, aliased, services));
+				if (!isDone) await register(copy, aliased, services);
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;

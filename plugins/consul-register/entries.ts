@@ -1,6 +1,10 @@
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
-import type { Facts, Services } from "../../pipeline/plugin.ts";
+import type {
+	ContainerContext,
+	Facts,
+	Services,
+} from "../../pipeline/plugin.ts";
 import { isAlias, type NamedAlias } from "../../pipeline/state/aliases.ts";
 import { nodeOf, setNode } from "../../pipeline/state/catalog.ts";
 import { toNumber } from "../../pipeline/state/leases.ts";
@@ -21,12 +25,12 @@ export function nodeFor(facts: Facts, { host }: Services): string {
  * @param found what is registered of the container, or under its number
  */
 export async function registration(
-	container: ContainerInspect,
-	facts: Facts,
+	copy: ContainerContext,
 	named: NamedAlias[],
 	found: CatalogService[],
 	services: Services,
 ): Promise<Operation[]> {
+	const { container, facts } = copy;
 	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
 	// one that was renamed runs beside the copy that was made in its place
@@ -34,11 +38,8 @@ export async function registration(
 	const number = isAnothers ? undefined : facts.index;
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];
-	for (const { scope, address, subnet, shared } of await places(
-		container,
-		facts,
-		services,
-	)) {
+	for (const place of await places(copy, services)) {
+		const { scope, address, subnet, shared } = place;
 		const inSubnet = toNumber(address) - toNumber(new Netmask(subnet).base);
 		const meta = {
 			container: container.Id,
@@ -186,8 +187,7 @@ interface Place extends Pick<NetworkRecord, "scope" | "subnet" | "shared"> {
 
 /** The networks of its own deployment, and those for all, in which a container has an address. */
 async function places(
-	container: ContainerInspect,
-	facts: Facts,
+	{ container, facts }: ContainerContext,
 	{ networks }: Services,
 ): Promise<Place[]> {
 	const found: Place[] = [];
