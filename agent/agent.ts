@@ -4,6 +4,7 @@ import { asTold, type EngineEvent } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
 import type { ContainerLifecycle } from "../pipeline/lifecycle/container.ts";
+import { contextOf } from "../pipeline/lifecycle/holder.ts";
 import type { NetworkLifecycle } from "../pipeline/lifecycle/network.ts";
 import type { Reconcile } from "../pipeline/lifecycle/reconcile.ts";
 import { SupersededCopies } from "../pipeline/lifecycle/superseded.ts";
@@ -21,7 +22,7 @@ import { guard } from "./guard.ts";
 import { type LeaderParts, leaderDuties } from "./leader/leader.ts";
 import { Leadership } from "./leader/leadership.ts";
 import { overlay, type Underlay } from "./overlay.ts";
-import { pause } from "./repeat.ts";
+import { pause, repeat } from "./repeat.ts";
 import { tell } from "./tell.ts";
 
 /** A lease whose container is gone goes back within a minute: two looks must fit in. */
@@ -179,10 +180,9 @@ export class Agent {
 		}
 	}
 
-	async #sweep(): Promise<void> {
+	#sweep(): Promise<void> {
 		const { signal } = this.#abort;
-		let complained = false;
-		while (!signal.aborted) {
+		const work = async () => {
 			const all = this.#mustLook;
 			const failed = this.#failed;
 			this.#mustLook = false;
@@ -190,21 +190,24 @@ export class Agent {
 			this.#failed = new Set();
 			try {
 				await this.#look(all, failed);
-				complained = false;
 			} catch (error) {
 				this.#mustLook = true; // who was away may have missed something
-				if (!complained) {
-					const err = messageOf(error);
-					this.#services.log.warn({ err }, "sweep failed; trying again");
-				}
-				complained = true;
+				throw error;
 			}
+		};
+		const rest = async () => {
 			await pause(RETRY_MS, signal);
 			const next = performance.now() + SWEEP_MS - RETRY_MS;
 			const isDue = () =>
 				this.#mustLook || this.#isDue || performance.now() >= next;
 			while (!isDue() && !signal.aborted) await pause(TICK_MS, signal);
-		}
+		};
+		return repeat(work, {
+			signal,
+			log: this.#services.log,
+			failure: "sweep failed; trying again",
+			rest,
+		});
 	}
 
 	/**
@@ -320,8 +323,8 @@ export class Agent {
 		await pause(ADOPT_MS, this.#abort.signal);
 		if (this.#abort.signal.aborted) return; // the next agent looks at all
 		await this.#queue(id, async () => {
-			const container = await this.#parts.containers.find(id);
-			if (container) await this.#parts.reconcile.adopt(container);
+			const context = await contextOf(id, this.#services);
+			if (context) await this.#parts.reconcile.adopt(context.container);
 		});
 	}
 

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { messageOf } from "../pipeline/errors.ts";
+import { keyAndValue } from "../pipeline/docker.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { setHostCheck, setNode } from "../pipeline/state/catalog.ts";
 import {
@@ -8,7 +8,15 @@ import {
 	type HostState,
 	hostKeys,
 } from "../pipeline/state/hosts.ts";
-import { Conflict, type Operation } from "../pipeline/state/operations.ts";
+import {
+	ignoreConflict,
+	type Operation,
+} from "../pipeline/state/operations.ts";
+import {
+	endSession,
+	openSession,
+	renewSession,
+} from "../pipeline/state/session.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { type Load, LoadMeter } from "./load-meter.ts";
 import { rejoin } from "./rejoin.ts";
@@ -44,15 +52,12 @@ export async function announce(
 	};
 	await repeat(beat, {
 		signal,
+		log: services.log,
+		failure: "this host is not announced",
 		rest: async (failed) => {
 			if (failed) await rejoin(services.store);
 			await pause(failed ? RETRY_MS : BEAT_MS, signal);
 		},
-		complain: (error) =>
-			services.log.warn(
-				{ err: messageOf(error) },
-				"this host is not announced",
-			),
 	});
 	await announcer.leave();
 }
@@ -105,8 +110,11 @@ class Announcer {
 		const { store, host } = this.#services;
 		if (!before) await this.#mustBeOurs();
 		if (!before || !this.#complete) await this.#writeRecord();
-		if (before) await store.ask(() => store.consul.session.renew(before));
-		const session = before ?? (await this.#newSession());
+		if (before) await renewSession(store, before);
+		// the session's own time is its check: Consul's agent may be another host's
+		const session =
+			before ??
+			(await openSession(store, `arpanet host ${host.name}`, TTL_S, []));
 		const load = this.#meter.look();
 		const engineless = await this.#isEngineless();
 		const known = before && (await this.#isKnown(load, engineless));
@@ -131,7 +139,7 @@ class Announcer {
 				throw new Error(`another arpanet was faster to be ${host.name}`);
 			}
 		} catch (error) {
-			await store.ask(() => store.consul.session.destroy(session));
+			await endSession(store, session);
 			throw error;
 		}
 		this.#told = load;
@@ -166,7 +174,7 @@ class Announcer {
 	 * @param first what goes before, in the same commit
 	 * @returns false if another session has the host's name
 	 */
-	async #hold(
+	#hold(
 		session: string,
 		state?: HostState,
 		first: Operation[] = [],
@@ -177,33 +185,15 @@ class Announcer {
 		const changed: Operation[] = state
 			? [{ verb: "lock", key: alive, value: state, session }]
 			: [];
-		try {
-			await store.commit([
+		return ignoreConflict(
+			store.commit([
 				...first,
 				...changed,
 				{ verb: "lock", key: beat, value: sign, session },
 				setNode(host),
 				setHostCheck(host.name, "passing", "its agent is there"),
-			]);
-			return true;
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-			return false;
-		}
-	}
-
-	async #newSession(): Promise<string> {
-		const { store, host } = this.#services;
-		const made = (await store.ask(() =>
-			store.consul.session.create({
-				name: `arpanet host ${host.name}`,
-				ttl: `${TTL_S}s`,
-				behavior: "delete",
-				lockdelay: "0s",
-				checks: [], // the session's own time is the check: Consul's agent may be another host's
-			} as never),
-		)) as { ID: string };
-		return made.ID;
+			]),
+		);
 	}
 
 	/** Whether all gateways know that this host lives, and how busy it is: with many hosts every write wakes them all. */
@@ -253,16 +243,12 @@ class Announcer {
 	async #engineLabels(): Promise<Record<string, string> | undefined> {
 		try {
 			const info = await this.#services.engine.info(BEAT_MS);
-			const own = (info.Labels ?? []).map((label) => {
-				const mark = label.indexOf("=");
-				return [label.slice(0, mark), label.slice(mark + 1)];
-			});
 			return {
 				storagedriver: info.Driver,
 				kernelversion: info.KernelVersion,
 				operatingsystem: info.OperatingSystem,
 				architecture: info.Architecture,
-				...Object.fromEntries(own),
+				...Object.fromEntries((info.Labels ?? []).map(keyAndValue)),
 			};
 		} catch {
 			return undefined;

@@ -7,15 +7,15 @@ import type { Tls } from "../pipeline/tls.ts";
 import { tlsServer } from "../pipeline/tls-server.ts";
 
 /** Milliseconds that what other gateways have asked may take when the port closes: as long as in the gateway. */
-const PATIENCE = 20_000;
+const PATIENCE_MS = 20_000;
 /** A connection on which nothing is awaited is hung up when it has been quiet for so many milliseconds. */
-const QUIET = 100;
+const QUIET_MS = 100;
 /** By then the other gateways have heard that this host's arpanet stops, and wait for it. */
-const NOTICE = 300;
+const NOTICE_MS = 300;
 /** After so long without a byte the kernel asks whether the gateway's host is still there. */
 const KEEP_ALIVE_MS = 60_000;
 /** How often is looked whether anything is still to be waited for. */
-const LOOK = 20;
+const LOOK_MS = 20;
 
 /** A host's engine, open to the other hosts. */
 interface EnginePort {
@@ -92,18 +92,18 @@ export async function openEnginePort(
 	return {
 		port: (server.address() as AddressInfo).port,
 		async close() {
-			const end = performance.now() + PATIENCE;
-			await setTimeout(NOTICE);
+			const end = performance.now() + PATIENCE_MS;
+			await setTimeout(NOTICE_MS);
 			const isAsked = () => [...open].some(({ asked }) => asked);
-			while (isAsked() && performance.now() < end) await setTimeout(LOOK);
+			while (isAsked() && performance.now() < end) await setTimeout(LOOK_MS);
 			await setImmediate(); // who has connected is accepted: the kernel would reset him
 			server.close();
 			while (open.size > 0) {
-				await setTimeout(LOOK);
+				await setTimeout(LOOK_MS);
 				await setImmediate(); // what came while we were busy is read before
 				const now = performance.now();
 				for (const { from, asked, at } of open) {
-					const isQuiet = !asked && now - at > QUIET;
+					const isQuiet = !asked && now - at > QUIET_MS;
 					if (isQuiet || now > end) from.destroy();
 				}
 			}

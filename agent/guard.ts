@@ -1,5 +1,4 @@
 import { bridgeOf, type NetworkInspect } from "../pipeline/docker.ts";
-import { messageOf } from "../pipeline/errors.ts";
 import type { Services } from "../pipeline/plugin.ts";
 import { exposures } from "../pipeline/state/exposed.ts";
 import { guestsOf } from "../pipeline/state/guests.ts";
@@ -35,12 +34,9 @@ export async function guard(
 	};
 	await repeat(work, {
 		signal,
+		log: services.log,
+		failure: "deployments are not guarded",
 		rest: (failed) => alarm.rest(failed ? RETRY_MS : REFRESH_MS, signal),
-		complain: (error) =>
-			services.log.warn(
-				{ err: messageOf(error) },
-				"deployments are not guarded",
-			),
 	});
 	if (written) await look(services, written, true).catch(() => {});
 }

@@ -67,12 +67,9 @@ export async function overlay(
 	};
 	await repeat(work, {
 		signal,
+		log: services.log,
+		failure: "some networks are not woven; trying again",
 		rest: () => alarm.rest(LOOK_MS, signal),
-		complain: (error) =>
-			services.log.warn(
-				{ err: messageOf(error) },
-				"some networks are not woven; trying again",
-			),
 	});
 }
 

@@ -1,20 +1,9 @@
-import { connect } from "node:net";
+import { LEFT, membersOf } from "../pipeline/state/members.ts";
 import type { Store } from "../pipeline/state/store.ts";
+import { reach } from "./reach.ts";
 
 /** How long a member may take to be reached: more is as good as still cut off. */
 const REACH_MS = 500;
-
-/** A member of Consul's cluster, as the agent tells of it that is asked. */
-interface Member {
-	Addr: string;
-	/** Of Serf, TCP and UDP. */
-	Port: number;
-	Tags: { role?: string };
-	/** Serf's: 3 for one that has left. */
-	Status: number;
-}
-
-const LEFT = 3;
 
 /**
  * Has this host's Consul talk to the servers that it can reach again. By itself one that was cut off may stay
@@ -22,29 +11,18 @@ const LEFT = 3;
  * every 30 s. Meanwhile it has no leader to send a write to.
  * Whatever fails is tried again by whoever calls: also a token that may not (it needs `agent` with policy `write`).
  */
-export async function rejoin({ consul }: Store): Promise<void> {
-	const members = await consul.agent.members().catch(() => []);
+export async function rejoin(store: Store): Promise<void> {
+	const members = await membersOf(store).catch(() => []);
 	await Promise.all(
-		(members as unknown as Member[])
+		members
 			.filter(({ Tags, Status }) => Tags.role === "consul" && Status !== LEFT)
 			.map(async ({ Addr, Port }) => {
-				if (!(await isReachable(Addr, Port))) return;
+				// Consul itself would wait for ten seconds
+				if ((await reach({ host: Addr, port: Port }, REACH_MS)) !== "open") {
+					return;
+				}
 				const host = Addr.includes(":") ? `[${Addr}]` : Addr;
-				await consul.agent.join(`${host}:${Port}`).catch(() => {});
+				await store.consul.agent.join(`${host}:${Port}`).catch(() => {});
 			}),
 	);
-}
-
-/** Consul itself would wait for ten seconds. */
-function isReachable(host: string, port: number): Promise<boolean> {
-	return new Promise((resolve) => {
-		const socket = connect({ host, port, timeout: REACH_MS });
-		const end = (reached: boolean) => {
-			socket.destroy();
-			resolve(reached);
-		};
-		socket.once("connect", () => end(true));
-		socket.once("timeout", () => end(false));
-		socket.once("error", () => end(false));
-	});
 }

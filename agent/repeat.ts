@@ -1,31 +1,33 @@
 import { setTimeout } from "node:timers/promises";
+import type { Logger } from "pino";
 import { messageOf } from "../pipeline/errors.ts";
 
 interface Repeating {
 	/** Ends it. */
 	signal: AbortSignal;
+	log: Logger;
+	/** What the log says of a failure, beside its cause. */
+	failure: string;
 	/** Waits after each time. @param failed whether it did */
 	rest(failed: boolean): Promise<void>;
-	/** Logs what failed. */
-	complain(error: unknown): void;
 }
 
-/** Does work until the signal ends it. A failure is logged once, and again when it changes. */
+/** Does work until the signal ends it. A failure is logged once, and again when its cause changes. */
 export async function repeat(
 	work: () => Promise<void>,
-	{ signal, rest, complain }: Repeating,
+	{ signal, log, failure, rest }: Repeating,
 ): Promise<void> {
-	let complained: string | undefined;
+	let logged: string | undefined;
 	while (!signal.aborted) {
 		try {
 			await work();
-			complained = undefined;
+			logged = undefined;
 		} catch (error) {
-			const message = messageOf(error);
-			if (message !== complained) complain(error);
-			complained = message;
+			const err = messageOf(error);
+			if (err !== logged) log.warn({ err }, failure);
+			logged = err;
 		}
-		await rest(complained !== undefined);
+		await rest(logged !== undefined);
 	}
 }
 

@@ -1,4 +1,3 @@
-import { messageOf } from "../pipeline/errors.ts";
 import { Images } from "../pipeline/lifecycle/images.ts";
 import { Names } from "../pipeline/lifecycle/names.ts";
 import type { Services } from "../pipeline/plugin.ts";
@@ -41,15 +40,12 @@ export async function tell(
 		};
 		return repeat(work, {
 			signal,
+			log: services.log,
+			failure: "others are not told what is here",
 			rest: async () => {
 				await pause(PAUSE_MS, signal);
 				await alarm.rest(LOOK_MS, signal);
 			},
-			complain: (error) =>
-				services.log.warn(
-					{ err: messageOf(error) },
-					"others are not told what is here",
-				),
 		});
 	}
 }

@@ -6,7 +6,7 @@ import { boot } from "../cli/boot.ts";
 import { parseConfig } from "../pipeline/config.ts";
 import { type Lease, Leases, leaseKey } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
-import { Conflict } from "../pipeline/state/operations.ts";
+import { Conflict, unchanged } from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { atOnce } from "./figures.ts";
 
@@ -89,7 +89,7 @@ async function lease(
 		const value: Lease = { host: host ?? "", deployment, container };
 		try {
 			await services.store.commit([
-				services.networks.check(network),
+				unchanged(network),
 				{ verb: "create", key: leaseKey(scope, address), value },
 			]);
 			return;

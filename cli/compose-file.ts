@@ -1,10 +1,11 @@
-import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { parse } from "yaml";
-import type { ContainerCreate } from "../pipeline/docker.ts";
+import { type ContainerCreate, keyAndValue } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
+import { isObject } from "../pipeline/json.ts";
 import { readInput } from "./input.ts";
+import { dotEnv, expanded } from "./variables.ts";
 
 /** A container that a file asks for, as a client would create it. */
 export interface Planned {
@@ -22,10 +23,6 @@ export interface FileOptions {
 }
 
 type Dictionary = Record<string, unknown>;
-
-/** What `expanded` replaces; what stands after the mark may have references in it, and these once more. */
-const REFERENCE =
-	/\$(?:(\$)|(\w+)|\{(\w+)(?:(:?)([-+?])((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*))?\})/g;
 
 interface Project {
 	name: string;
@@ -53,13 +50,13 @@ export async function readComposeFile(
 	const folder = file === "-" ? process.cwd() : dirname(resolve(file));
 	const text = await readInput(file, "a fig.yml or Compose file");
 	const variables = { ...(await dotEnv(folder)), ...process.env };
-	const root = interpolated(parse(text, { merge: true }), variables);
-	if (!isDictionary(root)) {
+	const root = expanded(parse(text, { merge: true }), variables);
+	if (!isObject(root)) {
 		throw new Error(
 			`${file} is no fig.yml or Compose file: it has no services`,
 		);
 	}
-	const fig = !isDictionary(root.services);
+	const fig = !isObject(root.services);
 	const named = project || variables.COMPOSE_PROJECT_NAME || root.name;
 	return containersOf({
 		name: String(named || basename(folder))
@@ -91,7 +88,7 @@ function containersOf(project: Project): Planned[] {
 		if (seen.has(service)) return;
 		seen.add(service);
 		const settings = project.services[service];
-		if (!isDictionary(settings)) {
+		if (!isObject(settings)) {
 			throw new Error(`the file has no service ${service}`);
 		}
 		if (settings.extends) {
@@ -112,7 +109,7 @@ function containersOf(project: Project): Planned[] {
 /** The services whose containers must be there first. */
 function needs(settings: Dictionary, { services }: Project): string[] {
 	const links = list(settings.links).map((link) => link.split(":")[0] ?? "");
-	const dependsOn = isDictionary(settings.depends_on)
+	const dependsOn = isObject(settings.depends_on)
 		? Object.keys(settings.depends_on)
 		: list(settings.depends_on);
 	const shared = [
@@ -186,9 +183,7 @@ function container(
 			Image: settings.image ?? `${project.name}_${service}`,
 			Env: pairs(settings.environment),
 			Labels: {
-				...Object.fromEntries(
-					pairs(settings.labels).map((pair) => split(pair, "=")),
-				),
+				...Object.fromEntries(pairs(settings.labels).map(keyAndValue)),
 				"com.docker.compose.project": project.name,
 				"com.docker.compose.service": service,
 				"com.docker.compose.container-number": String(number),
@@ -221,7 +216,7 @@ function foreignNetwork(
 	settings: Dictionary,
 	{ networks }: Project,
 ): string | undefined {
-	const joined = isDictionary(settings.networks)
+	const joined = isObject(settings.networks)
 		? Object.keys(settings.networks)
 		: list(settings.networks);
 	for (const network of joined) {
@@ -233,7 +228,7 @@ function foreignNetwork(
 
 /** `./src:/app` or `{type, source}` as a bind of the API; undefined for what has neither path nor name. */
 function mounted(volume: unknown, project: Project): string | undefined {
-	const long = isDictionary(volume);
+	const long = isObject(volume);
 	const [source, target, mode] = long
 		? [volume.source, volume.target]
 		: String(volume).split(":");
@@ -301,7 +296,7 @@ function portBindings(
  * @throws Error for what is no port
  */
 function ports(port: unknown): [string, Binding][] {
-	if (isDictionary(port)) {
+	if (isObject(port)) {
 		const { target, published = "", protocol = "tcp", host_ip = "" } = port;
 		const HostPort = String(published);
 		return [[`${target}/${protocol}`, { HostIp: String(host_ip), HostPort }]];
@@ -352,14 +347,8 @@ function bytes(size: unknown): number {
 
 /** What a file gives as a list or as a mapping, as `key=value`. */
 function pairs(value: unknown): string[] {
-	if (!isDictionary(value)) return list(value);
+	if (!isObject(value)) return list(value);
 	return Object.entries(value).map(([key, each]) => `${key}=${each ?? ""}`);
-}
-
-/** As it is in the API: what stands before the first separator, and the rest. */
-function split(pair: string, separator: string): [string, string] {
-	const mark = pair.indexOf(separator);
-	return mark < 0 ? [pair, ""] : [pair.slice(0, mark), pair.slice(mark + 1)];
 }
 
 function list(value: unknown): string[];
@@ -369,59 +358,6 @@ function list(value: unknown, asIs = false): unknown[] {
 	return asIs ? all : all.map(String);
 }
 
-function isDictionary(value: unknown): value is Dictionary {
-	return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function dictionary(value: unknown): Dictionary {
-	return isDictionary(value) ? value : {};
-}
-
-async function dotEnv(folder: string): Promise<Record<string, string>> {
-	const text = await readFile(join(folder, ".env"), "utf8").catch(() => "");
-	return Object.fromEntries(
-		text
-			.split("\n")
-			.filter((line) => /^\s*[a-z_]\w*=/i.test(line))
-			.map((line) => split(line.trim(), "="))
-			.map(([name, value]) => [name, unquoted(value)]),
-	);
-}
-
-/** A value without its quotes, or without the comment that follows it. */
-function unquoted(value: string): string {
-	const [, , quoted] = /^\s*(["'])(.*?)\1/.exec(value) ?? [];
-	return quoted ?? value.replace(/(^|\s)#.*/, "").trim();
-}
-
-type Variables = Record<string, string | undefined>;
-
-/** `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:+instead}` and `$$` as what they stand for. */
-function expanded(text: string, variables: Variables): string {
-	return text.replaceAll(
-		REFERENCE,
-		(_, dollar, plain, braced, colon, mark, word) => {
-			if (dollar) return "$";
-			const found = variables[plain ?? braced];
-			const missing = colon ? !found : found === undefined;
-			if (mark === "+") return missing ? "" : expanded(word, variables);
-			if (!missing) return found ?? "";
-			return mark === "-" ? expanded(word, variables) : "";
-		},
-	);
-}
-
-/** Every text of a file, expanded. */
-function interpolated(value: unknown, variables: Variables): unknown {
-	if (typeof value === "string") return expanded(value, variables);
-	if (Array.isArray(value)) {
-		return value.map((each) => interpolated(each, variables));
-	}
-	if (!isDictionary(value)) return value;
-	return Object.fromEntries(
-		Object.entries(value).map(([key, each]) => [
-			key,
-			interpolated(each, variables),
-		]),
-	);
+	return isObject(value) ? value : {};
 }

@@ -7,8 +7,9 @@ import { setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../pipeline/config.ts";
 import { messageOf } from "../pipeline/errors.ts";
+import { originOf } from "../pipeline/http-client.ts";
 import { nameServers } from "../plugins/dns-search.ts";
-import { addressOf, ask } from "./ask.ts";
+import { ask } from "./ask.ts";
 import { DNS_PORT, mustBeFreeForDns } from "./dns-port.ts";
 import { findProgram } from "./files.ts";
 import { end, identify, isAlive, type ProcessId } from "./processes.ts";
@@ -82,7 +83,7 @@ export async function ensureConsul(
 export async function isAbsent({ arpanet }: Config): Promise<boolean> {
 	const { address } = arpanet.consul;
 	if (arpanet.host.engine || !address.startsWith("http://")) return false;
-	const { host, port } = addressOf(address);
+	const { host, port } = originOf(address);
 	if (!(await isLocal(host))) return false;
 	try {
 		await ask({ host, port }, "/v1/status/leader", ASK_MS);
@@ -153,7 +154,7 @@ async function settingsOf(
 	dns: string,
 	files: Files,
 ): Promise<object> {
-	const { host, port } = addressOf(config.arpanet.consul.address);
+	const { host, port } = originOf(config.arpanet.consul.address);
 	const http = (await lookup(host, { family: 4 })).address;
 	return {
 		node_name: config.arpanet.host.name,
@@ -180,7 +181,7 @@ async function waitForLeader(
 		signal.throwIfAborted();
 		if (!(await isAlive(agent))) throw new Error(await complaint(files));
 		const answer = await ask(
-			addressOf(address),
+			originOf(address),
 			"/v1/status/leader",
 			ASK_MS,
 		).catch(() => undefined);

@@ -1,5 +1,5 @@
-import { setTimeout } from "node:timers/promises";
 import type { Cluster } from "../pipeline/cluster.ts";
+import { inTime } from "../pipeline/deadline.ts";
 import type { ContainerSummary } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
 import {
@@ -108,15 +108,11 @@ export async function listEverywhere(
 			}
 			try {
 				const engine = await cluster.engine(name);
-				const late = setTimeout(PATIENCE_MS, undefined, { ref: false }).then(
-					() => {
-						throw new Error(`engine ${engine.url} does not answer in time`);
-					},
-				);
-				return await Promise.race([
+				return await inTime(
 					engine.listContainers("arpanet.host"),
-					late,
-				]);
+					PATIENCE_MS,
+					() => new Error(`engine ${engine.url} does not answer in time`),
+				);
 			} catch (error) {
 				silent.push(
 					`no states${own ? "" : ` of ${name}`}: ${messageOf(error)}`,

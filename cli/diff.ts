@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "yaml";
+import { isObject } from "../pipeline/json.ts";
 
 /** A line of a difference: kept, gone or new. */
 export interface Line {
@@ -39,7 +40,7 @@ export function diff(before: Fields, after: Fields): Line[] {
 /** The difference within two values of the same kind, indented. */
 function both(old: unknown, fresh: unknown): Line[] | undefined {
 	const inner =
-		isFields(old) && isFields(fresh)
+		isObject(old) && isObject(fresh)
 			? diff(old, fresh)
 			: Array.isArray(old) && Array.isArray(fresh)
 				? diffLists(old, fresh)
@@ -75,8 +76,4 @@ function lines(mark: Line["mark"], value: object, bare = false): Line[] {
 	return (bare ? text.replace(/ null$/, "") : text)
 		.split("\n")
 		.map((each) => ({ mark, text: each }));
-}
-
-function isFields(value: unknown): value is Fields {
-	return typeof value === "object" && value !== null && !Array.isArray(value);
 }

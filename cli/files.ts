@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The folder of this package, whether it runs from dist/ of a checkout or is installed. */
-export const packageFolder: string = findPackage(
+const packageFolder: string = findPackage(
 	dirname(fileURLToPath(import.meta.url)),
 );
 

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { basename } from "node:path";
 
 /** A program that listens on a port or socket. */
-export interface Listener {
+interface Listener {
 	pid: number;
 	/** Its command line, word by word. */
 	command: string[];

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import type { Config } from "../pipeline/config.ts";
 import type { ContainerCreate } from "../pipeline/docker.ts";
-import { isDisabled, stripLabels } from "../pipeline/facts.ts";
+import { isDisabled, withoutForged } from "../pipeline/facts.ts";
 import type {
 	CreateContext,
 	Loaded,
@@ -108,10 +108,9 @@ async function planOne(
 		const container = there.placed.container;
 		return { container, host: there.host, exists: true, verdicts: [] };
 	}
-	stripLabels(body);
 	const context: CreateContext = {
 		name,
-		body,
+		body: withoutForged(body) ?? body,
 		recordName: name,
 		facts: {},
 		verdicts: [],

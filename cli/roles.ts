@@ -80,7 +80,7 @@ export async function runGateway(
 	return {
 		stop: async () => {
 			await gateway.close();
-			await Promise.all(remote.map((each) => each.close()));
+			for (const each of remote) each.close();
 		},
 	};
 }

@@ -5,9 +5,11 @@ import {
 	type ContainerCreate,
 	gatherHostConfig,
 	isContainerCreate,
+	networksAsked,
 } from "../pipeline/docker.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import { isDisabled } from "../pipeline/facts.ts";
+import { isObject } from "../pipeline/json.ts";
 import type { Loaded } from "../pipeline/plugin.ts";
 import { type Shape, spell } from "../pipeline/spelling.ts";
 import { boot } from "./boot.ts";
@@ -88,7 +90,7 @@ async function readBody(file: string): Promise<ContainerCreate> {
 			`${named} is not JSON: ${messageOf(error)}; give the body of POST /containers/create`,
 		);
 	}
-	if (typeof body !== "object" || body === null || Array.isArray(body)) {
+	if (!isObject(body)) {
 		throw new Error(
 			`${named} is not a JSON object; give the body of POST /containers/create, such as {"Image": "busybox"}`,
 		);
@@ -99,17 +101,9 @@ async function readBody(file: string): Promise<ContainerCreate> {
 }
 
 /** The networks that Compose would have made before it asks for this container. */
-function composeNetworks({
-	Labels,
-	HostConfig,
-	NetworkingConfig,
-}: ContainerCreate) {
-	const project = Labels?.["com.docker.compose.project"];
-	const names = new Set([
-		HostConfig?.NetworkMode ?? "",
-		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	]);
-	return [...names]
+function composeNetworks(body: ContainerCreate) {
+	const project = body.Labels?.["com.docker.compose.project"];
+	return networksAsked(body)
 		.filter((name) => project && name.startsWith(`${project}_`))
 		.map((Name) => ({
 			Name,

@@ -59,7 +59,7 @@ export interface Incoming {
  * Of a gateway that closes: a connection is hung up when no request has come for so many milliseconds after an answer. A
  * client has its next one on the way at once, or not at all.
  */
-const IDLE = 500;
+const IDLE_MS = 500;
 
 /** Bytes of a path without its query: the endpoints' patterns take the square of that. */
 const MAX_PATH = 16_384;
@@ -67,7 +67,7 @@ const MAX_PATH = 16_384;
 const NO_HOOKS: HookNames = { pre: [], post: [] };
 
 /** How long a client that is not done sending may take to read a last answer. */
-const LINGER = 30_000;
+const LINGER_MS = 30_000;
 const BREAKS_OFF = "the request breaks off";
 const NOTHING = (): void => {};
 
@@ -286,7 +286,7 @@ export class ClientConnection {
 		const { socket } = this;
 		if (this.closed) return;
 		const linger = () => {
-			const limit = setTimeout(() => socket.destroy(), LINGER).unref();
+			const limit = setTimeout(() => socket.destroy(), LINGER_MS).unref();
 			socket.once("close", () => clearTimeout(limit));
 		};
 		socket.end();
@@ -308,7 +308,7 @@ export class ClientConnection {
 			if (!this.exchange && !this.#partial) this.finish();
 		};
 		// what came while we were busy is read before
-		setTimeout(() => setImmediate(finish), IDLE).unref();
+		setTimeout(() => setImmediate(finish), IDLE_MS).unref();
 	}
 }
 

@@ -47,20 +47,20 @@ export interface Gateway {
 	 */
 	listen(addresses: string[]): Promise<string[]>;
 	/**
-	 * Goes on until what was asked is answered, for `PATIENCE` at most, and only then accepts nothing more. Streams,
-	 * whose answers have begun, are ended after `GRACE`.
+	 * Goes on until what was asked is answered, for `PATIENCE_MS` at most, and only then accepts nothing more. Streams,
+	 * whose answers have begun, are ended after `GRACE_MS`.
 	 */
 	close(): Promise<void>;
 }
 
 /** Milliseconds for what is not answered yet when the gateway closes: a stop takes ten seconds, and an image is carried. */
-const PATIENCE = 20_000;
+const PATIENCE_MS = 20_000;
 /** The same for streams. */
-const GRACE = 3_000;
+const GRACE_MS = 3_000;
 /** How often is looked whether anything is still to be waited for. */
-const LOOK = 20;
+const LOOK_MS = 20;
 /** TCP keep-alive, so that a client whose machine died does not stay for ever. */
-const KEEP_ALIVE = 60_000;
+const KEEP_ALIVE_MS = 60_000;
 
 /** Docker's API in front of all hosts' engines, with powerstrip's hooks. */
 export function createGateway(options: GatewayOptions): Gateway {
@@ -90,7 +90,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 			noDelay: true,
 			highWaterMark: WINDOW,
 			keepAlive: true,
-			keepAliveInitialDelay: KEEP_ALIVE,
+			keepAliveInitialDelay: KEEP_ALIVE_MS,
 		};
 		// as with dockerd: whoever can open the unix socket needs no certificate
 		const server =
@@ -107,17 +107,17 @@ export function createGateway(options: GatewayOptions): Gateway {
 		const within = (ms: number) => performance.now() - began < ms;
 		const early = [...connections];
 		for (const connection of early) connection.close();
-		while (early.some(({ waits }) => waits) && within(PATIENCE)) {
-			await setTimeout(LOOK);
+		while (early.some(({ waits }) => waits) && within(PATIENCE_MS)) {
+			await setTimeout(LOOK_MS);
 		}
 		await setImmediate(); // who has connected is accepted: the kernel would reset him
 		const closed = servers.map(
 			(server) => new Promise((resolve) => server.close(resolve)),
 		);
 		const waiting = () => [...connections].some(({ waits }) => waits);
-		while (connections.size > 0 && (within(GRACE) || waiting())) {
-			if (!within(PATIENCE)) break;
-			await setTimeout(LOOK);
+		while (connections.size > 0 && (within(GRACE_MS) || waiting())) {
+			if (!within(PATIENCE_MS)) break;
+			await setTimeout(LOOK_MS);
 		}
 		for (const { socket } of connections) socket.destroy();
 		await Promise.all(closed);

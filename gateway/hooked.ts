@@ -73,35 +73,18 @@ export class HookedExchange implements Exchange {
 	}
 
 	async #run(): Promise<void> {
-		const { context } = this.#connection;
+		const { hooks } = this.#connection.context;
 		if (isForm(this.#incoming.head) && !(await this.#takeForm())) return;
 		const { head } = this.#incoming;
-		const { post } = this.#hookNames;
 		const isTar =
 			mediaType(head) === "application/tar" && TAKES_TAR.test(head.path);
 		const pre = isTar ? [] : this.#hookNames.pre; // powerstrip hands tars to no pre-hook
-		const readable =
-			pre.length + post.length > 0 &&
-			mediaType(head) === "application/json" &&
-			!field(head, "content-encoding") &&
-			head.bodyLength !== 0;
-
-		let body: string | null = null;
-		if (readable) {
-			const gather = new Gather(this.#connection, this.#incoming);
-			const payload = await gather.read(context.maxBody);
-			this.#incoming = gather.incoming;
-			if (payload === "gone") return;
-			if (payload === "over" && pre.length > 0) {
-				this.#connection.refuse(413, tooLarge(context.maxBody));
-				return;
-			}
-			if (payload !== "over") body = payload.toString() || null;
-		}
+		const body = await this.#readBody(pre);
+		if (body === undefined) return;
 
 		this.#hold();
 		const asked = { Method: head.method, Request: head.target, Body: body };
-		const asking = await context.hooks.pre(pre, asked, this.#headers);
+		const asking = await hooks.pre(pre, asked, this.#headers);
 		if (asking.failure) {
 			if (!asking.acted)
 				this.#connection.answerError(asking.failure, this.#incoming);
@@ -121,38 +104,61 @@ export class HookedExchange implements Exchange {
 		}
 		this.#incoming = changed(this.#incoming, asking.request, body);
 
-		let route: EnginePool | OwnAnswer;
-		try {
-			const { Method, Request, Body } = asking.request;
-			route = await (this.#route ??
-				context.router.route(Method, Request, Body, this.#connection));
-		} catch (error) {
-			const failure =
-				error instanceof HttpError
-					? error
-					: new HttpError(500, messageOf(error));
-			await this.#failed(asked, failure, false);
-			return;
-		}
-		if (this.#connection.closed) {
+		const route = await this.#routed(asking.request);
+		if (route instanceof HttpError) await this.#failed(asked, route, false);
+		else if (this.#connection.closed)
 			await this.#failed(asked, HUNG_UP, false); // nobody would end what is begun now
-			return;
+		else if (route instanceof EnginePool) await this.#pass(asked, route);
+		else await this.#answerOwn(asked, route);
+	}
+
+	/** @returns what hooks are given of the body, null if nothing; undefined if the client has been answered, or is gone */
+	async #readBody(pre: string[]): Promise<string | null | undefined> {
+		const { head } = this.#incoming;
+		const readable =
+			pre.length + this.#hookNames.post.length > 0 &&
+			mediaType(head) === "application/json" &&
+			!field(head, "content-encoding") &&
+			head.bodyLength !== 0;
+		if (!readable) return null;
+		const { maxBody } = this.#connection.context;
+		const gather = new Gather(this.#connection, this.#incoming);
+		const payload = await gather.read(maxBody);
+		this.#incoming = gather.incoming;
+		if (payload === "gone") return undefined;
+		if (payload !== "over") return payload.toString() || null;
+		if (pre.length === 0) return null;
+		this.#connection.refuse(413, tooLarge(maxBody));
+		return undefined;
+	}
+
+	/** Where a request goes, what answers it, or why nobody does. */
+	async #routed({
+		Method,
+		Request,
+		Body,
+	}: ClientRequest): Promise<EnginePool | OwnAnswer | HttpError> {
+		const { router } = this.#connection.context;
+		try {
+			return await (this.#route ??
+				router.route(Method, Request, Body, this.#connection));
+		} catch (error) {
+			if (error instanceof HttpError) return error;
+			return new HttpError(500, messageOf(error));
 		}
-		if (!(route instanceof EnginePool)) {
-			const told = "stream" in route ? route : await this.#told(asked, route);
-			if (told instanceof HttpError)
-				this.#connection.answerError(told, this.#incoming);
-			else this.#connection.answerOwn(told, this.#incoming);
-			return;
-		}
-		if (post.length === 0) {
-			Pass.start(this.#connection, this.#incoming, route, null);
+	}
+
+	/** Has an engine answer, and tells the post-hooks. */
+	async #pass(asked: ClientRequest, engine: EnginePool): Promise<void> {
+		const connection = this.#connection;
+		if (this.#hookNames.post.length === 0) {
+			Pass.start(connection, this.#incoming, engine, null);
 			return;
 		}
 		const answer = await new Promise<Answer | HttpError>((resolve) => {
-			Pass.start(this.#connection, this.#incoming, route, {
-				limit: context.maxBody,
-				answered: (answer) => resolve(answer),
+			Pass.start(connection, this.#incoming, engine, {
+				limit: connection.context.maxBody,
+				answered: resolve,
 				failed: (error, early) => {
 					this.#incoming.early = early;
 					resolve(error);
@@ -161,6 +167,14 @@ export class HookedExchange implements Exchange {
 		});
 		if (answer instanceof HttpError) await this.#failed(asked, answer, true);
 		else await this.#answered(asked, answer);
+	}
+
+	/** Gives an answer of the gateway's own, once the post-hooks have seen it; they see no stream. */
+	async #answerOwn(asked: ClientRequest, own: OwnAnswer): Promise<void> {
+		const told = "stream" in own ? own : await this.#told(asked, own);
+		if (told instanceof HttpError)
+			this.#connection.answerError(told, this.#incoming);
+		else this.#connection.answerOwn(told, this.#incoming);
 	}
 
 	/** @returns false if the client has been answered, or is gone */

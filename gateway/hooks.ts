@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { inTime } from "../pipeline/deadline.ts";
 import { HttpError, messageOf } from "../pipeline/errors.ts";
 import {
 	type Adapter,
@@ -140,23 +141,14 @@ export class HookRunner {
 			);
 		}
 		const late = new AbortController();
-		let timer: NodeJS.Timeout | undefined;
 		try {
-			return await Promise.race([
-				hook(adapter, late.signal),
-				new Promise((_, reject) => {
-					timer = setTimeout(() => {
-						const limit = `${this.#timeLimit / 1000} s`;
-						reject(
-							new AdapterFailure(
-								504,
-								`adapter ${name} did not answer in ${limit}; look at its log, or restart it`,
-							),
-						);
-						late.abort();
-					}, this.#timeLimit);
-				}),
-			]);
+			return await inTime(hook(adapter, late.signal), this.#timeLimit, () => {
+				late.abort();
+				return new AdapterFailure(
+					504,
+					`adapter ${name} did not answer in ${this.#timeLimit / 1000} s; look at its log, or restart it`,
+				);
+			});
 		} catch (error) {
 			if (error instanceof HttpError) throw error;
 			this.#log.error({ adapter: name, err: error }, "hook failed");
@@ -167,8 +159,6 @@ export class HookRunner {
 					cause: error,
 				},
 			);
-		} finally {
-			clearTimeout(timer);
 		}
 	}
 }

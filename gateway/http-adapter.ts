@@ -1,5 +1,5 @@
 import { HttpError, messageOf } from "../pipeline/errors.ts";
-import { HttpClient } from "../pipeline/http-client.ts";
+import { HttpClient, originOf } from "../pipeline/http-client.ts";
 import type {
 	Adapter,
 	HookHeaders,
@@ -8,7 +8,7 @@ import type {
 	PreHook,
 	PreHookAnswer,
 } from "../pipeline/protocol.ts";
-import { hostIn, type Tls } from "../pipeline/tls.ts";
+import type { Tls } from "../pipeline/tls.ts";
 import { AdapterFailure, REMEDY } from "./hooks.ts";
 
 /** More hooks than this at once wait for each other. */
@@ -26,17 +26,10 @@ export class HttpAdapter implements Adapter {
 	 * @param tls for an https URL
 	 */
 	constructor(name: string, url: string, tls?: Tls) {
-		const parsed = new URL(url);
-		const { protocol, host: at, port, pathname, search } = parsed;
-		const secure = protocol === "https:";
-		this.#title = `adapter ${name} (${protocol}//${at}${pathname}${search})`; // clients read it
+		const { protocol, host, pathname, search } = new URL(url);
+		this.#title = `adapter ${name} (${protocol}//${host}${pathname}${search})`; // clients read it
 		this.#path = pathname + search;
-		const host = hostIn(parsed);
-		const origin = { host, port: Number(port) || (secure ? 443 : 80) };
-		this.#client = new HttpClient(
-			secure ? { ...origin, tls: tls ?? {} } : origin,
-			CONNECTIONS,
-		);
+		this.#client = new HttpClient(originOf(url, tls), CONNECTIONS);
 	}
 
 	/** @throws HttpError what the adapter said; AdapterFailure when it said nothing */

@@ -41,7 +41,7 @@ interface Collector {
 }
 
 /** Once its client is gone, an answer that post-hooks wait for may take this long. */
-const ABANDONED_LIMIT = 120_000;
+const ABANDONED_LIMIT_MS = 120_000;
 const RAW_STREAM = /^application\/vnd\.docker\.(raw|multiplexed)-stream/;
 
 /**
@@ -138,9 +138,9 @@ export class Pass implements Exchange, UpstreamSink {
 	clientClosed(): void {
 		if (this.#payload && this.#incoming.body.done) {
 			this.#abandoned = setTimeout(() => {
-				const limit = `${ABANDONED_LIMIT / 1000} s`;
+				const limit = `${ABANDONED_LIMIT_MS / 1000} s`;
 				this.#fail(this.#silent(`no answer ${limit} after the client left`));
-			}, ABANDONED_LIMIT);
+			}, ABANDONED_LIMIT_MS);
 			return;
 		}
 		this.#fail(new HttpError(502, "the client hung up"));

@@ -6,7 +6,7 @@ import type { Upstream, UpstreamSink } from "./upstream.ts";
  * Milliseconds between the head that opens a stream and the engine's first bytes: docker-py reads the head through a
  * buffer, and what it finds there behind it is lost to it.
  */
-const GAP = 20;
+const GAP_MS = 20;
 
 /** A hijacked connection: bytes both ways, each direction ended by itself. */
 export class Tunnel implements Exchange, UpstreamSink {
@@ -36,7 +36,7 @@ export class Tunnel implements Exchange, UpstreamSink {
 		connection.socket.write(head);
 		if (first.length > 0) this.#held = first;
 		upstream.inflow.pause();
-		setTimeout(() => this.#release(), GAP);
+		setTimeout(() => this.#release(), GAP_MS);
 		if (early) this.clientData(early);
 		if (!connection.socket.isPaused()) return;
 		if (!upstream.socket.writableNeedDrain) connection.socket.resume();

@@ -28,7 +28,7 @@ export interface Upstream {
 /** So many idle connections are kept at most, and for so long. */
 const MAX_IDLE = 64;
 const IDLE_MS = 20_000;
-const CONNECT_LIMIT = 10_000;
+const CONNECT_LIMIT_MS = 10_000;
 /** After so long without a byte the kernel asks whether the host is still there; ten seconds without an answer end the connection. */
 const KEEP_ALIVE_MS = 5_000;
 /** How soon an engine that is being started again is asked again. */
@@ -106,8 +106,10 @@ export class EnginePool {
 			idleSince: 0,
 		};
 		const limit = setTimeout(() => {
-			socket.destroy(new Error(`no connection in ${CONNECT_LIMIT / 1000} s`));
-		}, CONNECT_LIMIT);
+			socket.destroy(
+				new Error(`no connection in ${CONNECT_LIMIT_MS / 1000} s`),
+			);
+		}, CONNECT_LIMIT_MS);
 		let error: Error | undefined;
 		// a process that is frozen accepts connections, and says nothing on them
 		socket.once(tls ? "secureConnect" : "connect", () => clearTimeout(limit));

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { inTime } from "./deadline.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import type { Hooks, Loaded } from "./plugin.ts";
 import { Conflict } from "./state/operations.ts";
@@ -81,22 +82,8 @@ export class Chain {
 			hooks[moment] as ((context: ContextOf<M>) => unknown) | undefined
 		)?.call(hooks, context);
 		if (!isPromise(result)) return;
-		let timer: NodeJS.Timeout | undefined;
-		const late = new Promise<never>((_, reject) => {
-			timer = setTimeout(() => {
-				reject(
-					new HttpError(
-						504,
-						`plugin ${name}: ${moment} took longer than ${this.#timeout} ms; see the log, or raise pluginTimeout in powerstrip.yml`,
-					),
-				);
-			}, this.#timeout);
-		});
-		try {
-			await Promise.race([result, late]);
-		} finally {
-			clearTimeout(timer);
-		}
+		const late = `plugin ${name}: ${moment} took longer than ${this.#timeout} ms; see the log, or raise pluginTimeout in powerstrip.yml`;
+		await inTime(result, this.#timeout, () => new HttpError(504, late));
 	}
 }
 

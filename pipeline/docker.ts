@@ -138,7 +138,6 @@ export interface EngineEvent {
 	/** `start`, `die`, `health_status: healthy`, … */
 	Action: string;
 	Actor: { ID: string; Attributes: Record<string, string> };
-	time: number;
 	timeNano: number;
 }
 
@@ -307,6 +306,34 @@ export function isDockersOwn(mode: string): boolean {
 /** Whether a network mode is that of who did not ask for one. */
 export function isUnasked(mode: string): boolean {
 	return mode === "" || mode === "default";
+}
+
+/** `A=b=c`, as Docker writes environment and labels, as `["A", "b=c"]`; what has no `=` has an empty value. */
+export function keyAndValue(pair: string): [key: string, value: string] {
+	const [key = "", ...rest] = pair.split("=");
+	return [key, rest.join("=")];
+}
+
+/** A list's path with `filters`. @param path with a query of its own, or none */
+export function filtered(
+	path: string,
+	filters: Record<string, string[]>,
+): string {
+	const joint = path.includes("?") ? "&" : "?";
+	const text = encodeURIComponent(JSON.stringify(filters));
+	return `${path}${joint}filters=${text}`;
+}
+
+/** The networks that a create asks for, by name or id, that of its mode first; without Docker's own, of which every host has one. */
+export function networksAsked({
+	HostConfig,
+	NetworkingConfig,
+}: ContainerCreate): string[] {
+	const names = new Set([
+		HostConfig?.NetworkMode ?? "",
+		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
+	]);
+	return [...names].filter((name) => !isUnasked(name) && !isDockersOwn(name));
 }
 
 /** Where the API tells of an image. @param ref name or id, as a client wrote it: whatever it is */

@@ -1,13 +1,14 @@
 import { createInterface } from "node:readline";
 import { text as textOf } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
-import type {
-	ContainerInspect,
-	ContainerSummary,
-	EngineEvent,
-	NetworkCreate,
-	NetworkInspect,
-	VolumeCreate,
+import {
+	type ContainerInspect,
+	type ContainerSummary,
+	type EngineEvent,
+	filtered,
+	type NetworkCreate,
+	type NetworkInspect,
+	type VolumeCreate,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
 import { HttpClient } from "./http-client.ts";
@@ -20,9 +21,9 @@ export type EngineAddress =
 	| { host: string; port: number; tls?: Tls };
 
 /** The engine can hang (it serialises, and has been seen to deadlock): no call waits longer, but for what takes long. */
-const TIMEOUT = 60_000;
+const TIMEOUT_MS = 60_000;
 /** It takes minutes to delete images or whatever is not used, and to measure what there is. */
-const LONG_TIMEOUT = 600_000;
+const LONG_TIMEOUT_MS = 600_000;
 const TAKES_LONG =
 	/^(?:POST \S*\/prune|DELETE \S*\/images\/|GET \S*(?:\/system\/df|[?&]size=))/;
 /** How long nothing may come while an image is copied: engines write a large one down before they send it. */
@@ -116,10 +117,8 @@ export class Engine {
 	 * 20.10 can go on listing a container that it has removed, and finds it no more when asked for it.
 	 */
 	async listContainers(label?: string): Promise<ContainerSummary[]> {
-		const by = label === undefined ? {} : { label: [label] };
-		const filters = encodeURIComponent(JSON.stringify(by));
 		const all = (await this.get<ContainerSummary[]>(
-			`/containers/json?all=1&filters=${filters}`,
+			filtered("/containers/json?all=1", label ? { label: [label] } : {}),
 		)) as ContainerSummary[];
 		return all.filter(({ Names }) => Names?.length > 0);
 	}
@@ -137,9 +136,8 @@ export class Engine {
 
 	/** All networks whose labels match (`key` or `key=value`). */
 	async listNetworks(label: string): Promise<NetworkInspect[]> {
-		const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
 		return (await this.get<NetworkInspect[]>(
-			`/networks?filters=${filters}`,
+			filtered("/networks", { label: [label] }),
 		)) as NetworkInspect[];
 	}
 
@@ -268,8 +266,8 @@ export class Engine {
 		signal: AbortSignal,
 		ready: () => void,
 	): AsyncGenerator<EngineEvent> {
-		const filters = JSON.stringify({ type: ["container", "network", "image"] });
-		const path = `/events?filters=${encodeURIComponent(filters)}`;
+		const types = ["container", "network", "image"];
+		const path = filtered("/events", { type: types });
 		for await (const line of this.lines(path, signal, ready)) {
 			yield JSON.parse(line) as EngineEvent;
 		}
@@ -289,7 +287,7 @@ export class Engine {
 			method: "GET",
 			path,
 			signal,
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 		});
 		if (status >= 400) {
 			throw new HttpError(
@@ -338,7 +336,9 @@ export class Engine {
 		method: Method,
 		path: string,
 		body?: unknown,
-		timeout = TAKES_LONG.test(`${method} ${path}`) ? LONG_TIMEOUT : TIMEOUT,
+		timeout = TAKES_LONG.test(`${method} ${path}`)
+			? LONG_TIMEOUT_MS
+			: TIMEOUT_MS,
 	): Promise<EngineAnswer> {
 		try {
 			return await this.#client.ask({

@@ -47,11 +47,6 @@ export function rescheduleAsked(
 	);
 }
 
-/** Removes every `arpanet.*` label that only we may write. */
-export function stripLabels(body: ContainerCreate): void {
-	if (body.Labels) body.Labels = withoutOurs(body.Labels);
-}
-
 /** Labels without the `arpanet.*` ones that only we may write. */
 export function withoutOurs(
 	labels: Record<string, string>,

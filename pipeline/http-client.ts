@@ -9,10 +9,27 @@ import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { Tls } from "./tls.ts";
 
-/** Where a server listens; with `tls`, over TLS. */
-export type Origin =
-	| { socketPath: string }
-	| { host: string; port: number; tls?: Partial<Tls> | undefined };
+/** Where a server listens: at a unix socket, or at a port; with `tls`, over TLS. */
+export type Origin = { socketPath: string } | PortOrigin;
+
+interface PortOrigin {
+	/** An address of IPv6 has no brackets. */
+	host: string;
+	port: number;
+	tls?: Partial<Tls> | undefined;
+}
+
+/**
+ * Where a `http://` or `https://` URL leads.
+ * @param tls what to trust and to show for https
+ */
+export function originOf(url: string, tls: Partial<Tls> = {}): PortOrigin {
+	const { hostname, port, protocol } = new URL(url);
+	const host = hostname.replace(/[[\]]/g, "");
+	return protocol === "https:"
+		? { host, port: Number(port) || 443, tls }
+		: { host, port: Number(port) || 80 };
+}
 
 export interface Request {
 	method: string;
@@ -34,7 +51,7 @@ export interface Reply {
 }
 
 /** An idle connection is closed after so many milliseconds: sooner than servers do, which are content with 5 s. */
-const IDLE = 4_000;
+const IDLE_MS = 4_000;
 
 /** Requests to one server over connections that are kept. */
 export class HttpClient {
@@ -47,8 +64,8 @@ export class HttpClient {
 		const secure = "tls" in origin && origin.tls !== undefined;
 		const options = { keepAlive: true, noDelay: true, maxSockets };
 		this.#agent = secure
-			? new HttpsAgent({ ...options, timeout: IDLE, ...origin.tls })
-			: new HttpAgent({ ...options, timeout: IDLE });
+			? new HttpsAgent({ ...options, timeout: IDLE_MS, ...origin.tls })
+			: new HttpAgent({ ...options, timeout: IDLE_MS });
 		this.#request = secure ? requestHttps : requestHttp;
 		this.#where = origin;
 	}
@@ -57,18 +74,8 @@ export class HttpClient {
 	 * Resolves with the head of the answer.
 	 * @throws Error with Node's code (`ECONNREFUSED`, …) when there is none
 	 */
-	async send(request: Request): Promise<Reply> {
-		try {
-			return await this.#once(request);
-		} catch (error) {
-			const { method, signal } = request;
-			// the server may have closed a kept connection just then; RFC 9110, 9.2.2 says what may be asked twice
-			const again = error instanceof Stale && method === "GET";
-			if (!again || signal?.aborted) throw causeOf(error);
-		}
-		return this.#once(request).catch((error) => {
-			throw causeOf(error);
-		});
+	send(request: Request): Promise<Reply> {
+		return this.#once(request, request.method === "GET"); // RFC 9110, 9.2.2 says what may be asked twice
 	}
 
 	/** The same with the whole body as text. */
@@ -82,16 +89,20 @@ export class HttpClient {
 		this.#agent.destroy();
 	}
 
-	#once({ body, timeout = 0, signal, ...request }: Request): Promise<Reply> {
+	/** @param again ask once more if a kept connection turns out to be closed: the server may have done so just then */
+	#once(request: Request, again: boolean): Promise<Reply> {
+		const { body, timeout = 0, signal, ...head } = request;
 		return new Promise((resolve, reject) => {
+			let isAnswered = false;
 			const asked = this.#request({
 				...this.#where,
-				...request,
+				...head,
 				...(signal ? { signal } : {}),
 				agent: this.#agent,
 				timeout,
 			});
 			asked.once("response", (answer) => {
+				isAnswered = true;
 				const { statusCode = 0, rawHeaders } = answer;
 				resolve({ status: statusCode, headers: rawHeaders, body: answer });
 			});
@@ -99,8 +110,9 @@ export class HttpClient {
 				asked.destroy(new Error(`nothing came for ${timeout / 1000} s`));
 			});
 			asked.on("error", (error: NodeJS.ErrnoException) => {
-				const stale = asked.reusedSocket && error.code === "ECONNRESET";
-				reject(stale ? new Stale(error) : error);
+				const isStale = asked.reusedSocket && error.code === "ECONNRESET";
+				if (isAnswered || !isStale || !again || signal?.aborted) reject(error);
+				else resolve(this.#once(request, false));
 			});
 			if (typeof body !== "object") {
 				asked.end(body);
@@ -110,15 +122,4 @@ export class HttpClient {
 			body.pipe(asked);
 		});
 	}
-}
-
-/** A kept connection broke before there was an answer. */
-class Stale extends Error {
-	constructor(cause: Error) {
-		super(cause.message, { cause });
-	}
-}
-
-function causeOf(error: unknown): unknown {
-	return error instanceof Stale ? error.cause : error;
 }

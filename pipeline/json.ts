@@ -4,6 +4,11 @@ const STRING_OR_LARGE = /"|(?<![\d.])-?\d{16,}(?![\d.eE])/g;
 /** The largest of 64 bits, with and without a sign, as JavaScript rounds them: up. */
 const LIMITS: ReadonlySet<bigint> = new Set([2n ** 63n, 2n ** 64n]);
 
+/** Whether a value that was read from JSON or YAML is an object: no list, and not null. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** @param from just after the opening quote of a string @returns where the closing one is, or the text's length if there is none */
 export function endOfString(text: string, from: number): number {
 	let at = text.indexOf('"', from);

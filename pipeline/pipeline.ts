@@ -8,7 +8,7 @@ import {
 } from "./docker.ts";
 import { HttpError } from "./errors.ts";
 import { withoutForged } from "./facts.ts";
-import { stringify } from "./json.ts";
+import { isObject, stringify } from "./json.ts";
 import type { ContainerLifecycle } from "./lifecycle/container.ts";
 import type { NetworkLifecycle } from "./lifecycle/network.ts";
 import type { VolumeLifecycle } from "./lifecycle/volume.ts";
@@ -257,12 +257,13 @@ export class Pipeline implements Adapter {
 }
 
 /**
- * @param kind what body it is: then Docker's keys are spelt as Docker does
+ * The body of a request, its keys spelt as Docker does.
+ * @param kind what body it is
  * @throws HttpError 400 for a body that is no JSON object, or has one of Docker's keys twice
  */
 function parseBody<T extends object>(
 	request: ClientRequest,
-	kind?: { schema: unknown },
+	kind: { schema: unknown },
 ): T {
 	const text = request.Body ?? "";
 	const path = request.Request.split("?", 1)[0]; // a form has become its query, however long
@@ -282,20 +283,18 @@ function parseBody<T extends object>(
 			`${what} is not JSON: ${(error as Error).message}`,
 		);
 	}
-	if (typeof body !== "object" || body === null || Array.isArray(body)) {
+	if (!isObject(body)) {
 		throw new HttpError(400, `${what} is not a JSON object`);
 	}
-	if (kind) {
-		const shape = kind.schema as Shape;
-		const twice = repeatedKey(text, shape);
-		if (twice) {
-			throw new HttpError(
-				400,
-				`${what} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
-			);
-		}
-		spell(body, shape);
+	const shape = kind.schema as Shape;
+	const twice = repeatedKey(text, shape);
+	if (twice) {
+		throw new HttpError(
+			400,
+			`${what} has "${twice}" more than once, where Docker does not tell upper from lower case; give it once`,
+		);
 	}
+	spell(body, shape);
 	return body as T;
 }
 

@@ -9,7 +9,7 @@ import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { isHosts, type Tls } from "./tls.ts";
 
 /** Milliseconds for a client to begin its handshake, and for one that was refused to read why. */
-const PATIENCE = 10_000;
+const PATIENCE_MS = 10_000;
 /** First byte of a TLS handshake. */
 const HANDSHAKE = 0x16;
 
@@ -43,7 +43,7 @@ export function tlsServer(
 	);
 	return createServer(settings, (socket) => {
 		socket.on("error", () => {}); // whoever has the connection then is told by its end
-		socket.setTimeout(PATIENCE, () => socket.destroy());
+		socket.setTimeout(PATIENCE_MS, () => socket.destroy());
 		socket.once("data", (first) => {
 			socket.setTimeout(0);
 			socket.pause();
@@ -79,7 +79,7 @@ function refusal(socket: TLSSocket, who: string): string | undefined {
 /** Answers the request that is on its way: an answer before it would be taken for none. */
 function refuse(socket: Socket, status: number, message: string): void {
 	socket.on("error", () => {}); // gone already
-	setTimeout(() => socket.destroy(), PATIENCE).unref();
+	setTimeout(() => socket.destroy(), PATIENCE_MS).unref();
 	socket.once("data", () => {
 		const body = `${JSON.stringify({ message })}\n`;
 		socket.end(

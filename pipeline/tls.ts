@@ -101,11 +101,6 @@ export function tcpAddress(
 		: undefined;
 }
 
-/** The host in a URL as it is dialled: an IPv6 address without its brackets. */
-export function hostIn({ hostname }: URL): string {
-	return hostname.replace(/[[\]]/g, "");
-}
-
 /** Whether nobody but this machine reaches an address: `tcp://127.0.0.1:2375`, `unix:///…`; not so for what is neither. */
 export function isLoopback(address: string): boolean {
 	if (address.startsWith("unix://")) return true;

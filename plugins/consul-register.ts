@@ -2,17 +2,13 @@ import { isDeepStrictEqual } from "node:util";
 import { type ContainerSummary, ownName } from "../pipeline/docker.ts";
 import { pastErrors } from "../pipeline/errors.ts";
 import { readLabels } from "../pipeline/facts.ts";
-import {
-	definePlugin,
-	type Facts,
-	type Hooks,
-	type Services,
-} from "../pipeline/plugin.ts";
+import { definePlugin, type Facts, type Hooks } from "../pipeline/plugin.ts";
 import {
 	Aliased,
 	aliasesByDeployment,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
+import { checksOn } from "../pipeline/state/catalog.ts";
 import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
 import { ignoreConflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
@@ -53,15 +49,14 @@ export default definePlugin({
 		const leavings = new Ripening<Leaving>(({ grace }) => grace);
 		const aliased = new Aliased(services.store);
 		const hooks = {
-			async started({ container, facts: given, after }) {
-				if (!given.service) return; // a one-off is no copy of a service
-				const facts = asCalled(given, container.Name.slice(1));
-				if (
-					after === "start" &&
-					(await registerUnseen(container, facts, aliased, services))
-				)
-					return;
-				await register(container, facts, after === "stop", aliased, services);
+			async started(context) {
+				const { container, facts, after } = context;
+				if (!facts.service) return; // a one-off is no copy of a service
+				const called = asCalled(facts, container.Name.slice(1));
+				const copy = { ...context, facts: called };
+				const isDone =
+					after === "start" && (await registerUnseen(copy, aliased, services));
+				if (!isDone) await register(copy, aliased, services);
 			},
 			async stop({ container, facts, grace }) {
 				if (!facts.service) return;
@@ -92,7 +87,7 @@ export default definePlugin({
 				const node = nodeFor({}, services);
 				const [all, checks, named] = await Promise.all([
 					store.nodeServices(node),
-					nodeChecks(node, services),
+					checksOn(store, node),
 					aliasesByDeployment(store),
 				]);
 				const registered = new Map<string, CatalogService[]>();
@@ -173,17 +168,6 @@ function isHealthRight(
 	if (!/\((un)?healthy\)|\(health:/.test(Status)) return true; // it has no HEALTHCHECK
 	const wanted = Status.includes("(healthy)") ? "passing" : "critical";
 	return registered.every(({ ID }) => checks.get(checkId(ID)) === wanted);
-}
-
-/** Checks of a node's services, by CheckID. */
-async function nodeChecks(
-	node: string,
-	{ store }: Services,
-): Promise<Map<string, string>> {
-	const checks = (await store.ask(() =>
-		store.consul.health.node(node),
-	)) as unknown as { CheckID: string; Status: string }[];
-	return new Map(checks.map(({ CheckID, Status }) => [CheckID, Status]));
 }
 
 /** Whether a copy that stands there by its address could by its number, which nobody has any more. */

@@ -1,8 +1,8 @@
 import {
 	type ContainerCreate,
-	isDockersOwn,
-	isUnasked,
+	keyAndValue,
 	type NetworkCreate,
+	networksAsked,
 } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel } from "../pipeline/facts.ts";
@@ -36,7 +36,7 @@ export default definePlugin({
 	setup: (_, services) => ({
 		async create({ body, name, facts, headers }) {
 			const labels = body.Labels ?? {};
-			const env = environment(body);
+			const env = Object.fromEntries((body.Env ?? []).map(keyAndValue));
 			const fig = FIG_NAME.exec(name ?? "");
 			const id =
 				labels["arpanet.deployment"] ??
@@ -93,14 +93,10 @@ export default definePlugin({
 
 /** The deployment of the first network that a container asks for by name, if it is one's. */
 async function joined(
-	{ HostConfig, NetworkingConfig }: ContainerCreate,
+	body: ContainerCreate,
 	{ networks }: Services,
 ): Promise<string | undefined> {
-	const names = [
-		HostConfig?.NetworkMode ?? "",
-		...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-	].filter((name) => !isUnasked(name) && !isDockersOwn(name));
-	for (const name of names) {
+	for (const name of networksAsked(body)) {
 		const network = await networks.find(name);
 		if (network) return network.value.deployment;
 	}
@@ -163,15 +159,4 @@ function numberIn(
 	const [, stem = "", number] = COPY.exec(name ?? "") ?? [];
 	const own = [service, `${deployment}_${service}`, `${deployment}-${service}`];
 	return own.includes(stem) ? number : undefined;
-}
-
-function environment(body: ContainerCreate): Record<string, string> {
-	return Object.fromEntries(
-		(body.Env ?? []).map((pair) => {
-			const mark = pair.indexOf("=");
-			return mark === -1
-				? [pair, ""]
-				: [pair.slice(0, mark), pair.slice(mark + 1)];
-		}),
-	);
 }

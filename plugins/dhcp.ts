@@ -5,6 +5,7 @@ import type { EndpointSettings, NetworkCreate } from "../pipeline/docker.ts";
 import { HttpError } from "../pipeline/errors.ts";
 import {
 	type Attachment,
+	type ConnectContext,
 	type CreateContext,
 	definePlugin,
 	type Services,
@@ -23,7 +24,11 @@ import {
 	type NetworkRecord,
 	scopeOf,
 } from "../pipeline/state/networks.ts";
-import { keyIn, type Operation } from "../pipeline/state/operations.ts";
+import {
+	keyIn,
+	type Operation,
+	unchanged,
+} from "../pipeline/state/operations.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { claim, type Pool } from "../pipeline/state/subnets.ts";
 import {
@@ -91,13 +96,7 @@ export default definePlugin<Config>({
 					const network =
 						joined.network ?? (await ownNetwork(body, deployment, home));
 					const held = heldAddress(context.previous?.holds ?? [], network);
-					const address = wanted ?? held ?? (await leases.pick(network.value));
-					if (wanted) await mustBeFree(wanted, network, context);
-					context.commit(networks.check(network));
-					context.hold(
-						leaseKey(network.value.scope, address),
-						leaseOf(facts, context.recordName),
-					);
+					const address = await lease(network, wanted, held, context);
 					context.networks.push({ network, address } satisfies Attachment);
 					const why = wanted
 						? "the client asked for it"
@@ -116,24 +115,13 @@ export default definePlugin<Config>({
 			},
 
 			async connect(context) {
-				const { network, facts, conflicts, holds, body } = context;
-				learn(conflicts, leases, services);
+				const { network, holds, body } = context;
+				learn(context.conflicts, leases, services);
 				body.EndpointConfig ??= {};
 				const settings: EndpointSettings = body.EndpointConfig;
 				const wanted = settings.IPAMConfig?.IPv4Address || undefined;
 				const held = heldAddress(holds, network);
-				const address = wanted ?? held ?? (await leases.pick(network.value));
-				if (wanted && wanted !== held) {
-					await mustBeFree(wanted, network, context);
-				}
-				context.commit(networks.check(network));
-				context.hold(
-					leaseKey(network.value.scope, address),
-					leaseOf(
-						{ deployment: network.value.deployment, ...facts },
-						context.recordName,
-					),
-				);
+				const address = await lease(network, wanted, held, context);
 				settings.IPAMConfig = { ...settings.IPAMConfig, IPv4Address: address };
 			},
 
@@ -217,6 +205,28 @@ export default definePlugin<Config>({
 				}
 			},
 		};
+
+		/**
+		 * Leases an address to a container: the one that it wants, else the one that it has already, else any that is free.
+		 * @throws HttpError 400 for one that is none of the network's, 409 for one that is another's, 503 if all are
+		 */
+		async function lease(
+			network: Network,
+			wanted: string | undefined,
+			held: string | undefined,
+			context: CreateContext | ConnectContext,
+		): Promise<string> {
+			const { scope, deployment } = network.value;
+			const { facts, recordName } = context;
+			const address = wanted ?? held ?? (await leases.pick(network.value));
+			if (wanted && wanted !== held) await mustBeFree(wanted, network, context);
+			context.commit(unchanged(network));
+			context.hold(
+				leaseKey(scope, address),
+				leaseOf({ deployment, ...facts }, recordName),
+			);
+			return address;
+		}
 
 		/** fig.yml has one network, which nobody asks for in words. */
 		async function ownNetwork(

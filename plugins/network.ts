@@ -7,7 +7,7 @@ import { definePlugin, type Hooks, type Services } from "../pipeline/plugin.ts";
 import { isAlias } from "../pipeline/state/aliases.ts";
 import { Leases } from "../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../pipeline/state/networks.ts";
-import { Conflict } from "../pipeline/state/operations.ts";
+import { Conflict, unchanged } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
 import { overlap, subnetsOf } from "../pipeline/state/subnets.ts";
@@ -232,7 +232,7 @@ async function isInDocker(
 		}
 		networks.forget(value.scope);
 		if ((await networks.get(value.scope))?.index !== entry.index) {
-			throw new Conflict(networks.check(entry), `${entry.key} has changed`);
+			throw new Conflict(unchanged(entry), `${entry.key} has changed`);
 		}
 		// its subnet went back while nobody used it; by id: another may have made it anew meanwhile
 		await engine.removeNetwork(existing.Id);

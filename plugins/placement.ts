@@ -11,8 +11,12 @@ import {
 	type Verdict,
 } from "../pipeline/plugin.ts";
 import type { Holding } from "../pipeline/state/containers.ts";
-import { isHostRecord } from "../pipeline/state/hosts.ts";
-import { ignoreConflict, keyIn } from "../pipeline/state/operations.ts";
+import { hostKeys, isHostRecord } from "../pipeline/state/hosts.ts";
+import {
+	ignoreConflict,
+	keyIn,
+	unchanged,
+} from "../pipeline/state/operations.ts";
 import {
 	type Copy,
 	copyKey,
@@ -131,8 +135,10 @@ export default definePlugin<PlacementConfig>({
 				if (!onlyHost) await nameById(body, host.name, services);
 				context.explain("placement", reasons(context, host.name, before));
 
-				if (host.modifyIndex !== undefined) {
-					context.commit(cluster.hosts.check(host.name, host.modifyIndex));
+				const { modifyIndex: index } = host;
+				// it may be drained meanwhile, or be another
+				if (index !== undefined) {
+					context.commit(unchanged({ key: hostKeys(host.name).record, index }));
 				}
 				holdSlot(context, slot);
 				if (counted) {

@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
-import type {
-	ContainerCreate,
-	VolumeCreate,
-	VolumeInspect,
+import { inTime } from "../pipeline/deadline.ts";
+import {
+	type ContainerCreate,
+	filtered,
+	type VolumeCreate,
+	type VolumeInspect,
 } from "../pipeline/docker.ts";
 import { HttpError, pastErrors } from "../pipeline/errors.ts";
 import { inParallel } from "../pipeline/parallel.ts";
@@ -16,6 +18,8 @@ import {
 	ignoreConflict,
 	keyIn,
 	type Operation,
+	replacing,
+	unchanged,
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
@@ -88,13 +92,13 @@ export default definePlugin({
 					const made = record?.value.host;
 					if (each.spec && made !== target) await make(target, each.spec);
 					const isClaimed = record && !record.value.unclaimed;
-					if (isClaimed) commit(volumes.check(record));
+					if (isClaimed) commit(unchanged(record));
 					else if (!each.spec || record) {
 						const value: VolumeRecord = {
 							host: target,
 							...(made && made !== target ? { left: made } : {}),
 						};
-						commit(volumes.write(name, value, record));
+						commit(replacing(volumeKey(name), record, value));
 					}
 				}
 			},
@@ -110,7 +114,7 @@ export default definePlugin({
 					host: host.name,
 					...(isFolder(DriverOpts) ? {} : { unclaimed: true as const }),
 				};
-				await settle(volumes.write(Name, value, record));
+				await settle(replacing(volumeKey(Name), record, value));
 			},
 
 			async volumeRemoved({ name }) {
@@ -135,13 +139,13 @@ export default definePlugin({
 					await pastErrors(log, record.key, async () => {
 						if (left === host.name) {
 							if (volume) await discard(volume, value.host);
-							await settle(volumes.write(name, value, record));
+							await settle(replacing(volumeKey(name), record, value));
 						} else if (unclaimed && volume && (await isFilled(volume))) {
 							const isElsewhere = value.host !== host.name;
 							const own: VolumeRecord = isElsewhere
 								? { host: host.name, left: value.host }
 								: value;
-							await settle(volumes.write(name, own, record));
+							await settle(replacing(volumeKey(name), record, own));
 						}
 					});
 				}
@@ -159,7 +163,7 @@ export default definePlugin({
 				await inParallel(unknown, AT_ONCE, async (name) => {
 					if (await isSpare(name)) return;
 					const value: VolumeRecord = { host: host.name };
-					await settle(volumes.write(name, value, undefined));
+					await settle(replacing(volumeKey(name), undefined, value));
 				});
 			},
 		};
@@ -252,16 +256,15 @@ export default definePlugin({
 			const others = await asking.catch(() => undefined);
 			if (!others) return true; // for now: a host did not answer
 			if (others.length === 0) return false;
-			const filters = JSON.stringify({ volume: [name] });
 			const users = await services.engine.get<unknown[]>(
-				`/containers/json?all=1&filters=${encodeURIComponent(filters)}`,
+				filtered("/containers/json?all=1", { volume: [name] }),
 			);
 			return users?.length === 0;
 		}
 
 		/** Writes unless another has just done so. */
-		function settle(operation: Operation): Promise<void> {
-			return ignoreConflict(store.commit([operation]));
+		async function settle(operation: Operation): Promise<void> {
+			await ignoreConflict(store.commit([operation]));
 		}
 
 		async function isReachable(name: string): Promise<boolean> {
@@ -335,21 +338,13 @@ async function holdersOf(
 	const found = await Promise.all(
 		hosts.map(async (host) => {
 			const engine = await cluster.engine(host);
-			const late = new Promise<never>((_, reject) => {
-				AbortSignal.timeout(PATIENCE_MS).addEventListener("abort", () =>
-					reject(
-						new HttpError(
-							503,
-							`volumes: ${host} does not say whether it has volume ${name}; try again`,
-						),
-					),
-				);
-			});
 			const path = `/volumes/${encodeURIComponent(name)}`;
-			const volume = await Promise.race([
+			const late = `volumes: ${host} does not say whether it has volume ${name}; try again`;
+			const volume = await inTime(
 				engine.get<VolumeInspect>(path),
-				late,
-			]);
+				PATIENCE_MS,
+				() => new HttpError(503, late),
+			);
 			return volume && { host, volume };
 		}),
 	);

@@ -1,5 +1,4 @@
 import type { Chain } from "../../pipeline/chain.ts";
-import { messageOf } from "../../pipeline/errors.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import type { NetworkLifecycle } from "../../pipeline/lifecycle/network.ts";
 import type { Services } from "../../pipeline/plugin.ts";
@@ -69,16 +68,18 @@ export function leaderDuties({
 		signal: AbortSignal,
 		look: () => Promise<void>,
 	): Promise<void> {
-		return repeat(look, {
+		const work = async () => {
+			try {
+				await look();
+			} catch (error) {
+				if (!(error instanceof Deposed)) throw error; // the next leader does it
+			}
+		};
+		return repeat(work, {
 			signal,
+			log: services.log.child({ duty: name }),
+			failure: "leader's duty failed",
 			rest: () => pause(every, signal),
-			complain: (error) => {
-				if (error instanceof Deposed) return;
-				services.log.warn(
-					{ duty: name, err: messageOf(error) },
-					"leader's duty failed",
-				);
-			},
 		});
 	}
 }

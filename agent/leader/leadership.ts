@@ -7,6 +7,12 @@ import {
 	readLeader,
 } from "../../pipeline/state/leader.ts";
 import { Conflict } from "../../pipeline/state/operations.ts";
+import { statusOf } from "../../pipeline/state/refusal.ts";
+import {
+	endSession,
+	openSession,
+	renewSession,
+} from "../../pipeline/state/session.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 import { pause } from "../repeat.ts";
 
@@ -73,15 +79,8 @@ export class Leadership {
 
 	/** @returns the session that has the lock; undefined if another was faster */
 	async #elect(): Promise<string | undefined> {
-		const { consul } = this.#store;
-		const { ID: session } = (await this.#store.ask(() =>
-			consul.session.create({
-				name: `arpanet leader ${this.#host}`,
-				ttl: `${TTL_MS / 1000}s`,
-				behavior: "delete",
-				lockdelay: "0s",
-			} as never),
-		)) as { ID: string };
+		const name = `arpanet leader ${this.#host}`;
+		const session = await openSession(this.#store, name, TTL_MS / 1000);
 		const since = new Date().toISOString();
 		const value: Leader = { host: this.#host, since, session };
 		try {
@@ -119,10 +118,10 @@ export class Leadership {
 			const now = performance.now();
 			if (now - renewed < RENEW_MS) continue;
 			try {
-				await this.#store.ask(() => this.#store.consul.session.renew(session));
+				await renewSession(this.#store, session);
 				renewed = now;
 			} catch (error) {
-				if (isGone(error)) return "its session has ended";
+				if (statusOf(error) === 404) return "its session has ended";
 				if (performance.now() - renewed > TTL_MS) return messageOf(error);
 			}
 		}
@@ -130,14 +129,7 @@ export class Leadership {
 
 	/** Lets another lead at once; if Consul is away, its session's time will. */
 	async #resign(session: string): Promise<void> {
-		await this.#store
-			.ask(() => this.#store.consul.session.destroy(session))
-			.catch(() => {});
+		await endSession(this.#store, session).catch(() => {});
 		if (this.#known?.session === session) this.#known = null; // until Consul tells more
 	}
-}
-
-function isGone(error: unknown): boolean {
-	const { response } = error as { response?: { statusCode?: number } };
-	return response?.statusCode === 404;
 }

@@ -1,4 +1,3 @@
-import { connect } from "node:net";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
 	lostNodes,
@@ -12,27 +11,21 @@ import {
 	hostKeys,
 	type KnownHost,
 } from "../../pipeline/state/hosts.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import { ALIVE, type Member, membersOf } from "../../pipeline/state/members.ts";
+import {
+	ignoreConflict,
+	type Operation,
+} from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { tcpAddress } from "../../pipeline/tls.ts";
+import { type Reached, reach } from "../reach.ts";
 
 /** A host gives a sign of life every 3 s; who has missed one is looked at. */
 const SILENT_MS = 4_500;
 /** Without a Consul agent of its own a host has only its beats to speak for it, and two may be late. */
 const LONG_SILENT_MS = 8_000;
 const PROBE_MS = 700;
-
-/** What a connection to a host's engine port came to: `refused` is the machine's own answer. */
-type Answer = "open" | "refused" | "none";
-
-/** A member of Consul's gossip. */
-interface Member {
-	Addr: string;
-	/** 1 is alive, 3 has left, 4 has failed. */
-	Status: number;
-}
-const ALIVE = 1;
 
 /**
  * Finds hosts that are lost, so that DNS stops answering for their containers within ten seconds. A host whose
@@ -69,10 +62,7 @@ export class LostHosts {
 		);
 		if (silent.length === 0) return;
 		const [members, marked] = await Promise.all([
-			store.ask(
-				() =>
-					store.consul.agent.members() as unknown as Promise<readonly Member[]>,
-			),
+			membersOf(store),
 			lostNodes(store),
 		]);
 		for (const name of this.#lost) {
@@ -137,36 +127,21 @@ export class LostHosts {
 		const unheard: Operation = beat
 			? { verb: "delete", key, index: beat.index }
 			: { verb: "absent", key };
-		try {
-			await store.commit([
-				unheard,
-				{ verb: "delete", key: alive },
-				setNode(host),
-				setHostCheck(host.name, "critical", `lost: ${why}`),
-				this.#repairs.note({ what: "host marked lost", to: host.name, why }),
-			]);
-			this.#lost.add(host.name);
-			log.warn({ host: host.name, why }, "host is lost");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const writing = store.commit([
+			unheard,
+			{ verb: "delete", key: alive },
+			setNode(host),
+			setHostCheck(host.name, "critical", `lost: ${why}`),
+			this.#repairs.note({ what: "host marked lost", to: host.name, why }),
+		]);
+		if (!(await ignoreConflict(writing))) return;
+		this.#lost.add(host.name);
+		log.warn({ host: host.name, why }, "host is lost");
 	}
 }
 
 /** Tries to reach a host's engine port, or, where it lets nobody in, any port: what refuses lives. */
-export function probe({ address, engine }: KnownHost): Promise<Answer> {
+export function probe({ address, engine }: KnownHost): Promise<Reached> {
 	const at = (engine && tcpAddress(engine)) || { host: address, port: 9 };
-	return new Promise((resolve) => {
-		const socket = connect(at);
-		const end = (answer: Answer) => {
-			clearTimeout(timer);
-			socket.destroy();
-			resolve(answer);
-		};
-		const timer = setTimeout(end, PROBE_MS, "none");
-		socket.once("connect", () => end("open"));
-		socket.once("error", ({ code }: NodeJS.ErrnoException) =>
-			end(code === "ECONNREFUSED" ? "refused" : "none"),
-		);
-	});
+	return reach(at, PROBE_MS);
 }

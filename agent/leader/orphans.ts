@@ -1,5 +1,6 @@
 import type { Chain } from "../../pipeline/chain.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
+import { holderOf } from "../../pipeline/lifecycle/holder.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
 import type { Services } from "../../pipeline/plugin.ts";
 import {
@@ -26,7 +27,6 @@ import {
 	leasedScope,
 } from "../../pipeline/state/leases.ts";
 import {
-	Conflict,
 	ignoreConflict,
 	type Operation,
 } from "../../pipeline/state/operations.ts";
@@ -130,8 +130,8 @@ export class Orphans {
 		}
 		const slots = new Set(keys);
 		const unslotted = records.filter(({ value: { facts } }) => {
-			const slot = slotKeyOf(facts);
-			return slot && !slots.has(slot) && couldTell(hosts, facts.host);
+			const slot = slotKeyOf(facts) ?? "";
+			return facts.host && !slots.has(slot) && couldTell(hosts, facts.host);
 		});
 		for (const entry of this.#unslotted.ripe(unslotted)) {
 			if (++repairs > MAX_EACH_LOOK) return;
@@ -142,8 +142,8 @@ export class Orphans {
 	/** Unless its container exists: then its host's agent is about to write down again what it lacks. */
 	async #giveBackRecord(entry: Entry<ContainerRecord>): Promise<void> {
 		const { containers, log } = this.#services;
-		const exists = this.#containers.exists(entry);
-		if (await exists.catch(() => true)) return; // or may do so
+		const holder = holderOf(entry, this.#services);
+		if (await holder.catch(() => true)) return; // or may do so
 		const why = "it has no slot on its host, and there is no such container";
 		const repair = { what: "container given back", to: entry.key, why };
 		const container = containers.name(entry.key);
@@ -189,12 +189,9 @@ export class Orphans {
 			...(value?.container ? { container: value.container } : {}),
 		};
 		const deletion: Operation = { verb: "delete", key, index };
-		try {
-			await this.#services.store.commit([deletion, this.#repairs.note(repair)]);
-			this.#services.log.warn({ key, why }, "given back");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const { store, log } = this.#services;
+		const writing = store.commit([deletion, this.#repairs.note(repair)]);
+		if (await ignoreConflict(writing)) log.warn({ key, why }, "given back");
 	}
 
 	/** Whether a container has a leased address after all; so too if its engine cannot be asked. */

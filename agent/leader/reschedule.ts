@@ -27,7 +27,12 @@ import {
 	type Superseded,
 	supersededKey,
 } from "../../pipeline/state/moves.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	Conflict,
+	ignoreConflict,
+	type Operation,
+	replacing,
+} from "../../pipeline/state/operations.ts";
 import type { Repairs } from "../../pipeline/state/repairs.ts";
 import type { CatalogService, Entry } from "../../pipeline/state/store.ts";
 import { probe } from "./lost-hosts.ts";
@@ -207,10 +212,48 @@ export class Reschedule {
 		own: CatalogService[],
 		begun: Entry<Move> | undefined,
 	): Promise<void> {
-		const { store, containers, cluster } = this.#services;
-		const { facts, holds } = entry.value;
-		const from = facts.host ?? "";
-		const name = containers.name(entry.key);
+		const { deployment, host: from = "" } = entry.value.facts;
+		const name = this.#services.containers.name(entry.key);
+		const { create, connected, connect } = await this.#madeFrom(entry.value);
+		await this.#containers.create({
+			name,
+			body: create,
+			headers: deployment ? { "x-arpanet-deployment": deployment } : {},
+			onlyHost: undefined,
+			instead: {
+				entry,
+				connected,
+				operations: (made) => {
+					const to = made.Labels?.["arpanet.host"] ?? "";
+					const move: Move = { from, to, create: made, connect };
+					return [
+						{ verb: "absent", key: hostKeys(from).beat },
+						replacing(moveKey(name), begun, move),
+						...this.#superseding(entry, own, move, begun?.value.id),
+						this.#repairs.note({
+							what: "container started elsewhere",
+							to,
+							why: `${from}, where it ran, is lost`,
+							container: name,
+						}),
+					];
+				},
+			},
+		});
+		this.#services.log.warn({ container: name, from }, "started elsewhere");
+	}
+
+	/**
+	 * What a container is made from elsewhere.
+	 * @returns the body, all networks that it was connected to, and those to connect it to when it is made
+	 * @throws HttpError 409 if that is lost, or an image of it
+	 */
+	async #madeFrom({ facts, holds }: ContainerRecord): Promise<{
+		create: ContainerCreate;
+		connected: Body["connected"];
+		connect: Move["connect"];
+	}> {
+		const { store, cluster, networks } = this.#services;
 		const key = holds.find(isBody);
 		const body = key && (await store.get<Body>(key));
 		if (!body) {
@@ -227,10 +270,8 @@ export class Reschedule {
 				`no host that lives has image ${image}; docker pull it`,
 			);
 		}
-		const ids = new Set(own.map(({ Meta }) => Meta?.container));
-		if (begun?.value.id) ids.add(begun.value.id);
 		const ownNetwork = facts.network
-			? (await this.#services.networks.get(facts.network))?.value.name
+			? (await networks.get(facts.network))?.value.name
 			: undefined;
 		const { [ownNetwork ?? ""]: again, ...connect } = connected;
 		const create = withoutInherited(body.value.create);
@@ -241,53 +282,33 @@ export class Reschedule {
 				[ownNetwork]: again,
 			};
 		}
-		await this.#containers.create({
-			name,
-			body: create,
-			headers: facts.deployment
-				? { "x-arpanet-deployment": facts.deployment }
-				: {},
-			onlyHost: undefined,
-			instead: {
-				entry,
-				connected,
-				operations: (made) => {
-					const to = made.Labels?.["arpanet.host"] ?? "";
-					const move: Move = { from, to, create: made, connect };
-					const superseded: Superseded = {
-						container: name,
-						to,
-						scopes: holds.filter(isLease).map(leasedScope),
-					};
-					return [
-						{ verb: "absent", key: hostKeys(from).beat },
-						begun
-							? {
-									verb: "update",
-									key: begun.key,
-									value: move,
-									index: begun.index,
-								}
-							: { verb: "create", key: moveKey(name), value: move },
-						...[...ids].filter(Boolean).map(
-							(id): Operation => ({
-								verb: "set",
-								key: supersededKey(from, id ?? ""),
-								value: superseded,
-							}),
-						),
-						...own.map((each) => deleteService(nodeOf(from), each)),
-						this.#repairs.note({
-							what: "container started elsewhere",
-							to,
-							why: `${from}, where it ran, is lost`,
-							container: name,
-						}),
-					];
-				},
-			},
-		});
-		this.#services.log.warn({ container: name, from }, "started elsewhere");
+		return { create, connected, connect };
+	}
+
+	/**
+	 * The operations by which what a lost host has of a container is superseded, and DNS answers with it no more.
+	 * @param own what is registered of it
+	 * @param made id of the copy that an earlier move has made there
+	 */
+	#superseding(
+		{ key, value: { holds } }: Lost,
+		own: CatalogService[],
+		{ from, to }: Move,
+		made: string | undefined,
+	): Operation[] {
+		const value: Superseded = {
+			container: this.#services.containers.name(key),
+			to,
+			scopes: holds.filter(isLease).map(leasedScope),
+		};
+		const ids = new Set([...own.map(({ Meta }) => Meta?.container), made]);
+		return [
+			...[...ids]
+				.filter((id): id is string => Boolean(id))
+				.map((id) => supersededKey(from, id))
+				.map((key): Operation => ({ verb: "set", key, value })),
+			...own.map((each) => deleteService(nodeOf(from), each)),
+		];
 	}
 
 	/** Why a container stays where it is, for whoever asks; said once. */
@@ -296,20 +317,17 @@ export class Reschedule {
 		const { store, containers, log } = this.#services;
 		const container = containers.name(entry.key);
 		const value: ContainerRecord = { ...entry.value, stays: why };
-		try {
-			await store.commit([
-				{ verb: "update", key: entry.key, value, index: entry.index },
-				this.#repairs.note({
-					what: "container not started elsewhere",
-					to: entry.value.facts.host ?? "",
-					why,
-					container,
-				}),
-			]);
-			log.warn({ container, why }, "not started elsewhere");
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const writing = store.commit([
+			{ verb: "update", key: entry.key, value, index: entry.index },
+			this.#repairs.note({
+				what: "container not started elsewhere",
+				to: entry.value.facts.host ?? "",
+				why,
+				container,
+			}),
+		]);
+		if (!(await ignoreConflict(writing))) return;
+		log.warn({ container, why }, "not started elsewhere");
 	}
 
 	/** Makes and starts what was decided; whatever of it is done already is success. */

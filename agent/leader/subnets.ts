@@ -14,7 +14,11 @@ import {
 	SUBNETS,
 	subnetKey,
 } from "../../pipeline/state/networks.ts";
-import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
+import {
+	ignoreConflict,
+	type Operation,
+	unchanged,
+} from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
@@ -111,10 +115,7 @@ export class Subnets {
 			const key = subnetKey(subnet);
 			if (keys.has(key)) continue;
 			await this.#repair(
-				[
-					this.#services.networks.check(network),
-					{ verb: "create", key, value: scope },
-				],
+				[unchanged(network), { verb: "create", key, value: scope }],
 				{ what: "subnet put back", to: key, why: `network ${scope} has it` },
 			);
 		}
@@ -174,11 +175,8 @@ export class Subnets {
 		repair: Omit<Repair, "at" | "by">,
 	): Promise<void> {
 		const { store, log } = this.#services;
-		try {
-			await store.commit([...operations, this.#repairs.note(repair)]);
-			log.warn({ key: repair.to, why: repair.why }, repair.what);
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-		}
+		const writing = store.commit([...operations, this.#repairs.note(repair)]);
+		if (!(await ignoreConflict(writing))) return;
+		log.warn({ key: repair.to, why: repair.why }, repair.what);
 	}
 }

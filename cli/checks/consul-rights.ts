@@ -1,5 +1,11 @@
 import type { Config } from "../../pipeline/config.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import {
+	bodyOf,
+	failedOperations,
+	isDenial,
+	statusOf,
+} from "../../pipeline/state/refusal.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 
@@ -39,10 +45,6 @@ const RIGHTS = [
 const NEVER = {
 	KV: { Verb: "check-index", Key: "arpanet/check/never", Index: 1 },
 };
-
-interface Answer {
-	response?: { statusCode?: number; body?: unknown };
-}
 
 /**
  * The token is one that Consul knows, and has every right that arpanet needs, but for that of `agent_prefix`, which
@@ -106,20 +108,14 @@ async function deniedOperations(
 	const operations = [NEVER, ...RIGHTS.map(({ operation }) => operation)];
 	try {
 		await store.consul.transaction.create(operations as never);
+		return new Set();
 	} catch (error) {
-		const { statusCode, body } = (error as Answer).response ?? {};
-		if (statusCode === 403) return undefined;
-		if (statusCode !== 409) throw error;
-		const { Errors } = (typeof body === "string" ? JSON.parse(body) : body) as {
-			Errors: { OpIndex: number; What: string }[];
-		};
-		return new Set(
-			Errors.filter(({ What }) => /permission denied/i.test(What)).map(
-				({ OpIndex }) => OpIndex,
-			),
-		);
+		if (statusOf(error) === 403) return undefined;
+		const failed = failedOperations(error);
+		if (!failed) throw error;
+		const denied = [...failed].filter(([, what]) => isDenial(what));
+		return new Set(denied.map(([position]) => position));
 	}
-	return new Set();
 }
 
 /** Asks for a session that there cannot be: whether it is allowed Consul looks at first. */
@@ -128,7 +124,6 @@ async function isSessionDenied(store: Store): Promise<boolean> {
 		await store.consul.session.create({ behavior: "check" as never });
 		return false;
 	} catch (error) {
-		const { statusCode, body } = (error as Answer).response ?? {};
-		return statusCode === 403 || /permission denied/i.test(String(body));
+		return statusOf(error) === 403 || isDenial(bodyOf(error));
 	}
 }

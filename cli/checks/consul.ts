@@ -1,10 +1,11 @@
 import { Resolver } from "node:dns/promises";
 import type { Config } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
-import { messageOf } from "../../pipeline/errors.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
+import { originOf } from "../../pipeline/http-client.ts";
 import { formatRefusal, readFormat } from "../../pipeline/state/format.ts";
 import { Store } from "../../pipeline/state/store.ts";
-import { addressOf, ask } from "../ask.ts";
+import { ask } from "../ask.ts";
 import { isAbsent } from "../consul.ts";
 import { DNS_PORT, mustBeFreeForDns } from "../dns-port.ts";
 import { findProgram } from "../files.ts";
@@ -109,8 +110,11 @@ async function checkFormat({ arpanet }: Config): Promise<Finding[]> {
 		return found === undefined
 			? [ok("consul: no state of arpanet yet")]
 			: [ok(`consul: state of format ${found}`)];
-	} catch {
-		return []; // the rights that are missing say why
+	} catch (error) {
+		const isNone = error instanceof HttpError && error.status === 500;
+		if (!isNone) return []; // the rights that are missing say why
+		const [what = "", remedy = ""] = error.message.split("; ");
+		return [fail(what, remedy)];
 	} finally {
 		store.close();
 	}
@@ -163,7 +167,7 @@ async function checkDns(server: string): Promise<Finding> {
 async function get({ arpanet }: Config, path: string): Promise<string> {
 	const { token, tls } = consulAccess(arpanet.consul);
 	const { status, text } = await ask(
-		addressOf(arpanet.consul.address, tls),
+		originOf(arpanet.consul.address, tls),
 		path,
 		ANSWER_MS,
 		token ? { "X-Consul-Token": token } : {},

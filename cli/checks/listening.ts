@@ -3,8 +3,9 @@ import { dirname } from "node:path";
 import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
+import { originOf } from "../../pipeline/http-client.ts";
 import { readTls, tcpAddress } from "../../pipeline/tls.ts";
-import { addressOf, ask } from "../ask.ts";
+import { ask } from "../ask.ts";
 import { bindTcp, describe, isArpanet, listenerAt } from "../listeners.ts";
 import { mustAllBeSafe } from "../roles.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
@@ -18,7 +19,7 @@ export function checkAdapters(config: Config): Promise<Finding[]> {
 		Object.entries(config.adapters).map(async ([name, url]) => {
 			const { host, pathname } = new URL(url);
 			try {
-				const answer = await ask(addressOf(url, tls), pathname, ANSWER_MS);
+				const answer = await ask(originOf(url, tls), pathname, ANSWER_MS);
 				const refused = [400, 403].includes(answer.status);
 				if (refused) {
 					return fail(

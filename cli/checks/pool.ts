@@ -1,17 +1,10 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { Netmask } from "netmask";
 import type { Config } from "../../pipeline/config.ts";
 import { Engine } from "../../pipeline/engine.ts";
-import { toAddress } from "../../pipeline/state/leases.ts";
 import { overlap, type Pool } from "../../pipeline/state/subnets.ts";
+import { routes } from "../../plugins/dhcp/routes.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-
-/** A route of this machine that is not the default one. */
-interface Route {
-	subnet: Netmask;
-	device: string;
-}
 
 /** Addresses that dhcp gives do not hide what this host reaches elsewhere. */
 export async function checkPool(
@@ -21,7 +14,7 @@ export async function checkPool(
 	const whole = new Netmask(pool);
 	const kept = reserved.map((range) => new Netmask(range));
 	const own = await ownSubnets(config);
-	const inside = (await routes()).filter(
+	const inside = routes().filter(
 		({ subnet, device }) =>
 			overlap(whole, subnet) &&
 			// without the engine any bridge may be one of ours
@@ -57,23 +50,4 @@ async function ownSubnets(config: Config): Promise<Set<string> | undefined> {
 
 function isBridge(device: string): boolean {
 	return existsSync(`/sys/class/net/${device}/bridge`);
-}
-
-async function routes(): Promise<Route[]> {
-	const text = await readFile("/proc/net/route", "utf8").catch(() => "");
-	return text
-		.split("\n")
-		.slice(1)
-		.filter(Boolean)
-		.map((line) => line.split("\t"))
-		.filter(([, , , , , , , mask]) => mask !== "00000000")
-		.map(([device = "", base = "", , , , , , mask = ""]) => ({
-			device,
-			subnet: new Netmask(fromKernel(base), fromKernel(mask)),
-		}));
-}
-
-/** The kernel shows addresses in hexadecimal as they lie in memory: the last octet first on a usual machine. */
-function fromKernel(hex: string): string {
-	return toAddress(Buffer.from(hex, "hex").readUInt32LE(0));
 }

@@ -10,7 +10,7 @@ import {
 import { type Finding, fail, ok, warn } from "./finding.ts";
 
 /** Milliseconds before its end in which a certificate is asked to be made anew. */
-const SOON = 14 * 24 * 3600 * 1000;
+const SOON_MS = 14 * 24 * 3600 * 1000;
 
 /** The certificates are good, for the addresses at which others reach this host too. */
 export function checkTls({ arpanet }: Config): Finding[] {
@@ -46,7 +46,7 @@ export function checkTls({ arpanet }: Config): Finding[] {
 	if (faults.some(({ level }) => level === "fail")) return faults;
 	const end = new Date(certificate.validTo);
 	const seen = `tls: ${tls.cert} is good until ${end.toISOString().slice(0, 10)}`;
-	const isSoon = end.getTime() - Date.now() < SOON;
+	const isSoon = end.getTime() - Date.now() < SOON_MS;
 	return [
 		...faults,
 		isSoon

@@ -6,11 +6,16 @@ import type { Containers } from "../../pipeline/state/containers.ts";
 import type { KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
-import { inNanoseconds, type Listed } from "../view/host-view.ts";
+import {
+	inNanoseconds,
+	type Listed,
+	listedOf,
+	summaryOf,
+} from "../view/host-view.ts";
 import { lostRows, withoutService } from "../view/lost.ts";
 import { isAsked, type ListQuery, readQuery } from "../view/query.ts";
 import { rowsOf } from "../view/rows.ts";
-import { statusAt } from "../view/status.ts";
+import { statusAt, timeless } from "../view/status.ts";
 import type { Views } from "../view/views.ts";
 import { ofHost } from "./ports.ts";
 import { isMeant } from "./remembered.ts";
@@ -148,10 +153,10 @@ export function containerList(engines: Engines, views: Views): Treatment {
 		if (answer.status !== 200) {
 			throw new HttpError(answer.status, messageIn(answer));
 		}
-		const rows = rowsOf(answer.text).map((parts) => {
-			const { head, status, tail } = parts;
-			return { ...parts, row: JSON.parse(head + status + tail) as EngineRow };
-		});
+		const rows = rowsOf(answer.text).map((parts) => ({
+			parts,
+			row: summaryOf(parts) as EngineRow,
+		}));
 		const made = new Map<string, string>();
 		const unheard = rows.filter(({ row }) => !view.created(row.Id));
 		const end = performance.now() + CREATED_MS;
@@ -165,19 +170,13 @@ export function containerList(engines: Engines, views: Views): Treatment {
 			const { Created } = container ?? {};
 			if (Created) made.set(row.Id, inNanoseconds(Created));
 		});
-		return rows.map(({ row, head, status, tail }) => {
+		return rows.map(({ row, parts }) => {
 			const second = new Date(row.Created * 1000).toISOString().slice(0, 19);
-			return {
-				id: row.Id,
-				names: row.Names.map((name) => name.slice(1)),
+			return listedOf(parts, row, {
 				created: view.created(row.Id) ?? made.get(row.Id) ?? `${second}.0`,
 				running: /^(running|paused|restarting)$/.test(row.State),
-				state: row.State,
-				labels: row.Labels ?? {},
-				head: Buffer.from(head),
-				tail: Buffer.from(tail),
-				status: { before: status, since: undefined, after: "" },
-			};
+				status: timeless(parts.status),
+			});
 		});
 	}
 

@@ -2,17 +2,25 @@ import { isDeepStrictEqual } from "node:util";
 import type { Listed } from "../view/host-view.ts";
 
 /**
- * With several hosts, "all addresses" is said as the one by which the others reach the host; a second line for IPv6 of the same port is
- * left out.
+ * Ports as they are said of one of several hosts: at all its addresses is at the one by which the others reach it. A second line for IPv6 of
+ * the same port is left out.
+ * @param key by which a port names its address
  */
-const EVERYWHERE = "0.0.0.0";
-const EVERYWHERE_6 = "::";
-
-interface Port {
-	IP?: string;
-	PrivatePort?: number;
-	PublicPort?: number;
-	Type?: string;
+function saidOf<K extends string, P extends { [key in K]?: string }>(
+	ports: P[],
+	key: K,
+	address: string,
+): P[] {
+	const isSecond = (port: P) => {
+		if (port[key] !== "::") return false;
+		const first = { ...port, [key]: "0.0.0.0" };
+		return ports.some((each) => isDeepStrictEqual(each, first));
+	};
+	return ports
+		.filter((port) => !isSecond(port))
+		.map((port) =>
+			port[key] === "0.0.0.0" ? { ...port, [key]: address } : port,
+		);
 }
 
 /** A row of a host's list, with the host's address where it publishes ports. */
@@ -20,19 +28,8 @@ export function ofHost(row: Listed, address: string): Listed {
 	const head = row.head.toString();
 	// within a string its quotes were escaped
 	const ports = head.replace(/(?<!\\)"Ports":(\[\{[^\]]*\])/, (_, text) => {
-		const all = JSON.parse(text) as Port[];
-		const own = all
-			.filter((port) => {
-				const twin = { ...port, IP: EVERYWHERE };
-				return (
-					port.IP !== EVERYWHERE_6 ||
-					!all.some((each) => isDeepStrictEqual(each, twin))
-				);
-			})
-			.map((port) =>
-				port.IP === EVERYWHERE ? { ...port, IP: address } : port,
-			);
-		return `"Ports":${JSON.stringify(own)}`;
+		const all = JSON.parse(text) as { IP?: string }[];
+		return `"Ports":${JSON.stringify(saidOf(all, "IP", address))}`;
 	});
 	return ports === head ? row : { ...row, head: Buffer.from(ports) };
 }
@@ -48,20 +45,7 @@ export function portsOf(ports: PortMap, address: string): PortMap {
 	return Object.fromEntries(
 		Object.entries(ports).map(([port, bindings]) => [
 			port,
-			bindings
-				?.filter(
-					({ HostIp, HostPort }) =>
-						HostIp !== EVERYWHERE_6 ||
-						!bindings.some(
-							(each) =>
-								each.HostIp === EVERYWHERE && each.HostPort === HostPort,
-						),
-				)
-				.map((binding) =>
-					binding.HostIp === EVERYWHERE
-						? { ...binding, HostIp: address }
-						: binding,
-				) ?? null,
+			bindings && saidOf(bindings, "HostIp", address),
 		]),
 	);
 }

@@ -1,4 +1,5 @@
 import type { Has } from "../../pipeline/answers.ts";
+import { isObject } from "../../pipeline/json.ts";
 import type { Engines } from "../engines.ts";
 import { mergedList, type Route } from "./treatment.ts";
 
@@ -68,8 +69,4 @@ function summed(a: unknown, b: unknown): unknown {
 	return Object.fromEntries(
 		[...keys].map((key) => [key, summed(a[key], b[key])]),
 	);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-	return typeof value === "object" && value !== null && !Array.isArray(value);
 }

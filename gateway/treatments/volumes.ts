@@ -1,5 +1,9 @@
 import { type Has, whoHas } from "../../pipeline/answers.ts";
-import { isVolumeCreate, type VolumeCreate } from "../../pipeline/docker.ts";
+import {
+	filtered,
+	isVolumeCreate,
+	type VolumeCreate,
+} from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import { readBody } from "../../pipeline/spelling.ts";
 import { type VolumeRecord, volumeKey } from "../../pipeline/state/volumes.ts";
@@ -63,9 +67,8 @@ export function volumes(engines: Engines): Route[] {
 			);
 		}
 		if (first && copies.length > 0) {
-			const filters = encodeURIComponent(JSON.stringify({ volume: [ref] }));
 			const users = await engines.cluster.answers<unknown[]>(
-				`/containers/json?all=1&filters=${filters}`,
+				filtered("/containers/json?all=1", { volume: [ref] }),
 			);
 			const used = users.find(({ answer }) => answer?.length);
 			if (used) return engines.pool(used.host);

@@ -1,7 +1,8 @@
-import type {
-	ContainerInspect,
-	ContainerSummary,
-	EngineEvent,
+import {
+	type ContainerInspect,
+	type ContainerSummary,
+	type EngineEvent,
+	filtered,
 } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { inParallel } from "../../pipeline/parallel.ts";
@@ -232,7 +233,7 @@ export class HostView {
 	async #look(): Promise<void> {
 		const looked = performance.now();
 		const mistrusts = this.#mistrusts;
-		const { rows, from, to } = await this.#list("");
+		const { rows, from, to } = await this.#list();
 		const seen = new Set<string>();
 		for (const row of rows) {
 			const id = idIn(row);
@@ -271,14 +272,18 @@ export class HostView {
 			}
 		});
 		if (found.size === 0) return;
-		const filters = JSON.stringify({ id: [...found.keys()] });
 		const { rows, from, to } = await this.#list(
-			found.size > FEW ? "" : `&filters=${encodeURIComponent(filters)}`,
+			found.size > FEW ? {} : { id: [...found.keys()] },
 		);
 		for (const row of rows) {
 			const container = found.get(idIn(row));
 			if (!container) continue;
-			const listed = listedOf(row, container);
+			const { Created, State } = container;
+			const listed = listedOf(row, summaryOf(row), {
+				created: inNanoseconds(Created),
+				running: State.Running,
+				status: wordingOf(State as unknown as State),
+			});
 			this.#known.set(listed.id, listed);
 			this.#born.delete(listed.id);
 			// it may be called off
@@ -297,11 +302,11 @@ export class HostView {
 
 	/** @returns the rows, and the times between which the engine made them */
 	async #list(
-		query: string,
+		filters: Record<string, string[]> = {},
 	): Promise<{ rows: Row[]; from: number; to: number }> {
 		const from = Date.now();
 		const { status, text } = await this.#engine.answer(
-			`/containers/json?all=1${query}`,
+			filtered("/containers/json?all=1", filters),
 		);
 		if (status !== 200) throw new Error(text);
 		return { rows: rowsOf(text), from, to: Date.now() };
@@ -341,19 +346,31 @@ function agrees(status: Wording, row: Row, from: number, to: number): boolean {
 	);
 }
 
-function listedOf(row: Row, { Created, State }: ContainerInspect): Listed {
-	const text = row.head + row.status + row.tail;
-	const summary = JSON.parse(text) as ContainerSummary;
+/** What a row says. */
+export function summaryOf({ head, status, tail }: Row): ContainerSummary {
+	return JSON.parse(head + status + tail);
+}
+
+/**
+ * A container as it is listed.
+ * @param summary what its row says
+ * @param known what the row does not say
+ */
+export function listedOf(
+	{ head, tail }: Row,
+	{ Id, Names, State, Labels }: Omit<ContainerSummary, "Status">,
+	{ created, running, status }: Pick<Listed, "created" | "running" | "status">,
+): Listed {
 	return {
-		id: summary.Id,
-		names: summary.Names.map((name) => name.slice(1)),
-		created: inNanoseconds(Created),
-		running: State.Running,
-		state: summary.State,
-		labels: summary.Labels ?? {},
-		head: Buffer.from(row.head),
-		tail: Buffer.from(row.tail),
-		status: wordingOf(State as unknown as State),
+		id: Id,
+		names: Names.map((name) => name.slice(1)),
+		created,
+		running,
+		state: State,
+		labels: Labels ?? {},
+		head: Buffer.from(head),
+		tail: Buffer.from(tail),
+		status,
 	};
 }
 

@@ -5,8 +5,9 @@ import type {
 	Containers,
 } from "../../pipeline/state/containers.ts";
 import { isSuperseded } from "../../pipeline/state/moves.ts";
-import type { Listed } from "./host-view.ts";
-import { rowsOf } from "./rows.ts";
+import { type Listed, listedOf } from "./host-view.ts";
+import { type Row, rowsOf } from "./rows.ts";
+import { timeless } from "./status.ts";
 
 /** Compose would ask for each container that it finds, and break off at the first that does not answer. */
 const COMPOSE = "com.docker.compose.";
@@ -53,9 +54,12 @@ export function withoutService(row: Listed): Listed {
 	if (!row.names.some(isSuperseded)) return row;
 	const labels = Object.fromEntries(withoutCompose(row));
 	const shown = { ...JSON.parse(`${row.head}${row.tail}`), Labels: labels };
-	const [parts] = rowsOf(`[${JSON.stringify(shown)}]`);
-	const [head, tail] = [parts?.head ?? "", parts?.tail ?? ""];
-	return { ...row, labels, head: Buffer.from(head), tail: Buffer.from(tail) };
+	return listedOf(rowOf(shown), shown, row);
+}
+
+function rowOf(summary: object): Row {
+	const [row] = rowsOf(`[${JSON.stringify(summary)}]`);
+	return row as Row;
 }
 
 /** A row's labels but those by which Compose finds its containers. */
@@ -93,27 +97,11 @@ function listed(
 	created: string,
 	labelled: readonly (readonly [string, string])[],
 ): Listed {
-	const labels = Object.fromEntries(labelled);
-	const text = JSON.stringify({
-		...row,
-		Labels: labels,
-		State: "dead",
-		Status: "",
-	});
-	const [parts] = rowsOf(`[${text}]`);
-	return {
-		id: row.Id,
-		names: row.Names.map((name) => name.slice(1)),
+	const Labels = Object.fromEntries(labelled);
+	const shown = { ...row, Labels, State: "dead", Status: "" };
+	return listedOf(rowOf(shown), shown, {
 		created,
 		running: true,
-		state: "dead",
-		labels,
-		head: Buffer.from(parts?.head ?? ""),
-		tail: Buffer.from(parts?.tail ?? ""),
-		status: {
-			before: `Lost: host ${host} does not answer`,
-			since: undefined,
-			after: "",
-		},
-	};
+		status: timeless(`Lost: host ${host} does not answer`),
+	});
 }

@@ -51,7 +51,8 @@ export function wordingOf(state: State): Wording {
 	};
 }
 
-function timeless(words: string): Wording {
+/** Words that stay as they are. */
+export function timeless(words: string): Wording {
 	return { before: words, since: undefined, after: "" };
 }
 

@@ -20,7 +20,7 @@ import {
 import type { NetworkRecord } from "../state/networks.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
-import type { ContainerLifecycle } from "./container.ts";
+import { contextOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
 
 /** Tries before a connect gives up against others that want the same. */
@@ -52,16 +52,10 @@ interface Holder {
 export class Connections {
 	readonly #chain: Chain;
 	readonly #services: Services;
-	readonly #containers: ContainerLifecycle;
 
-	constructor(
-		chain: Chain,
-		services: Services,
-		containers: ContainerLifecycle,
-	) {
+	constructor(chain: Chain, services: Services) {
 		this.#chain = chain;
 		this.#services = services;
-		this.#containers = containers;
 	}
 
 	/**
@@ -185,7 +179,7 @@ export class Connections {
 	async #giveBack(ref: string, container: string): Promise<void> {
 		const { containers, networks, store } = this.#services;
 		const network = (await networks.find(ref))?.value;
-		const context = network && (await this.#containers.context(container));
+		const context = network && (await contextOf(container, this.#services));
 		if (!context) return;
 		const { facts } = context;
 		const { Name, NetworkSettings } = context.container;
@@ -226,13 +220,12 @@ export class Connections {
 
 	/** Those among a container's keys that are its own names at an address: not its links, whose keys end in the address that it was made with. */
 	async #namesAt(address: string, keys: string[]): Promise<string[]> {
-		const aliases = keys.filter((key) => key.startsWith(ALIASES));
-		const entries = await Promise.all(
-			aliases.map((key) => this.#services.store.get<Alias>(key)),
+		const aliases = await this.#services.store.some<Alias>(
+			keys.filter((key) => key.startsWith(ALIASES)),
 		);
-		return entries
-			.filter((entry) => entry?.value.address === address)
-			.map((entry) => entry?.key ?? "");
+		return aliases
+			.filter(({ value }) => value.address === address)
+			.map(({ key }) => key);
 	}
 
 	/**

@@ -1,22 +1,17 @@
 import type { Chain } from "../chain.ts";
-import { PATIENCE_MS } from "../cluster.ts";
 import type { ContainerCreate, ContainerInspect } from "../docker.ts";
 import { HttpError, messageOf } from "../errors.ts";
-import { isOurs, readLabels } from "../facts.ts";
+import { readLabels } from "../facts.ts";
 import type { ContainerContext, Facts, Services } from "../plugin.ts";
 import type { HookHeaders } from "../protocol.ts";
-import {
-	areMadeAtOnce,
-	type ContainerRecord,
-	isSame,
-} from "../state/containers.ts";
+import { areMadeAtOnce, type ContainerRecord } from "../state/containers.ts";
 import { isSuperseded } from "../state/moves.ts";
 import { ignoreConflict, type Operation } from "../state/operations.ts";
 import { Removals } from "../state/removals.ts";
 import type { Entry } from "../state/store.ts";
 import { Connections } from "./connections.ts";
 import { type CreateRequest, Creation, recordName } from "./creation.ts";
-import { Names } from "./names.ts";
+import { contextOf, followName, holderOf } from "./holder.ts";
 import type { NetworkLifecycle } from "./network.ts";
 
 /** A stop that lasts until the process ends by itself counts as over, if it does not, after a day. */
@@ -31,7 +26,6 @@ export class ContainerLifecycle {
 	readonly #services: Services;
 	readonly #networks: NetworkLifecycle;
 	readonly #removals: Removals;
-	readonly #names: Names;
 	/** The further networks that containers are connected to. */
 	readonly connections: Connections;
 
@@ -40,8 +34,7 @@ export class ContainerLifecycle {
 		this.#services = services;
 		this.#networks = networks;
 		this.#removals = new Removals(services.store);
-		this.#names = new Names(services);
-		this.connections = new Connections(chain, services, this);
+		this.connections = new Connections(chain, services);
 	}
 
 	/**
@@ -50,17 +43,7 @@ export class ContainerLifecycle {
 	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async create(request: CreateRequest): Promise<ContainerCreate | undefined> {
-		const others = {
-			holder: (entry: Entry<ContainerRecord>) => this.#holder(entry),
-			renamed: (ref: string) => this.renamed(ref),
-		};
-		return new Creation(
-			this.#chain,
-			this.#services,
-			this.#names,
-			others,
-			request,
-		).run();
+		return new Creation(this.#chain, this.#services, request).run();
 	}
 
 	/**
@@ -79,16 +62,16 @@ export class ContainerLifecycle {
 		if (request && request !== headers["x-arpanet-request"]) return; // another create's, which goes on
 		// Another create of the same name may be under way with this very record: the sweep will know.
 		if (entry.value.attempts > 1) return;
-		if (await this.exists(entry)) return;
+		if (await holderOf(entry, this.#services)) return;
 		await this.giveBack(entry, undefined);
 	}
 
 	/** Docker created a container. */
 	async created(id: string, name: string | undefined): Promise<void> {
 		if (!this.#chain.has("created")) return;
-		const container = (await this.#services.locator.find(id))?.container;
-		if (!container || !isOurs(container)) return;
-		const facts = readLabels(container.Config.Labels);
+		const context = await contextOf(id, this.#services);
+		if (!context) return;
+		const { facts } = context;
 		await this.#chain.acquire("created", { id, name, facts });
 	}
 
@@ -105,7 +88,7 @@ export class ContainerLifecycle {
 			); // by its id it can be started: then its host's agent stops it
 		}
 		if (!anew && !this.#chain.has("start")) return;
-		const context = await this.context(ref);
+		const context = await contextOf(ref, this.#services);
 		if (!context) return;
 		if (anew && context.facts.deployment) {
 			throw new HttpError(
@@ -131,7 +114,7 @@ export class ContainerLifecycle {
 	 * @throws HttpError of the first plugin that failed
 	 */
 	async observe(ref: string, after?: ContainerContext["after"]): Promise<void> {
-		const context = await this.context(ref);
+		const context = await contextOf(ref, this.#services);
 		if (!context) return;
 		const { Running, Paused, Restarting } = context.container.State;
 		const isOther = isSuperseded(context.container.Name);
@@ -164,32 +147,15 @@ export class ContainerLifecycle {
 		// labels that tell of it may have come with an image that was committed.
 		const doubtful =
 			entry && (entry.value.tookOver || entry.key !== containers.key(name));
-		const holder = doubtful ? await this.#holder(entry) : undefined;
+		const holder = doubtful ? await holderOf(entry, this.#services) : undefined;
 		const another = holder && areMadeAtOnce(holder.made, facts.made);
 		if (entry && !another) await this.giveBack(entry, id);
 		else await this.#chain.release("removed", { id, facts, holds: [] });
 	}
 
 	/** A container has a new name; its record goes with it. */
-	async renamed(ref: string): Promise<void> {
-		const context = await this.context(ref);
-		if (!context) return;
-		const { containers, store } = this.#services;
-		const name = context.container.Name.slice(1);
-		const entry = await containers.find(name, context.facts);
-		if (!entry || entry.key === containers.key(name)) return;
-		const before = containers.name(entry.key);
-		const other = await containers.get(name);
-		const facts = other && (await this.context(before))?.facts;
-		if (facts && isSame(facts, other.value.facts)) {
-			// two have exchanged their names: each one's record would be in the way of the other's for ever
-			const both = await containers.exchange(entry, other);
-			await ignoreConflict(store.commit(both));
-			return;
-		}
-		const holder = await this.#holder(entry);
-		if (holder?.Names.includes(`/${before}`)) return; // of an image committed from that one
-		await ignoreConflict(store.commit(await containers.rename(entry, name)));
+	renamed(ref: string): Promise<void> {
+		return followName(ref, this.#services);
 	}
 
 	/** Notes who a container is that is about to be removed: afterwards nothing tells. */
@@ -213,54 +179,6 @@ export class ContainerLifecycle {
 	async removalRefused(ref: string): Promise<void> {
 		const note = await this.#removals.find(ref);
 		if (note) await this.#removals.forget(note);
-	}
-
-	/** Whether the container of a record exists. @throws HttpError 502 if its host does not answer */
-	async exists(entry: Entry<ContainerRecord>): Promise<boolean> {
-		return (await this.#holder(entry)) !== undefined;
-	}
-
-	/**
-	 * The container that a record with a lease is of, by its name or by when it was made: another may have had that lease before, or have it
-	 * by now. Without a lease, the one of its name.
-	 * @throws HttpError 502 if its host does not answer
-	 */
-	async #holder(
-		entry: Entry<ContainerRecord>,
-	): Promise<
-		{ Id: string; Names: string[]; made: string | undefined } | undefined
-	> {
-		const { cluster, containers } = this.#services;
-		const { address, network, host = cluster.self } = entry.value.facts;
-		const name = containers.name(entry.key);
-		const asking = { patience: PATIENCE_MS };
-		if (!address || !network) {
-			const found = await cluster.ask(
-				host,
-				(engine) => engine.containerNamed(name),
-				asking,
-			);
-			const { made } = readLabels(found?.Config.Labels ?? null);
-			return found && { Id: found.Id, Names: [found.Name], made };
-		}
-		const holders = (
-			await cluster.ask(
-				host,
-				(engine) => engine.listContainers(`arpanet.address=${address}`),
-				asking,
-			)
-		).filter(
-			({ Labels, Names }) =>
-				Labels["arpanet.network"] === network && !Names.some(isSuperseded),
-		);
-		const all = holders.map(({ Id, Names, Labels }) => ({
-			...{ Id, Names },
-			made: readLabels(Labels).made,
-		}));
-		return (
-			all.find(({ Names }) => Names.includes(`/${name}`)) ??
-			all.find(({ made }) => areMadeAtOnce(made, entry.value.facts.made))
-		);
 	}
 
 	/**
@@ -289,10 +207,10 @@ export class ContainerLifecycle {
 		if (network?.value.implicit) await this.#networks.retire(network.value);
 	}
 
-	/** As `context`, and undefined where it cannot be told: Docker, which is asked next, says what is wrong. */
+	/** A container of ours; undefined also where it cannot be told: Docker, which is asked next, says what is wrong. */
 	async contextOrNone(ref: string): Promise<ContainerContext | undefined> {
 		try {
-			return await this.context(ref);
+			return await contextOf(ref, this.#services);
 		} catch (error) {
 			this.#services.log.warn(
 				{ ref, err: messageOf(error) },
@@ -300,18 +218,6 @@ export class ContainerLifecycle {
 			);
 			return undefined;
 		}
-	}
-
-	/** A container of ours by id, prefix or name. */
-	async find(ref: string): Promise<ContainerInspect | undefined> {
-		return (await this.context(ref))?.container;
-	}
-
-	/** A container of ours, as the engine shows it now. */
-	async context(ref: string): Promise<ContainerContext | undefined> {
-		const container = (await this.#services.locator.find(ref))?.container;
-		if (!container || !isOurs(container)) return undefined;
-		return { container, facts: readLabels(container.Config.Labels) };
 	}
 }
 

@@ -1,12 +1,12 @@
 import { isUnheard } from "../answers.ts";
 import type { Chain } from "../chain.ts";
 import { PATIENCE_MS } from "../cluster.ts";
-import { type ContainerCreate, isDockersOwn, isUnasked } from "../docker.ts";
+import { type ContainerCreate, networksAsked } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import {
 	isDisabled,
 	rescheduleAsked,
-	stripLabels,
+	withoutForged,
 	writeLabels,
 } from "../facts.ts";
 import type { CreateContext, Facts, Services } from "../plugin.ts";
@@ -21,8 +21,9 @@ import {
 import { isLease, leaseOf } from "../state/leases.ts";
 import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
+import { followName, holderOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
-import { inUse, type Names } from "./names.ts";
+import { inUse, Names } from "./names.ts";
 
 /** Characters of a plugin's reason that are kept: a cluster of many hosts has much to say of each. */
 const MAX_REASON = 400;
@@ -50,16 +51,6 @@ export interface Instead {
 	operations(body: ContainerCreate): Operation[];
 }
 
-/** What a creation asks of the containers that there are. */
-interface Others {
-	/** The container that a record is of, if the engine has it. */
-	holder(
-		entry: Entry<ContainerRecord>,
-	): Promise<{ Id: string; Names: string[] } | undefined>;
-	/** A container has a new name; its record goes with it. */
-	renamed(ref: string): Promise<void>;
-}
-
 /** One run of the chain, and what it wants to write. */
 interface Attempt {
 	context: CreateContext;
@@ -79,9 +70,10 @@ export class Creation {
 	readonly #chain: Chain;
 	readonly #services: Services;
 	readonly #names: Names;
-	readonly #others: Others;
 	readonly #request: CreateRequest;
-	/** The body without labels that only arpanet gives. */
+	/** The body without labels that only arpanet gives; undefined if it has none of them. */
+	readonly #cleaned: ContainerCreate | undefined;
+	/** The same, or the client's own. */
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
 	readonly #recordName: string;
@@ -93,32 +85,25 @@ export class Creation {
 	/** The reasons outlived their record, so they may be overwritten. */
 	#unrecorded = false;
 
-	constructor(
-		chain: Chain,
-		services: Services,
-		names: Names,
-		others: Others,
-		request: CreateRequest,
-	) {
+	constructor(chain: Chain, services: Services, request: CreateRequest) {
 		this.#chain = chain;
 		this.#services = services;
-		this.#names = names;
-		this.#others = others;
+		this.#names = new Names(services);
 		this.#request = request;
-		this.#body = structuredClone(request.body);
-		stripLabels(this.#body);
+		this.#cleaned = withoutForged(request.body);
+		this.#body = this.#cleaned ?? request.body;
 		this.#recordName = recordName(request.name, request.headers);
 		this.#previous = request.instead?.entry;
 	}
 
 	/**
-	 * @returns the body to create with; undefined if it is none of ours and goes on untouched
+	 * @returns the body to create with; undefined if it is none of ours, bears no label that only we may write, and goes on untouched
 	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async run(): Promise<ContainerCreate | undefined> {
 		if (isDisabled(this.#body.Labels)) {
 			await this.#mustStayOut();
-			return this.#untouched();
+			return this.#cleaned;
 		}
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const attempt = this.#attempt();
@@ -127,7 +112,7 @@ export class Creation {
 					this.#undo(attempt.context.facts, position),
 				);
 				const { facts } = attempt.context;
-				if (Object.keys(facts).length === 0) return this.#untouched();
+				if (Object.keys(facts).length === 0) return this.#cleaned;
 				// by its host it is known as ours; where nobody has placed it, it is on the only one
 				facts.host ??= this.#request.onlyHost ?? this.#services.host.name;
 				facts.made = crypto.randomUUID().slice(0, 8);
@@ -284,7 +269,7 @@ export class Creation {
 		const holder = entry && (await this.#holder(entry));
 		if (!holder) return entry && containers.shed(entry);
 		if (!holder.Names.includes(`/${name}`)) {
-			await this.#others.renamed(holder.Id); // its record had not followed yet
+			await followName(holder.Id, this.#services); // its record had not followed yet
 			return undefined;
 		}
 		throw inUse(name, holder.Id);
@@ -292,7 +277,7 @@ export class Creation {
 
 	async #holder(entry: Entry<ContainerRecord>) {
 		try {
-			return await this.#others.holder(entry);
+			return await holderOf(entry, this.#services);
 		} catch (error) {
 			if (!isUnheard(error)) throw error;
 			const { host } = entry.value.facts;
@@ -319,12 +304,7 @@ export class Creation {
 	 * @throws HttpError 400
 	 */
 	async #mustStayOut(): Promise<void> {
-		const { HostConfig, NetworkingConfig } = this.#body;
-		const names = [
-			HostConfig?.NetworkMode ?? "",
-			...Object.keys(NetworkingConfig?.EndpointsConfig ?? {}),
-		].filter((name) => !isUnasked(name) && !isDockersOwn(name));
-		for (const name of names) {
+		for (const name of networksAsked(this.#body)) {
 			// its engine knows, also without Consul
 			const network = await this.#services.engine.inspectNetwork(name);
 			if (!network?.Labels?.["arpanet.network"]) continue;
@@ -339,14 +319,6 @@ export class Creation {
 	#nameIsFree(name: string | undefined): Operation[] {
 		const { alone } = this.#services.cluster;
 		return name && !alone ? [this.#names.free(name)] : [];
-	}
-
-	#untouched(): ContainerCreate | undefined {
-		const labels = ({ Labels }: ContainerCreate) =>
-			Object.keys(Labels ?? {}).length;
-		return labels(this.#request.body) === labels(this.#body)
-			? undefined
-			: this.#body;
 	}
 
 	async #undo(facts: Facts, from?: number): Promise<void> {

@@ -1,10 +1,10 @@
 import { setTimeout } from "node:timers/promises";
-import { type ContainerSummary, ownName } from "../docker.ts";
+import { type ContainerSummary, filtered, ownName } from "../docker.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 import { NAMES, type NameHolder } from "../state/names.ts";
 import {
-	Conflict,
+	type Conflict,
 	ignoreConflict,
 	type Operation,
 	replacing,
@@ -64,14 +64,12 @@ export class Names {
 		const end = performance.now() + PATIENCE_MS;
 		for (;;) {
 			const value: NameHolder = { host, at: Date.now() };
-			try {
-				await store.commit([
-					{ verb: "create", key: NAMES + name, value },
-					{ verb: "absent", key: containers.key(name) },
-				]);
+			const writing = store.commit([
+				{ verb: "create", key: NAMES + name, value },
+				{ verb: "absent", key: containers.key(name) },
+			]);
+			if (await ignoreConflict(writing)) {
 				return () => this.#settle(name, value);
-			} catch (error) {
-				if (!(error instanceof Conflict)) throw error;
 			}
 			const holder = await this.#holder(name);
 			if (holder && holder === own) return async () => {};
@@ -176,10 +174,9 @@ export class Names {
 	/** @throws HttpError 502 for a host that does not answer */
 	async #idOn(host: string, name: string): Promise<string | undefined> {
 		// the list needs no lock of the container
-		const filters = JSON.stringify({
+		const path = filtered("/containers/json?all=1", {
 			name: [`^/${name.replaceAll(".", "\\.")}$`],
 		});
-		const path = `/containers/json?all=1&filters=${encodeURIComponent(filters)}`;
 		const rows = await this.#services.cluster.ask(host, (engine) =>
 			engine.get<ContainerSummary[]>(path),
 		);

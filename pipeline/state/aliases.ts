@@ -23,7 +23,6 @@ export interface Alias {
 export interface NamedAlias extends Alias {
 	key: string;
 	index: number;
-	deployment: string;
 	alias: string;
 }
 
@@ -40,9 +39,10 @@ export async function aliasesByDeployment(
 ): Promise<ReadonlyMap<string, NamedAlias[]>> {
 	const found = new Map<string, NamedAlias[]>();
 	for (const alias of aliasesIn(await store.list<Alias>(ALIASES))) {
-		const known = found.get(alias.deployment);
+		const deployment = deploymentIn(alias.key);
+		const known = found.get(deployment);
 		if (known) known.push(alias);
-		else found.set(alias.deployment, [alias]);
+		else found.set(deployment, [alias]);
 	}
 	return found;
 }
@@ -51,9 +51,8 @@ function aliasesIn(entries: Entry<Alias>[]): NamedAlias[] {
 	return entries
 		.filter(({ key }) => !isMark(key))
 		.map(({ key, index, value }) => {
-			const deployment = deploymentIn(key);
 			const [, alias = ""] = key.slice(ALIASES.length).split("/");
-			return { key, index, deployment, alias, ...value };
+			return { key, index, alias, ...value };
 		});
 }
 

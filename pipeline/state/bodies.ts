@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ContainerCreate, EndpointSettings } from "../docker.ts";
 
+/** Where stands what containers are made from that may be started elsewhere. */
 export const BODIES = "arpanet/bodies/";
 
 /**

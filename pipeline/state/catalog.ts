@@ -48,14 +48,48 @@ export async function lostNodes(store: Store): Promise<Set<string>> {
 	);
 }
 
+/** A copy of a service, as `/v1/catalog/service` gives it. */
+export interface CatalogRow {
+	Node: string;
+	ServiceID: string;
+	ServiceName: string;
+	ServiceAddress: string;
+	ServicePort: number;
+	ServiceTags: string[];
+	ServiceMeta: Record<string, string> | null;
+	ModifyIndex: number;
+}
+
+/** The copies of a service, on whatever node. @param tag that they have */
+export async function copiesOf(
+	store: Store,
+	service: string,
+	tag?: string,
+): Promise<CatalogRow[]> {
+	const options = { service, ...(tag ? { tag } : {}) };
+	const rows: unknown = await store.ask(() =>
+		store.consul.catalog.service.nodes(options),
+	);
+	return rows as CatalogRow[];
+}
+
+/** What the checks of a node's services say, by CheckID. */
+export async function checksOn(
+	store: Store,
+	node: string,
+): Promise<Map<string, string>> {
+	const checks = (await store.ask(() =>
+		store.consul.health.node(node),
+	)) as unknown as { CheckID: string; Status: string }[];
+	return new Map(checks.map(({ CheckID, Status }) => [CheckID, Status]));
+}
+
 /** Whether somebody else than arpanet has registered a service of that name. */
 export async function isForeignService(
 	store: Store,
 	service: string,
 ): Promise<boolean> {
-	const nodes = (await store.ask(() =>
-		store.consul.catalog.service.nodes(service),
-	)) as { Node: string }[];
+	const nodes = await copiesOf(store, service);
 	return nodes.some(({ Node }) => !Node.startsWith(nodeOf("")));
 }
 

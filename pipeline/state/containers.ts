@@ -6,8 +6,9 @@ import { isCopy, isSlot, slotKeyOf } from "./slots.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/containers/";
-/** Keys of fixed ports and of exclusive hosts; the value names the container. */
+/** Fixed ports, under `arpanet/ports/<host>/<port>`; the value names the container that has it. */
 export const PORTS = "arpanet/ports/";
+/** Hosts that a service has to itself, one copy each, under `arpanet/exclusive/<deployment>.<service>/<host>`; the same. */
 export const EXCLUSIVE = "arpanet/exclusive/";
 
 /** The part of a value that names the container which holds the key. */
@@ -80,6 +81,7 @@ export interface Reasons {
 	because: Record<string, string>;
 }
 
+/** Where stands why containers have what they have. */
 export const REASONS = "arpanet/reasons/";
 /** Keys that are deleted in one commit beside what else is in it: Consul takes 64 operations. */
 const MAX_TOGETHER = 40;
@@ -238,14 +240,10 @@ export class Containers {
 		};
 		operations.push({ ...from, verb: "update", value });
 		const container = this.name(from.key);
-		for (const held of back) {
-			const entry = await this.#store.get<Holding>(held);
-			if (!entry) continue;
-			const holding = isLease(held) ? leaseOf(facts, container) : { container };
-			operations.push({
-				...{ verb: "update", key: held, index: entry.index },
-				value: { ...entry.value, ...holding },
-			});
+		for (const { key, value, index } of await this.#store.some<Holding>(back)) {
+			const holding = isLease(key) ? leaseOf(facts, container) : { container };
+			const given = { ...value, ...holding };
+			operations.push({ verb: "update", key, value: given, index });
 		}
 		return operations;
 	}
@@ -264,10 +262,8 @@ export class Containers {
 		entry: Entry<ContainerRecord>,
 		name: string,
 	): Promise<Operation[]> {
-		const held = await Promise.all(
-			entry.value.holds
-				.filter(namesContainer)
-				.map((key) => this.#store.get<Holding>(key)),
+		const held = await this.#store.some<Holding>(
+			entry.value.holds.filter(namesContainer),
 		);
 		const before = reasonsKey(this.name(entry.key));
 		const after = reasonsKey(name);
@@ -288,16 +284,14 @@ export class Containers {
 						{ verb: "set", key: after, value: reasons.value } as const,
 					]
 				: []),
-			...held
-				.filter((each) => each !== undefined)
-				.map(
-					({ key, value, index }): Operation => ({
-						verb: "update",
-						key,
-						value: { ...value, container: name },
-						index,
-					}),
-				),
+			...held.map(
+				({ key, value, index }): Operation => ({
+					verb: "update",
+					key,
+					value: { ...value, container: name },
+					index,
+				}),
+			),
 		];
 	}
 

@@ -55,7 +55,7 @@ export class Format {
 
 	/**
 	 * Reads the format now, and writes it down where there is no state yet; without Consul it is known later.
-	 * @throws HttpError 503, with the remedy, if it is another
+	 * @throws HttpError 503, with the remedy, if it is another; 500 if it is none
 	 */
 	async begin(): Promise<void> {
 		const store = this.#store;
@@ -66,7 +66,8 @@ export class Format {
 		let found: number | undefined;
 		try {
 			found = (await readFormat(store))?.value;
-		} catch {
+		} catch (error) {
+			if (error instanceof HttpError && error.status === 500) throw error;
 			return; // nothing can be written either
 		}
 		if (found === undefined) {

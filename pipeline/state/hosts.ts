@@ -1,5 +1,4 @@
 import { HttpError } from "../errors.ts";
-import type { Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
 const PREFIX = "arpanet/hosts/";
@@ -127,11 +126,6 @@ export class Hosts {
 	 */
 	get isUntold(): boolean {
 		return this.count === 0 && this.#self.engine !== undefined;
-	}
-
-	/** The operation that makes a commit fail if a host was drained, or is another, since it was looked at. */
-	check(name: string, index: number): Operation {
-		return { verb: "check", key: hostKeys(name).record, index };
 	}
 
 	/** The smallest MTU of all hosts, in bytes: such a packet gets from any to any other; undefined while no host says. */

@@ -1,7 +1,9 @@
 import type { Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
+/** Where stands what the names of images mean. */
 export const IMAGES = "arpanet/images/";
+/** Where requests under way stand that may give names to images. */
 export const TAGGING = "arpanet/tagging/";
 /** A name with or without a tag. An id reads like one, and is not on record; a digest does not. */
 const NAME = /^[\w][\w.-]*(:\d+(?=\/))?(\/[\w][\w.-]*)*(:[\w][\w.-]*)?$/;

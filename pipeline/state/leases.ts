@@ -5,6 +5,7 @@ import type { Facts } from "../plugin.ts";
 import type { NetworkRecord } from "./networks.ts";
 import type { Store } from "./store.ts";
 
+/** Addresses that are leased, by network. */
 export const LEASES = "arpanet/leases/";
 /** Addresses of hosts' bridges, by network and host: they are leased, too. */
 export const GATEWAYS = "arpanet/gateways/";

@@ -11,6 +11,7 @@ import { type IsNamed, NetworkIds } from "./network-ids.ts";
 import {
 	Conflict,
 	commitOverflow,
+	ignoreConflict,
 	type Operation,
 	replacing,
 	unchanged,
@@ -181,11 +182,6 @@ export class Networks {
 		this.#known.delete(scope);
 	}
 
-	/** The operation that makes a commit fail if the network changed or went. */
-	check(entry: Entry<NetworkRecord>): Operation {
-		return unchanged(entry);
-	}
-
 	/**
 	 * The network of that scope, granting it a subnet if it has none yet.
 	 * @param wanted the record to make
@@ -284,7 +280,7 @@ export class Networks {
 		const deletions = keys.map((key): Operation => ({ verb: "delete", key }));
 		try {
 			const rest = await commitOverflow(this.#store, deletions, [
-				this.check(entry),
+				unchanged(entry),
 			]);
 			await this.#store.commit([
 				// to Consul, deleting what is gone already is success, and its subnet may be another's by now: writing it is not
@@ -338,14 +334,9 @@ export class Networks {
 		entry: Entry<NetworkRecord>,
 		value: NetworkRecord,
 	): Promise<Entry<NetworkRecord> | undefined> {
-		try {
-			await this.#store.commit([
-				{ verb: "update", key: entry.key, value, index: entry.index },
-			]);
-		} catch (error) {
-			if (!(error instanceof Conflict)) throw error;
-			return undefined;
-		}
+		const { key, index } = entry;
+		const writing = this.#store.commit([{ verb: "update", key, value, index }]);
+		if (!(await ignoreConflict(writing))) return undefined;
 		this.forget(entry.value.scope);
 		return this.#read(entry.value.scope);
 	}
@@ -386,10 +377,7 @@ export class Networks {
 			? claim(wanted.subnet, used)
 			: own[0]
 				? subnetOf(own[0].key)
-				: choose(size, { pool, reserved }, [
-						...[...used, ...reserved],
-						...(await avoid()),
-					]);
+				: choose(size, pool, [...used, ...reserved, ...(await avoid())]);
 		const { gateway, restored, ...rest } = wanted;
 		const vni = Math.max(serial?.value ?? 0, ...last) + 1;
 		const asked = wanted.subnet && !restored ? { asked: true as const } : {};

@@ -16,16 +16,16 @@ export type Operation =
 	| { verb: "catalog"; operation: CatalogOperation };
 
 /** An operation on Consul's catalog, in the shapes of its `/v1/txn`. */
-export type CatalogOperation =
+type CatalogOperation =
 	| { Node: { Verb: "set" | "delete"; Node: Record<string, unknown> } }
 	| {
 			Service: {
-				Verb: "set" | "cas" | "delete" | "delete-cas";
+				Verb: "set" | "cas" | "delete-cas";
 				Node: string;
 				Service: Record<string, unknown>;
 			};
 	  }
-	| { Check: { Verb: "set" | "delete"; Check: Record<string, unknown> } };
+	| { Check: { Verb: "set"; Check: Record<string, unknown> } };
 
 /** The key that an operation is about; undefined for none, and for one on the catalog. */
 export function keyIn(operation: Operation | undefined): string | undefined {
@@ -43,12 +43,17 @@ export class Conflict extends Error {
 	}
 }
 
-/** Waits for a commit; one that lost is as good as done: another has done it, or is doing it. */
-export async function ignoreConflict(commit: Promise<void>): Promise<void> {
+/**
+ * Waits for a commit; one that lost is as good as done: another has done it, or is doing it.
+ * @returns whether this one was written
+ */
+export async function ignoreConflict(commit: Promise<void>): Promise<boolean> {
 	try {
 		await commit;
+		return true;
 	} catch (error) {
 		if (!(error instanceof Conflict)) throw error;
+		return false;
 	}
 }
 

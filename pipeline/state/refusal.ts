@@ -15,8 +15,25 @@ export function statusOf(error: unknown): number | undefined {
 
 /** What Consul said with an error: the package `consul` has parsed it if it was JSON. */
 export function bodyOf(error: unknown): string {
-	const { body = "" } = (error as { response: { body?: unknown } }).response;
+	const { response } = error as { response?: { body?: unknown } };
+	const { body = "" } = response ?? {};
 	return typeof body === "string" ? body : JSON.stringify(body);
+}
+
+/** The operations of a transaction that was rolled back which failed, by their positions, and why; undefined if it failed otherwise. */
+export function failedOperations(
+	error: unknown,
+): Map<number, string> | undefined {
+	if (statusOf(error) !== 409) return undefined;
+	const answer = JSON.parse(bodyOf(error)) as {
+		Errors?: { OpIndex: number; What: string }[];
+	};
+	return new Map(answer.Errors?.map((each) => [each.OpIndex, each.What]));
+}
+
+/** Whether Consul says that its ACLs deny an operation; a whole request gets status 403. */
+export function isDenial(what: string): boolean {
+	return /permission denied|acl not found/i.test(what);
 }
 
 /** Whether an answer says nothing of the request: Consul has no leader or too much to do, or what stands before it has no Consul. */

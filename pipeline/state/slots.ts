@@ -7,7 +7,9 @@ import { type Identity, marks } from "./successors.ts";
 import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
+/** Places on hosts, each one container's. */
 export const SLOTS = "arpanet/slots/";
+/** Numbers of a service's copies on a host, under `arpanet/copies/<deployment>.<service>/<host>/<number>`. */
 export const COPIES = "arpanet/copies/";
 /** Written by each create that reserves something of a host: of two that have counted the same the second counts anew. */
 export const COUNTS = "arpanet/counts/";

@@ -5,7 +5,7 @@ import Consul from "consul";
 import type { Logger } from "pino";
 import { type ConsulConfig, consulAccess } from "../consul-access.ts";
 import { HttpError, messageOf } from "../errors.ts";
-import { hostIn } from "../tls.ts";
+import { originOf } from "../http-client.ts";
 import type { Operation } from "./operations.ts";
 import { bodyOf, isAway, Refusal, statusOf } from "./refusal.ts";
 import { Transactions } from "./transactions.ts";
@@ -21,7 +21,7 @@ export interface Entry<T> {
 /** Consul takes 200 connections from one address, and several adapters may share one. */
 const MAX_SOCKETS = 32;
 /** A client that waits for a create shall read a 503 in under 5 s. */
-const TIMEOUT = 2_500;
+const TIMEOUT_MS = 2_500;
 
 /**
  * For so long after Consul was away, reads are `consistent`: servers that were all started again say what was true at some time
@@ -60,28 +60,25 @@ export class Store {
 		this.#log = log;
 		this.address = config.address;
 		const { token, tls } = consulAccess(config);
-		const url = new URL(config.address);
-		const secure = url.protocol === "https:";
-		const Agent = secure ? HttpsAgent : HttpAgent;
-		const host = hostIn(url);
-		const port = Number(url.port) || (secure ? 443 : 80);
+		const origin = originOf(config.address, tls);
+		const Agent = origin.tls ? HttpsAgent : HttpAgent;
 		const options = {
-			baseUrl: `${url.origin}/v1`,
+			baseUrl: `${new URL(config.address).origin}/v1`,
 			agent: new Agent({
-				host, // that of the URL is in brackets, if it is of IPv6: no name for a socket
+				host: origin.host, // that of the URL is in brackets, if it is of IPv6: no name for a socket
 				keepAlive: true,
 				noDelay: true,
 				maxSockets: MAX_SOCKETS,
 				...tls,
 			}),
 			defaults: token ? { token } : {},
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 		};
 		this.consul = new Consul(options as object); // its types know no URL
 		this.#transactions = new Transactions({
-			origin: { host, port, ...(secure ? { tls } : {}) },
+			origin,
 			token,
-			timeout: TIMEOUT,
+			timeout: TIMEOUT_MS,
 			ask: (request) => this.ask(request),
 			denied: (what) => this.#denied(what),
 		});
@@ -135,7 +132,7 @@ export class Store {
 				this.consul.kv.keys({ key: prefix, ...this.#consistency() } as never),
 			);
 		} catch (error) {
-			if (isNotFound(error)) return []; // Consul says 404 for a prefix without keys
+			if (statusOf(error) === 404) return []; // Consul says 404 for a prefix without keys
 			throw error;
 		}
 	}
@@ -292,8 +289,4 @@ export function parse<T>(value: string | null): T | undefined {
 function wordsOf(error: unknown): string {
 	const said = statusOf(error) === undefined ? "" : bodyOf(error).trim();
 	return said.split("\n", 1)[0]?.slice(0, 200) || messageOf(error);
-}
-
-function isNotFound(error: unknown): boolean {
-	return statusOf(error) === 404;
 }

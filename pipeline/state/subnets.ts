@@ -36,11 +36,12 @@ export function claim(subnet: string, used: string[]): string {
 }
 
 /**
- * The lowest subnet of the pool that is big enough and overlaps nothing used.
+ * The lowest subnet of a pool that is big enough and overlaps nothing used.
  * @param size addresses asked for, of which a host's bridge takes one
+ * @param used ranges that are granted, or are not to be
  * @throws HttpError 503 when the pool has no such subnet left
  */
-export function choose(size: number, { pool }: Pool, used: string[]): string {
+export function choose(size: number, pool: string, used: string[]): string {
 	// network and broadcast address cannot be leased
 	const bits = Math.max(2, Math.ceil(Math.log2(size + 2)));
 	const step = 2 ** bits;

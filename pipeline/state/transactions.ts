@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import { HttpError } from "../errors.ts";
 import { HttpClient, type Origin } from "../http-client.ts";
 import { Conflict, type Operation } from "./operations.ts";
-import { bodyOf, Refusal, statusOf } from "./refusal.ts";
+import { failedOperations, isDenial, Refusal, statusOf } from "./refusal.ts";
 import type { KvItem } from "./watch.ts";
 
 /** Consul takes at most so many operations in one transaction. */
@@ -16,8 +16,6 @@ const MAX_BYTES = 400_000;
 const MAX_IN_FLIGHT = 2;
 /** Status that Consul answers a transaction with that has more bytes than it takes. */
 const TOO_LARGE = 413;
-/** What Consul says of an operation that its ACLs deny; a whole request gets status 403. */
-const DENIED = /permission denied|acl not found/i;
 
 /** A commit, until it is written. */
 interface Waiting {
@@ -106,10 +104,10 @@ export class Transactions {
 				Value: Buffer.from(KV.Value ?? "", "base64").toString(),
 			}));
 		} catch (error) {
-			const failed = failures(error);
+			const failed = failedOperations(error);
 			if (!failed?.size) throw error;
 			for (const what of failed.values()) {
-				if (DENIED.test(what)) throw this.#target.denied(what);
+				if (isDenial(what)) throw this.#target.denied(what);
 			}
 			const there = keys.filter((_, i) => !failed.has(i));
 			return this.#read(there, consistent);
@@ -205,7 +203,7 @@ export class Transactions {
 			for (const waiting of batch) waiting.resolve();
 		} catch (error) {
 			if (statusOf(error) === TOO_LARGE) return this.#apart(batch);
-			const failed = failures(error);
+			const failed = failedOperations(error);
 			if (!failed) {
 				for (const waiting of batch) waiting.reject(error as Error);
 				return;
@@ -218,7 +216,7 @@ export class Transactions {
 				const operation = operations[position] as Operation;
 				const what = failed.get(position) ?? "conflict";
 				waiting.reject(
-					DENIED.test(what)
+					isDenial(what)
 						? this.#target.denied(what)
 						: new Conflict(operation, what),
 				);
@@ -311,13 +309,4 @@ function kv(verb: string, key: string, rest: Record<string, unknown>): unknown {
 	// Consul would refuse all that is sent with it
 	if (!key) throw new TypeError(`${verb} of the key ${inspect(key)}`);
 	return { KV: { Verb: verb, Key: key, ...rest } };
-}
-
-/** Which operations of a rolled-back transaction failed, and why; undefined if it failed otherwise. */
-function failures(error: unknown): Map<number, string> | undefined {
-	if (statusOf(error) !== 409) return undefined;
-	const answer = JSON.parse(bodyOf(error)) as {
-		Errors?: { OpIndex: number; What: string }[];
-	};
-	return new Map(answer.Errors?.map((each) => [each.OpIndex, each.What]));
 }

@@ -1,6 +1,6 @@
-import { type Operation, replacing, unchanged } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
+/** Where stands which host has a local volume. */
 export const VOLUMES = "arpanet/volumes/";
 
 /** Where a local volume is, under `arpanet/volumes/<name>`. It stays when its containers go, as the volume does. */
@@ -49,21 +49,6 @@ export class Volumes {
 		const known = byName(await this.#store.list<VolumeRecord>(VOLUMES));
 		if (this.#stop) this.#known = known; // followed: kept fresh
 		return known;
-	}
-
-	/** The operation that makes a commit fail if the volume was moved or removed. */
-	check(entry: Entry<VolumeRecord>): Operation {
-		return unchanged(entry);
-	}
-
-	/** The operation that writes a record, if it is still as it was read. */
-	write(
-		name: string,
-		value: VolumeRecord,
-		before: Entry<VolumeRecord> | undefined,
-	): Operation {
-		const key = volumeKey(name);
-		return replacing(key, before, value);
 	}
 
 	/** Ends the watch. */

@@ -1,6 +1,10 @@
 import { Netmask } from "netmask";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
-import type { Facts, Services } from "../../pipeline/plugin.ts";
+import type {
+	ContainerContext,
+	Facts,
+	Services,
+} from "../../pipeline/plugin.ts";
 import { isAlias, type NamedAlias } from "../../pipeline/state/aliases.ts";
 import { nodeOf, setNode } from "../../pipeline/state/catalog.ts";
 import { toNumber } from "../../pipeline/state/leases.ts";
@@ -21,12 +25,12 @@ export function nodeFor(facts: Facts, { host }: Services): string {
  * @param found what is registered of the container, or under its number
  */
 export async function registration(
-	container: ContainerInspect,
-	facts: Facts,
+	copy: ContainerContext,
 	named: NamedAlias[],
 	found: CatalogService[],
 	services: Services,
 ): Promise<Operation[]> {
+	const { container, facts } = copy;
 	const node = nodeFor(facts, services);
 	const host = facts.host ?? services.host.name;
 	// one that was renamed runs beside the copy that was made in its place
@@ -34,11 +38,8 @@ export async function registration(
 	const number = isAnothers ? undefined : facts.index;
 	const { address: hostAddress } = await services.cluster.hosts.get(host);
 	const operations = [setNode({ name: host, address: hostAddress })];
-	for (const { scope, address, subnet, shared } of await places(
-		container,
-		facts,
-		services,
-	)) {
+	for (const place of await places(copy, services)) {
+		const { scope, address, subnet, shared } = place;
 		const inSubnet = toNumber(address) - toNumber(new Netmask(subnet).base);
 		const meta = {
 			container: container.Id,
@@ -93,7 +94,7 @@ export async function registration(
 }
 
 /** The ServiceID of a copy in a network: `1.pricing.abc`. */
-export function copyId(
+function copyId(
 	index: number | string | undefined,
 	{ service }: Facts,
 	scope: string | undefined,
@@ -145,10 +146,13 @@ export function asCalled(facts: Facts, name: string): Facts {
 	return isOwn ? { ...facts, service: name } : facts;
 }
 
-/** Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases. */
+/**
+ * Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases.
+ * @param named aliases of its deployment
+ */
 export function namesOf(
 	name: string,
-	{ deployment, service = "", index }: Facts,
+	{ service = "", index }: Facts,
 	address: string,
 	named: NamedAlias[],
 ): Set<string> {
@@ -156,7 +160,6 @@ export function namesOf(
 	// not redis-1 as well: that is more often another service's name
 	if (index !== undefined) own.push(`${service}_${index}`);
 	const further = named
-		.filter((each) => each.deployment === deployment)
 		.filter((each) =>
 			each.address ? each.address === address : each.service === service,
 		)
@@ -170,15 +173,11 @@ export function namesOf(
 
 /** Whether a link of the deployment means another service by a name. */
 function isLinked(
-	{ deployment, alias, service }: NamedAlias,
+	{ alias, service }: NamedAlias,
 	named: NamedAlias[],
 ): boolean {
 	return named.some(
-		(each) =>
-			each.deployment === deployment &&
-			each.alias === alias &&
-			each.service !== service &&
-			!each.address,
+		(each) => each.alias === alias && each.service !== service && !each.address,
 	);
 }
 
@@ -188,8 +187,7 @@ interface Place extends Pick<NetworkRecord, "scope" | "subnet" | "shared"> {
 
 /** The networks of its own deployment, and those for all, in which a container has an address. */
 async function places(
-	container: ContainerInspect,
-	facts: Facts,
+	{ container, facts }: ContainerContext,
 	{ networks }: Services,
 ): Promise<Place[]> {
 	const found: Place[] = [];

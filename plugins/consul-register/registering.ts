@@ -1,6 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
-import type { ContainerInspect } from "../../pipeline/docker.ts";
-import type { Facts, Services } from "../../pipeline/plugin.ts";
+import type {
+	ContainerContext,
+	Facts,
+	Services,
+} from "../../pipeline/plugin.ts";
 import type { Aliased, NamedAlias } from "../../pipeline/state/aliases.ts";
 import { deleteService } from "../../pipeline/state/catalog.ts";
 import { LEAVING, type Leaving } from "../../pipeline/state/leaving.ts";
@@ -27,15 +30,15 @@ const MAX_TOGETHER = 60;
  * @returns false if it failed, or if there is more to do: then look
  */
 export async function registerUnseen(
-	container: ContainerInspect,
-	facts: Facts,
+	copy: ContainerContext,
 	aliased: Aliased,
 	services: Services,
 ): Promise<boolean> {
+	const { container, facts } = copy;
 	const { deployment = "", host = services.host.name } = facts;
 	const none = aliased.none(deployment);
 	const named = none ? [] : await aliased.read(deployment);
-	const wanted = await registration(container, facts, named, [], services);
+	const wanted = await registration(copy, named, [], services);
 	const inNone = wanted.length === 1;
 	if (inNone || wanted.length > MAX_TOGETHER) return false;
 	try {
@@ -55,16 +58,14 @@ export async function registerUnseen(
 
 /**
  * Registers a container that runs, and takes out what is registered of it for networks that it has left; nothing while a stop of it is
- * announced.
- * @param stopIsOver the stop that was announced has come to its end, and the container runs all the same, or again
+ * announced, unless that has just come to its end, and the container runs all the same, or again.
  */
 export async function register(
-	container: ContainerInspect,
-	facts: Facts,
-	stopIsOver: boolean,
+	copy: ContainerContext,
 	aliased: Aliased,
 	services: Services,
 ): Promise<void> {
+	const { container, facts, after } = copy;
 	const { store, host } = services;
 	const key = LEAVING + container.Id;
 	const current = isCurrent(facts.host ?? host.name, container.Id);
@@ -78,14 +79,8 @@ export async function register(
 			),
 		]);
 		const isLeaving = mark?.value.startedAt === container.State.StartedAt;
-		if (isLeaving && !stopIsOver) return;
-		const [ofHost, ...operations] = await missing(
-			container,
-			facts,
-			named,
-			all,
-			services,
-		);
+		if (isLeaving && after !== "stop") return;
+		const [ofHost, ...operations] = await missing(copy, named, all, services);
 		let unannounced: Operation = mark
 			? { verb: "delete", key, index: mark.index }
 			: { verb: "absent", key };
@@ -110,13 +105,13 @@ export async function register(
 
 /** What a container's registration has to write, that of its host first; hook and event both tell of a start: the second finds nothing. */
 async function missing(
-	container: ContainerInspect,
-	facts: Facts,
+	copy: ContainerContext,
 	named: NamedAlias[],
 	all: CatalogService[],
 	services: Services,
 ): Promise<Operation[]> {
-	const wanted = await registration(container, facts, named, all, services);
+	const { container, facts } = copy;
+	const wanted = await registration(copy, named, all, services);
 	const registered = all.filter((each) => isOf(container, each));
 	const left = leftNetworks(wanted, registered);
 	const hasCheck = container.State.Health && servicesIn(wanted).length > 0;

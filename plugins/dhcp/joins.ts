@@ -1,7 +1,7 @@
 import {
 	type ContainerCreate,
-	isDockersOwn,
 	isUnasked,
+	networksAsked,
 } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Services } from "../../pipeline/plugin.ts";
@@ -26,18 +26,13 @@ export async function joins(
 	const { networks } = services;
 	await nameNetworks(body, services);
 	const mode = body.HostConfig?.NetworkMode ?? "";
-	const endpoints = Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {});
-	const named = endpoints.filter(
-		(name) => !isUnasked(name) && !isDockersOwn(name),
-	);
+	const asked = networksAsked(body);
 	// Docker asks for the mode only where no endpoint says more
-	const unasked = isUnasked(mode);
-	if (unasked && named.length === 0) {
+	if (isUnasked(mode) && asked.length === 0) {
 		return [{ name: mode, network: undefined }];
 	}
 	const found: Joined[] = [];
-	for (const name of new Set(unasked ? named : [mode, ...endpoints])) {
-		if (isDockersOwn(name)) continue;
+	for (const name of asked) {
 		const known = await networks.byName(name);
 		const network = known && (await networks.joinable(known));
 		if (network) found.push({ name, network });

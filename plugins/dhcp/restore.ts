@@ -8,6 +8,7 @@ import type {
 	NetworkRecord,
 	WantedNetwork,
 } from "../../pipeline/state/networks.ts";
+import { unchanged } from "../../pipeline/state/operations.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import type { Pool } from "../../pipeline/state/subnets.ts";
 import { askedOf, implicitNetwork, rangeOf, weaveCidr } from "./asked.ts";
@@ -100,7 +101,7 @@ export class Restore {
 		context: AdoptContext,
 		lease: Lease,
 	): Promise<void> {
-		const { containers, store, log, networks } = this.#services;
+		const { containers, store, log } = this.#services;
 		const key = leaseKey(network.value.scope, address);
 		const known = await store.get<Lease>(key);
 		const { container: holder, foreign } = known?.value ?? {};
@@ -118,7 +119,7 @@ export class Restore {
 			);
 			return;
 		}
-		context.commit(networks.check(network));
+		context.commit(unchanged(network));
 		context.hold(key, lease, known);
 	}
 }

@@ -1,4 +1,5 @@
 import type { Services } from "../../pipeline/plugin.ts";
+import { type CatalogRow, copiesOf } from "../../pipeline/state/catalog.ts";
 import {
 	Conflict,
 	commitOverflow,
@@ -15,7 +16,7 @@ export async function tag(
 	all: string[],
 	services: Services,
 ): Promise<Operation[]> {
-	const copies = await copiesOf(deployment, service, services);
+	const copies = await registered(deployment, service, services);
 	return copies.flatMap((copy) => {
 		const missing = all.filter((alias) => !copy.ServiceTags.includes(alias));
 		return missing.length > 0
@@ -32,7 +33,7 @@ export async function untag(
 	services: Services,
 ): Promise<void> {
 	for (let tries = 0; ; tries++) {
-		const copies = await copiesOf(deployment, service, services);
+		const copies = await registered(deployment, service, services);
 		const operations = copies
 			.filter(({ ServiceTags }) => ServiceTags.includes(alias))
 			.map((copy) => {
@@ -50,7 +51,7 @@ export async function untag(
 }
 
 /** The DNS forms of a service's copies, in all networks of the deployment and those for all. */
-async function copiesOf(
+async function registered(
 	deployment: string,
 	service: string,
 	{ store, networks }: Services,
@@ -58,15 +59,7 @@ async function copiesOf(
 	const rows = await Promise.all(
 		(await networks.list())
 			.filter(({ value }) => value.deployment === deployment || value.shared)
-			.map(({ value }) =>
-				store.ask(
-					() =>
-						store.consul.catalog.service.nodes({
-							service: value.scope,
-							tag: service,
-						}) as unknown as Promise<CatalogRow[]>,
-				),
-			),
+			.map(({ value }) => copiesOf(store, value.scope, service)),
 	);
 	return rows
 		.flat()
@@ -93,15 +86,4 @@ function retagged(copy: CatalogRow, tags: string[]): Operation {
 			},
 		},
 	};
-}
-
-interface CatalogRow {
-	Node: string;
-	ServiceID: string;
-	ServiceName: string;
-	ServiceAddress: string;
-	ServicePort: number;
-	ServiceTags: string[];
-	ServiceMeta: Record<string, string> | null;
-	ModifyIndex: number;
 }

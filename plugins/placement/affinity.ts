@@ -1,3 +1,4 @@
+import { inTime } from "../../pipeline/deadline.ts";
 import type { ContainerSummary } from "../../pipeline/docker.ts";
 import type { Engine } from "../../pipeline/engine.ts";
 import { readLabels } from "../../pipeline/facts.ts";
@@ -75,17 +76,15 @@ async function takeStock({
 }
 
 async function inventoryOf(engine: Engine): Promise<Inventory> {
-	const signal = AbortSignal.timeout(PATIENCE_MS);
-	const late = new Promise<never>((_, reject) => {
-		signal.addEventListener("abort", () => reject(signal.reason));
-	});
-	const [containers = [], images = []] = await Promise.race([
-		Promise.all([
-			engine.get<ContainerSummary[]>("/containers/json?all=1"),
-			engine.get<{ Id: string; RepoTags: string[] | null }[]>("/images/json"),
-		]),
-		late,
+	const answers = Promise.all([
+		engine.get<ContainerSummary[]>("/containers/json?all=1"),
+		engine.get<{ Id: string; RepoTags: string[] | null }[]>("/images/json"),
 	]);
+	const [containers = [], images = []] = await inTime(
+		answers,
+		PATIENCE_MS,
+		() => new Error("it took too long"),
+	);
 	return {
 		containers: containers.map(({ Id, Names, Labels }) => ({
 			names: [Id, ...Names.map((each) => each.slice(1))],

@@ -1,9 +1,5 @@
 import { whoHas } from "../../pipeline/answers.ts";
-import {
-	type ContainerCreate,
-	isDockersOwn,
-	isUnasked,
-} from "../../pipeline/docker.ts";
+import { type ContainerCreate, networksAsked } from "../../pipeline/docker.ts";
 import type { CreateContext, Services } from "../../pipeline/plugin.ts";
 import { expressions } from "./expressions.ts";
 import type { PartMaker } from "./part.ts";
@@ -85,12 +81,7 @@ async function foreignNetwork(
 	here: string,
 	{ networks, cluster }: Services,
 ): Promise<{ name: string; host: string } | undefined> {
-	const names = new Set([
-		body.HostConfig?.NetworkMode ?? "",
-		...Object.keys(body.NetworkingConfig?.EndpointsConfig ?? {}),
-	]);
-	for (const name of names) {
-		if (isUnasked(name) || isDockersOwn(name)) continue; // every host has it
+	for (const name of networksAsked(body)) {
 		if (await networks.find(name)) continue;
 		const path = `/networks/${encodeURIComponent(name)}`;
 		const [own] = await cluster.answers(path, [here]);

@@ -114,10 +114,8 @@ export async function holders(
 	const keys = conflicts
 		.map((operation) => keyIn(operation) ?? "")
 		.filter((key) => key.startsWith(prefix) && !replaced?.holds.includes(key));
-	const found = new Map<string, string>();
-	for (const key of new Set(keys)) {
-		const held = await store.get<Holding>(key);
-		if (held) found.set(key, held.value.container ?? "another");
-	}
-	return found;
+	const held = await store.some<Holding>(keys);
+	return new Map(
+		held.map(({ key, value }) => [key, value.container ?? "another"]),
+	);
 }

@@ -95,6 +95,8 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 			],
 		},
 	});
+	const put = `fetch("${host.consul}/v1/kv/arpanet/format", {method: "PUT", body: "two"})`;
+	await host.exec("node", ["-e", put]);
 	const { code, stdout } = await host.exec("node", [
 		arpanetProgram,
 		...["check", "-c", file],
@@ -104,6 +106,7 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 		/^fail {2}engine: unix:\S+ does not answer .*; start Docker, or set arpanet\.engine$/m,
 		/^warn {2}consul: has no recursors, .*; add "recursors"/m,
 		/^warn {2}consul: dns_config\.udp_answer_limit is 3, .*; add "dns_config"/m,
+		/^fail {2}consul: the value of arpanet\/format is not JSON, .*; delete it: consul kv delete arpanet\/format$/m,
 		/^fail {2}dns: \S+:53, where containers ask, .*; give Consul "ports": \{"dns": 53\}/m,
 		/^fail {2}gateway: node \(pid \d+\) listens on tcp:\S+; stop it, or choose/m,
 		/^fail {2}gateway: cannot listen on unix:\S+: there is no folder \/no\/such; /m,

@@ -2,8 +2,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
 import { Client, eventually, rawEngine, startGateway } from "./helpers.ts";
 
-const _OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
-
 test("a slow reader holds the engine back", async (t) => {
 	const chunk = Buffer.alloc(65_536, "x");
 	let sent = 0;

@@ -3,6 +3,7 @@ import test from "ava";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import type { HttpError } from "../../pipeline/errors.ts";
 import { readLabels } from "../../pipeline/facts.ts";
+import { contextOf } from "../../pipeline/lifecycle/holder.ts";
 import type { Facts, Plugin } from "../../pipeline/plugin.ts";
 import {
 	Containers,
@@ -104,9 +105,9 @@ for (const order of [
 				...{ name: "plain", body: {}, headers: {}, onlyHost: undefined },
 			});
 			const id = docker.create("plain", body ?? {});
-			const found = await containers.find("plain");
-			t.is(found?.Id, id);
-			await containers.removing(found as ContainerInspect);
+			const found = await contextOf("plain", services);
+			t.is(found?.container.Id, id);
+			await containers.removing(found?.container as ContainerInspect);
 			docker.containers.delete(id);
 			await containers.removedByRef("plain");
 			t.is(await services.containers.get("plain"), undefined);

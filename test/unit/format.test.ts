@@ -119,3 +119,15 @@ test.serial(
 		t.regex(store.refusal ?? "", /newer one runs/);
 	},
 );
+
+test.serial(
+	"what is no format at all is refused with its remedy: it may be that of an arpanet to come",
+	async (t) => {
+		await outside.ask(() => outside.consul.kv.set(FORMAT_KEY, "two"));
+		const late = processWith();
+		t.teardown(() => late.close());
+		await t.throwsAsync(late.format.begin(), {
+			message: /arpanet\/format is not JSON, .* consul kv delete/,
+		});
+	},
+);

@@ -26,14 +26,22 @@ test("a record without a slot is given back unless its container exists: its hos
 	await host.announce(["h1"]);
 	const names = ["abc_web_1", "abc_web_2", "abc_web_3"];
 	const [lives, gone, slotted] = names as [string, string, string];
+	// as without placement
+	const key = services.containers.key("unplaced");
+	const value = { facts: { host: "h1", colour: "red" }, holds: [] };
+	await store.commit([{ verb: "create", key, value }]);
 	for (const name of names) {
 		const { body } = await host.create("abc", name);
 		if (name === lives) docker.create(name, body);
 		const key = slotKeyOf(readLabels(body.Labels ?? {})) ?? "";
 		if (name !== slotted) await store.commit([{ verb: "delete", key }]);
 	}
-	const repairs = new Repairs(store, "h1");
-	const orphans = new Orphans(services, chain, containers, repairs);
+	const orphans = new Orphans(
+		services,
+		chain,
+		containers,
+		new Repairs(store, "h1"),
+	);
 	const look = async () => {
 		await orphans.look();
 		skew += 60_000;
@@ -43,8 +51,11 @@ test("a record without a slot is given back unless its container exists: its hos
 	const onRecord = async () =>
 		(await services.containers.list()).map(({ key }) => key.split("/")[2]);
 	t.deepEqual(await onRecord(), [lives, slotted]);
-	const [repair] = await listRepairs(store);
-	t.like(repair?.value, { what: "container given back", container: gone });
+	const repairs = (await listRepairs(store)).map(({ value }) => value);
+	t.deepEqual(
+		repairs.map(({ what, container }) => `${what}: ${container}`).sort(),
+		[gone, "unplaced"].map((name) => `container given back: ${name}`),
+	);
 
 	// the others are its host's to put right
 	for (const _ of "ab") {

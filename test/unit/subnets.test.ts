@@ -7,7 +7,7 @@ import { choose } from "../../pipeline/state/subnets.ts";
 
 const chooses = test.macro({
 	exec: (t, size: number, pool: string, used: string[], expected: string) =>
-		t.is(choose(size, { pool, reserved: [] }, used), expected),
+		t.is(choose(size, pool, used), expected),
 	title: (_, size: number, pool: string, used: string[], expected: string) =>
 		`${size} in ${pool} beside ${used.join(", ") || "nothing"}: ${expected}`,
 });
@@ -62,10 +62,7 @@ test("whatever sizes and reserved ranges: never overlapping, in the pool, aligne
 			for (const size of sizes) {
 				let subnet: string;
 				try {
-					subnet = choose(size, { pool: `${pool}`, reserved }, [
-						...granted,
-						...reserved,
-					]);
+					subnet = choose(size, `${pool}`, [...granted, ...reserved]);
 				} catch (error) {
 					return (error as HttpError).status === 503;
 				}
@@ -95,9 +92,7 @@ test("as long as a subnet of that size fits, one is found", (t) => {
 		(taken) => {
 			const used = taken.map((i) => `10.32.${i}.0/24`);
 			const lowest = [...Array(16).keys()].find((i) => !taken.includes(i));
-			return (
-				choose(254, { pool, reserved: [] }, used) === `10.32.${lowest}.0/24`
-			);
+			return choose(254, pool, used) === `10.32.${lowest}.0/24`;
 		},
 	);
 	t.notThrows(() => fc.assert(property));
@@ -105,10 +100,7 @@ test("as long as a subnet of that size fits, one is found", (t) => {
 
 test("a pool that is full says how many are in use", (t) => {
 	const error = t.throws<HttpError>(() =>
-		choose(254, { pool: "10.32.0.0/23", reserved: [] }, [
-			"10.32.0.0/24",
-			"10.32.1.0/25",
-		]),
+		choose(254, "10.32.0.0/23", ["10.32.0.0/24", "10.32.1.0/25"]),
 	);
 	t.is(error.status, 503);
 	t.is(
