@@ -28,6 +28,7 @@ import {
 	type VolumeRecord,
 	volumeKey,
 } from "../pipeline/state/volumes.ts";
+import { COPY } from "./placement/part.ts";
 
 /** Docker's name of a volume for which nobody asked by name. */
 const ANONYMOUS = /^[0-9a-f]{64}$/;
@@ -44,13 +45,17 @@ interface Wanted {
 	record: Entry<VolumeRecord> | undefined;
 	/** Hosts on one of which the container must run; any without it. */
 	homes?: string[];
+	/** Where it was made and nothing has used it, or would be made by an engine alone. */
+	near?: string;
 	/** How it is made on a host that lacks it. */
 	spec?: VolumeCreate;
 }
 
 /**
  * volumes: a local volume is on one host, and the containers that use it run there. It belongs to the host of its
- * first container; one that was only made (`docker volume create`, or Compose before any container) goes along while it is empty.
+ * first container, and a new one draws that to the host that was asked, as far as nothing else forbids it: another container that shares
+ * the volume may mount folders of that host. One that was only made (`docker volume create`, or Compose before any container) goes along while it
+ * is empty.
  *
  *     plugins:
  *       - volumes
@@ -67,11 +72,14 @@ export default definePlugin({
 		return {
 			async place(context) {
 				const names = namedVolumes(context.body);
-				if (names.length === 0 || cluster.alone) return undefined;
+				const isOwner = hasOwnVolumes(context.body);
+				if ((names.length === 0 && !isOwner) || cluster.alone) return undefined;
 
 				await learn(context);
 				const found = await Promise.all(names.map(look));
 				wanted.set(context.facts, found);
+				const drawn = new Set(found.map(({ near }) => near));
+				if (isOwner) drawn.add(host.name);
 				return {
 					filter({ name: candidate }) {
 						const other = found.find(
@@ -81,6 +89,8 @@ export default definePlugin({
 							other && `volume ${other.name} is on ${other.homes?.join(", ")}`
 						);
 					},
+					score: ({ name: candidate }) =>
+						drawn.has(candidate) ? -COPY / 2 : 0,
 				};
 			},
 
@@ -198,7 +208,7 @@ export default definePlugin({
 				const isAway =
 					record && (await cluster.hosts.get(at)).state?.engineless;
 				const home = isAway ? at : asked;
-				return { name, record, ...(home && { homes: [home] }) };
+				return { name, record, ...(home ? { homes: [home] } : { near: at }) };
 			}
 			const { Driver, Options, Labels } = first.volume;
 			const spec: VolumeCreate = {
@@ -216,7 +226,8 @@ export default definePlugin({
 				const filled =
 					first.host === host.name && (await isFilled(first.volume));
 				if (filled) return { name, record, homes: [host.name] };
-				return { name, record, spec, ...(asked && { homes: [asked] }) };
+				if (asked) return { name, record, spec, homes: [asked] };
+				return { name, record, spec, near: first.host };
 			}
 			return { name, record, homes: holders.map((each) => each.host) };
 		}
@@ -272,6 +283,20 @@ export default definePlugin({
 		}
 	},
 });
+
+/** Whether a container gets new volumes without a name, as one does for others' `volumes_from`; what an image alone asks for is not seen. */
+function hasOwnVolumes({ Volumes, HostConfig }: ContainerCreate): boolean {
+	const { Binds, Mounts } = HostConfig ?? {};
+	const mounted = [
+		...(Array.isArray(Binds) ? Binds : []).map((bind) => {
+			return String(bind).split(":")[1];
+		}),
+		...(Array.isArray(Mounts) ? Mounts : []).map((mount) => {
+			return Object(mount).Target;
+		}),
+	];
+	return Object.keys(Object(Volumes)).some((path) => !mounted.includes(path));
+}
 
 /** The volumes that a create asks for by name. */
 export function namedVolumes({ HostConfig }: ContainerCreate): string[] {

@@ -1,5 +1,5 @@
 import test from "ava";
-import { compose2, docker } from "../lab/clients.ts";
+import { compose1, compose2, docker } from "../lab/clients.ts";
 import { showComplaints } from "./complaints.ts";
 import { Placing } from "./placing.ts";
 import { eventually } from "./stage.ts";
@@ -159,6 +159,48 @@ test.serial(
 		t.deepEqual(await homesOf("vol_data"), []);
 	},
 );
+
+for (const [name, compose] of Object.entries({ compose1, compose2 })) {
+	test.serial(
+		`services share a volume, and the last has a bind mount beside it: the file comes up as on one engine (${name})`,
+		async (t) => {
+			const file = [
+				"version: '2.4'",
+				"services:",
+				"  app:",
+				"    image: busybox",
+				"    command: sh -c 'echo made by app > /srv/index.html; sleep 100'",
+				"    volumes: ['html:/srv']",
+				"  proxy:",
+				"    image: busybox",
+				"    depends_on: [app]",
+				"    command: sleep 100",
+				"    volumes: ['html:/www:ro', '/srv:/host:ro']",
+				"volumes: {html: {}}",
+			].join("\n");
+			const [, gateway] = cluster.gateways;
+			for (const i of [1, 2, 3]) {
+				const there = ["-e", "constraint:node==h2"]; // the other hosts have less to do
+				t.is(await cluster.place(`busy${i}`, ...there), "h2");
+			}
+			const run = (...args: string[]) =>
+				compose(gateway, ["-f", "-", "-p", "shares", ...args], { input: file });
+			const up = await run("up", "-d");
+			t.is(up.code, 0, up.stderr);
+			const read = await eventually(
+				() => run("exec", "-T", "proxy", "cat", "/www/index.html"),
+				({ code }) => code === 0,
+				10,
+			);
+			t.is(read.stdout, "made by app\n");
+			t.deepEqual(await homesOf("shares_html"), ["h2"]);
+			const down = await run("down", "-v", "-t", "1");
+			t.is(down.code, 0, down.stderr);
+			t.deepEqual(await homesOf("shares_html"), []);
+			await cluster.removeAll(t, "busy");
+		},
+	);
+}
 
 test.serial("all of it goes again, and nothing is left on record", (t) =>
 	cluster.nothingIsLeft(t),

@@ -16,7 +16,15 @@ async function stage(t: ExecutionContext) {
 		h3: new EngineDouble(),
 	};
 	const on = (host: string) =>
-		new Allocator(consul.address, { host, engines, plugins: PLUGINS });
+		new Allocator(consul.address, {
+			...{ host, engines, plugins: PLUGINS },
+			configs: {
+				placement: {
+					...{ strategy: "spread", load: 1, overcommit: 0 },
+					shared: ["/dev"],
+				},
+			},
+		});
 	const [h1, h3] = [on("h1"), on("h3")];
 	t.teardown(async () => {
 		h1.close();
@@ -67,6 +75,38 @@ test("an empty volume goes along with its first container, and the one left behi
 	t.deepEqual(await record(), { host });
 	t.false(engine("h1").volumes.has("data"));
 	t.true(engine(host).volumes.has("data"));
+});
+
+for (const isMade of [true, false]) {
+	test(`a new volume's first container runs ${isMade ? "where that was made" : "on the host that was asked"} although others have less to do: what shares it may mount that host's folders`, async (t) => {
+		const { h1, h3, volume, place, record } = await stage(t);
+		const [home, by] = isMade ? ["h1", h1] : ["h3", h3];
+		for (let i = 0; i < 3; i++) {
+			const Env = [`constraint:node==${home}`];
+			await h1.create("abc", `abc_app_${i}`, { Env });
+		}
+		if (isMade) await volume({ Name: "data" });
+		await h3.services.slots.refresh();
+		t.is(await place("abc_web_1", h3), home);
+		t.deepEqual(await record(), { host: home });
+		const Binds = ["data:/data", "/srv/nginx.conf:/etc/nginx.conf"];
+		t.is(await place("abc_proxy_1", by, { HostConfig: { Binds } }), home);
+	});
+}
+
+test("a container with volumes of its own runs on the host that was asked: others take them by volumes_from, and may mount that host's folders", async (t) => {
+	const { h1, h3 } = await stage(t);
+	for (let i = 0; i < 3; i++) {
+		await h3.create("abc", `abc_app_${i}`, { Env: ["constraint:node==h1"] });
+	}
+	await h1.services.slots.refresh();
+	const place = async (name: string, body: ContainerCreate) =>
+		(await h1.create("abc", name, body)).body.Labels?.["arpanet.host"];
+	t.is(await place("abc_data_1", { Volumes: { "/data": {} } }), "h1");
+	// as Compose 1 tells of a volume with a name, or a folder
+	const HostConfig = { Binds: ["/dev/log:/dev/log"] };
+	const mounted = { Volumes: { "/dev/log": {} }, HostConfig };
+	t.not(await place("abc_web_1", mounted), "h1");
 });
 
 test("a volume that was filled past us stays at home: its host's gateway sees so at once, the others after its sweep", async (t) => {
