@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { pastErrors } from "../pipeline/errors.ts";
 import {
 	type Attachment,
 	type CreateContext,
@@ -53,7 +54,8 @@ export default definePlugin<Config>({
 			servers: { type: "array", items: { type: "string" }, default: [] },
 		},
 	},
-	setup({ domain, servers }, { cluster, networks, store, host: self }) {
+	setup({ domain, servers }, services) {
+		const { cluster, networks, store, host: self, log } = services;
 		let resolvers: string[] = [];
 		let readAt = Number.NEGATIVE_INFINITY;
 		const ofHost = () => {
@@ -126,13 +128,16 @@ export default definePlugin<Config>({
 				// Docker has just made the file of this
 				const isRight = own.every((each, i) => DnsSearch?.[i] === each);
 				if (after === "start" && isRight) return;
-				await changeSearch(container, (list) =>
+				const change = (list: string[]) =>
 					fitting({
 						own,
 						others: [],
 						asked: list.filter((each) => !each.endsWith(`.${domain}`)),
 						forAll: list.filter((each) => each.endsWith(`.${domain}`)),
-					}),
+					});
+				// it is to be registered all the same
+				await pastErrors(log, container.Name, () =>
+					changeSearch(container, change),
 				);
 			},
 

@@ -1,7 +1,7 @@
 import { networkInterfaces } from "node:os";
 import type { Config } from "../../pipeline/config.ts";
 import { parseEngineUrl } from "../../pipeline/engine.ts";
-import { messageOf } from "../../pipeline/errors.ts";
+import { HttpError, messageOf } from "../../pipeline/errors.ts";
 import type { HostRecord, KnownHost } from "../../pipeline/state/hosts.ts";
 import type { Tls } from "../../pipeline/tls.ts";
 import { ask } from "../ask.ts";
@@ -29,8 +29,9 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 		}
 		const versions = await checkVersions(config, others, cluster.tls);
 		return [...wrong, ...(await Promise.all(found)), ...versions];
-	} catch {
-		return []; // that Consul does not answer another line says
+	} catch (error) {
+		if (error instanceof HttpError) return []; // that Consul does not answer another line says
+		throw error;
 	} finally {
 		await close();
 	}

@@ -9,13 +9,17 @@ export const MAX_SEARCH = 247;
  * Changes the search list of a container that runs, in the file that Docker has made for it: what it is to be is certain only when
  * the container has been connected to its networks, and Docker takes none then. At the next start Docker makes the file anew.
  * Does nothing for one of another machine.
+ * @throws Error of Node's for a file that cannot be written
  */
 export async function changeSearch(
 	{ Id, ResolvConfPath = "" }: ContainerInspect,
 	change: (list: string[]) => string[],
 ): Promise<void> {
 	if (!ResolvConfPath.endsWith(`/${Id}/resolv.conf`)) return; // a file that the user has mounted there
-	const file = await open(ResolvConfPath, "r+").catch(() => undefined);
+	const file = await open(ResolvConfPath, "r+").catch((error) => {
+		if (error.code === "ENOENT") return undefined;
+		throw error;
+	});
 	if (!file) return;
 	try {
 		await rewrite(file, change);
