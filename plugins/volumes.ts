@@ -94,10 +94,21 @@ export default definePlugin({
 				};
 			},
 
-			async create({ facts, commit }) {
+			async create({ body, facts, commit, explain }) {
 				const target = facts.host;
-				if (!target) return;
-				for (const each of wanted.get(facts) ?? []) {
+				const found = wanted.get(facts);
+				if (!target || !found) return;
+				const drawing = found
+					.filter(({ near }) => near === target)
+					.map(({ name }) => name);
+				if (target === host.name && hasOwnVolumes(body)) {
+					drawing.push("those without a name");
+				}
+				if (drawing.length > 0) {
+					const why = `${drawing.join(", ")}: new, so ${target} was preferred`;
+					explain("volumes", why);
+				}
+				for (const each of found) {
 					const { name, record } = each;
 					const made = record?.value.host;
 					if (each.spec && made !== target) await make(target, each.spec);

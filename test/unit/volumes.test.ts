@@ -1,6 +1,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import type { ContainerCreate, VolumeCreate } from "../../pipeline/docker.ts";
+import { type Reasons, reasonsKey } from "../../pipeline/state/containers.ts";
 import type { VolumeRecord } from "../../pipeline/state/volumes.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -89,6 +90,8 @@ for (const isMade of [true, false]) {
 		await h3.services.slots.refresh();
 		t.is(await place("abc_web_1", h3), home);
 		t.deepEqual(await record(), { host: home });
+		const reasons = await h1.store.get<Reasons>(reasonsKey("abc_web_1"));
+		t.is(reasons?.value.because.volumes, `data: new, so ${home} was preferred`);
 		const Binds = ["data:/data", "/srv/nginx.conf:/etc/nginx.conf"];
 		t.is(await place("abc_proxy_1", by, { HostConfig: { Binds } }), home);
 	});
