@@ -80,6 +80,7 @@ export default definePlugin({
 				wanted.set(context.facts, found);
 				const drawn = new Set(found.map(({ near }) => near));
 				if (isOwner) drawn.add(host.name);
+				if (isMadeAnew(context)) drawn.clear(); // what uses its volumes is where it was, or its host is lost
 				return {
 					filter({ name: candidate }) {
 						const other = found.find(
@@ -177,6 +178,11 @@ export default definePlugin({
 				});
 			},
 		};
+
+		/** Whether a container takes another's place. */
+		function isMadeAnew({ recordName, facts }: CreateContext): boolean {
+			return services.slots.of({ container: recordName, ...facts }).length > 0;
+		}
 
 		/** Another create has claimed or moved what this one wanted. */
 		async function learn({ conflicts }: CreateContext): Promise<void> {
