@@ -293,15 +293,22 @@ export default definePlugin({
 /** Whether a container gets new volumes without a name, as one does for others' `volumes_from`; what an image alone asks for is not seen. */
 function hasOwnVolumes({ Volumes, HostConfig }: ContainerCreate): boolean {
 	const { Binds, Mounts } = HostConfig ?? {};
-	const mounted = [
+	const mounts = [
 		...(Array.isArray(Binds) ? Binds : []).map((bind) => {
-			return String(bind).split(":")[1];
+			const [source, target] = String(bind).split(":");
+			return target ? { source, target } : { target: source };
 		}),
 		...(Array.isArray(Mounts) ? Mounts : []).map((mount) => {
-			return Object(mount).Target;
+			const { Type, Source, Target } = Object(mount);
+			return { source: Type === "volume" ? Source : Type, target: Target };
 		}),
 	];
-	return Object.keys(Object(Volumes)).some((path) => !mounted.includes(path));
+	const mounted = mounts.map(({ target }) => target);
+	const others = Object.keys(Object(Volumes));
+	return (
+		mounts.some(({ source }) => !source) ||
+		others.some((path) => !mounted.includes(path))
+	);
 }
 
 /** The volumes that a create asks for by name. */

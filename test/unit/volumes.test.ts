@@ -104,6 +104,13 @@ test("a container with volumes of its own runs on the host that was asked: other
 	const place = async (name: string, body: ContainerCreate) =>
 		(await h1.create("abc", name, body)).body.Labels?.["arpanet.host"];
 	t.is(await place("abc_data_1", { Volumes: { "/data": {} } }), "h1");
+	// as Compose 2 and --mount tell of it
+	const Mounts = [{ Type: "volume", Target: "/data" }];
+	t.is(await place("abc_more_1", { HostConfig: { Mounts } }), "h1");
+	const bare = { HostConfig: { Binds: ["/data"] } };
+	t.is(await place("abc_bare_1", bare), "h1");
+	const tmpfs = [{ Type: "tmpfs", Target: "/tmp" }];
+	t.not(await place("abc_none_1", { HostConfig: { Mounts: tmpfs } }), "h1");
 	// as Compose 1 tells of a volume with a name, or a folder
 	const HostConfig = { Binds: ["/dev/log:/dev/log"] };
 	const mounted = { Volumes: { "/dev/log": {} }, HostConfig };
