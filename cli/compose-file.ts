@@ -188,6 +188,12 @@ function container(
 				"com.docker.compose.service": service,
 				"com.docker.compose.container-number": String(number),
 			},
+			Volumes: Object.fromEntries(
+				list(settings.volumes, true)
+					.map(unnamed)
+					.filter((path) => path !== undefined)
+					.map((path) => [path, {}]),
+			),
 			HostConfig,
 		},
 	};
@@ -235,6 +241,15 @@ function mounted(volume: unknown, project: Project): string | undefined {
 	if (!source || !target || (long && volume.type === "tmpfs")) return undefined;
 	const rest = [target, mode].filter(Boolean).join(":");
 	return `${sourceOf(String(source), project)}:${rest}`;
+}
+
+/** Where a volume without a name is mounted; undefined for any other. */
+function unnamed(volume: unknown): string | undefined {
+	if (!isObject(volume)) {
+		return String(volume).includes(":") ? undefined : String(volume);
+	}
+	const { type, source, target } = volume;
+	return type === "volume" && !source ? String(target) : undefined;
 }
 
 /** What a service is given files as, and the folder where its containers find them. */

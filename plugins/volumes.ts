@@ -80,6 +80,7 @@ export default definePlugin({
 				wanted.set(context.facts, found);
 				const drawn = new Set(found.map(({ near }) => near));
 				if (isOwner) drawn.add(host.name);
+				if (isMadeAnew(context)) drawn.clear(); // what uses its volumes is where it was, or its host is lost
 				return {
 					filter({ name: candidate }) {
 						const other = found.find(
@@ -188,6 +189,11 @@ export default definePlugin({
 				});
 			},
 		};
+
+		/** Whether a container takes another's place. */
+		function isMadeAnew({ recordName, facts }: CreateContext): boolean {
+			return services.slots.of({ container: recordName, ...facts }).length > 0;
+		}
 
 		/** Another create has claimed or moved what this one wanted. */
 		async function learn({ conflicts }: CreateContext): Promise<void> {
@@ -298,15 +304,22 @@ export default definePlugin({
 /** Whether a container gets new volumes without a name, as one does for others' `volumes_from`; what an image alone asks for is not seen. */
 function hasOwnVolumes({ Volumes, HostConfig }: ContainerCreate): boolean {
 	const { Binds, Mounts } = HostConfig ?? {};
-	const mounted = [
+	const mounts = [
 		...(Array.isArray(Binds) ? Binds : []).map((bind) => {
-			return String(bind).split(":")[1];
+			const [source, target] = String(bind).split(":");
+			return target ? { source, target } : { target: source };
 		}),
 		...(Array.isArray(Mounts) ? Mounts : []).map((mount) => {
-			return Object(mount).Target;
+			const { Type, Source, Target } = Object(mount);
+			return { source: Type === "volume" ? Source : Type, target: Target };
 		}),
 	];
-	return Object.keys(Object(Volumes)).some((path) => !mounted.includes(path));
+	const mounted = mounts.map(({ target }) => target);
+	const others = Object.keys(Object(Volumes));
+	return (
+		mounts.some(({ source }) => !source) ||
+		others.some((path) => !mounted.includes(path))
+	);
 }
 
 /** The volumes that a create asks for by name. */

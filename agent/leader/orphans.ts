@@ -1,3 +1,4 @@
+import { askEach, whoHas } from "../../pipeline/answers.ts";
 import type { Chain } from "../../pipeline/chain.ts";
 import type { ContainerLifecycle } from "../../pipeline/lifecycle/container.ts";
 import { holderOf } from "../../pipeline/lifecycle/holder.ts";
@@ -133,10 +134,34 @@ export class Orphans {
 			const slot = slotKeyOf(facts) ?? "";
 			return facts.host && !slots.has(slot) && couldTell(hosts, facts.host);
 		});
-		for (const entry of this.#unslotted.ripe(unslotted)) {
+		for (const entry of await this.#gone(this.#unslotted.ripe(unslotted))) {
 			if (++repairs > MAX_EACH_LOOK) return;
 			await this.#giveBackRecord(entry);
 		}
+	}
+
+	/**
+	 * Those of whose names their hosts have no container. Where there is no placement, all containers are without slots: so
+	 * each host is asked once for all that it has.
+	 */
+	async #gone(
+		entries: Entry<ContainerRecord>[],
+	): Promise<Entry<ContainerRecord>[]> {
+		const { cluster, containers } = this.#services;
+		const hosts = entries.map(({ value }) => value.facts.host ?? cluster.self);
+		const told = await askEach([...new Set(hosts)], (host) =>
+			cluster.ask(host, (engine) => engine.listContainers("arpanet.host")),
+		);
+		const living = new Map(
+			whoHas(told).map(({ host, answer }) => [
+				host,
+				new Set(answer.flatMap(({ Names }) => Names)),
+			]),
+		);
+		return entries.filter(({ key }, i) => {
+			const names = living.get(hosts[i] ?? "");
+			return names && !names.has(`/${containers.name(key)}`);
+		});
 	}
 
 	/** Unless its container exists: then its host's agent is about to write down again what it lacks. */

@@ -142,7 +142,7 @@ export class Containers {
 
 	/**
 	 * The record of a container that exists: by its name, or, if it was renamed or made without
-	 * a name, by the lease or the slot that its labels tell of.
+	 * a name, by the lease or the slot that its labels tell of, or without both by when it was made.
 	 */
 	async find(
 		name: string,
@@ -150,6 +150,12 @@ export class Containers {
 	): Promise<Entry<ContainerRecord> | undefined> {
 		const record = await this.get(name);
 		if (record && isSame(record.value.facts, facts)) return record;
+		if (identity(facts) === undefined) {
+			const all = facts.made ? await this.list() : [];
+			return all.find(({ value }) => {
+				return value.facts.made === facts.made && isSame(value.facts, facts);
+			});
+		}
 		// its successor has the lease by now, if both want the same; a slot is nobody else's
 		for (const key of [leaseKeyOf(facts), slotKeyOf(facts)]) {
 			const held = key ? await this.#store.get<Holding>(key) : undefined;

@@ -117,6 +117,47 @@ for (const order of [
 }
 
 test.serial(
+	"what a plugin of one's own holds of a container without a name, or one that was renamed, stays with it",
+	async (t) => {
+		let gone = 0;
+		const curious: Plugin = {
+			name: "curious",
+			setup: () => ({
+				create({ facts, hold, recordName }) {
+					Object.assign(facts, { colour: "red" });
+					hold(`mine/${recordName}`, 1);
+				},
+				removed: () => void gone++,
+			}),
+		};
+		const allocator = new Allocator(consul.address, {
+			...{ plugins: ["deployment-id", "placement"], more: [curious] },
+		});
+		t.teardown(() => allocator.close());
+		const { containers, docker, reconcile, services, store } = allocator;
+		for (const name of [undefined, "before"]) {
+			const body = await containers.create({
+				...{ name, body: {}, onlyHost: undefined },
+				headers: { "x-arpanet-request": "r1" },
+			});
+			docker.create(`${name ?? "made"}_up`, body ?? {});
+		}
+		await reconcile.sweep(await docker.engine.listContainers("arpanet.host"));
+		const held = ["mine/.r1", "mine/before"];
+		t.deepEqual(await store.keys("mine/"), held);
+		for (const [i, name] of ["made_up", "before_up"].entries()) {
+			const record = await services.containers.get(name);
+			t.true(record?.value.holds.includes(held[i] ?? ""), name);
+		}
+		t.is(gone, 0);
+		docker.containers.clear();
+		for (const name of ["made_up", "before_up"]) {
+			await containers.createFailed(name, { "x-arpanet-request": "r1" });
+		}
+	},
+);
+
+test.serial(
 	"a create that fails gives back its own record, and not that of another create of the name",
 	async (t) => {
 		const allocator = new Allocator(consul.address);

@@ -7,16 +7,18 @@ import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
 let consul: TestConsul;
+let another: TestConsul;
 let skew = 0;
 const now = performance.now.bind(performance);
 
 test.before(async () => {
-	consul = await startConsul();
+	[consul, another] = await Promise.all([startConsul(), startConsul()]);
 	performance.now = () => now() + skew; // what the leader waits for it need not wait for here
 });
 test.after.always(async () => {
 	performance.now = now;
 	await consul?.stop();
+	await another?.stop();
 });
 
 test("a record without a slot is given back unless its container exists: its host's agent does not see it", async (t) => {
@@ -65,4 +67,38 @@ test("a record without a slot is given back unless its container exists: its hos
 	t.deepEqual(await onRecord(), [lives]);
 	t.is((await store.keys("arpanet/slots/h1/")).length, 1);
 	t.is((await store.keys("arpanet/leases/")).length, 2); // one is the host's bridge's
+});
+
+test("containers without slots that live take nothing of what is given back at each look, and are asked for together", async (t) => {
+	const host = new Allocator(another.address);
+	t.teardown(() => host.close());
+	const { chain, containers, docker, services, store } = host;
+	await host.announce(["h1"]);
+	const facts = { host: "h1", colour: "red" };
+	const names = Array.from({ length: 70 }, (_, i) => `lives_${i}`);
+	for (const name of [...names, "zzz_gone"]) {
+		const key = services.containers.key(name);
+		const value = { facts, holds: [], attempts: 1 };
+		await store.commit([{ verb: "create", key, value }]);
+		if (name === "zzz_gone") continue;
+		const Labels = { "arpanet.host": "h1", "arpanet.colour": "red" };
+		docker.create(name, { Labels });
+	}
+	let asked = 0;
+	const engine = await services.cluster.engine("h1");
+	for (const method of ["containerNamed", "listContainers"] as const) {
+		const own = engine[method].bind(engine) as (by: never) => never;
+		engine[method] = (by: string) => {
+			asked++;
+			return own(by as never);
+		};
+	}
+	const repairs = new Repairs(store, "h1");
+	const orphans = new Orphans(services, chain, containers, repairs);
+	await orphans.look();
+	skew += 60_000;
+	await orphans.look();
+	t.is(await services.containers.get("zzz_gone"), undefined);
+	t.is((await store.keys(services.containers.key("lives_"))).length, 70);
+	t.true(asked < 5, `${asked} questions`);
 });

@@ -33,6 +33,16 @@ async function planned(
 	return plan(config, file, { project: "abc" });
 }
 
+const HOSTS = ["h1", "h2"].flatMap((name, i): [string, object][] => {
+	const address = `10.213.0.${i + 1}`;
+	const engine = "tcp://127.0.0.1:1";
+	const { record, alive } = hostKeys(name);
+	return [
+		[record, { name, address, engine, cpus: 2, memory: 2 ** 30 }],
+		[alive, { load: 0, address }],
+	];
+});
+
 test("what is to be left alone is planned for no host but the gateway's", async (t) => {
 	const { text, failed } = await planned(
 		t,
@@ -43,15 +53,6 @@ test("what is to be left alone is planned for no host but the gateway's", async 
 });
 
 test("what shares something with a container that the other Compose has made goes where that is", async (t) => {
-	const hosts = ["h1", "h2"].flatMap((name, i): [string, object][] => {
-		const address = `10.213.0.${i + 1}`;
-		const engine = "tcp://127.0.0.1:1";
-		const { record, alive } = hostKeys(name);
-		return [
-			[record, { name, address, engine, cpus: 2, memory: 2 ** 30 }],
-			[alive, { load: 0, address }],
-		];
-	});
 	const { text, failed } = await planned(
 		t,
 		[
@@ -61,7 +62,7 @@ test("what shares something with a container that the other Compose has made goe
 			"  reader: {image: r, volumes_from: ['my-db:ro']}",
 		].join("\n"),
 		{
-			...Object.fromEntries(hosts),
+			...Object.fromEntries(HOSTS),
 			[slotKey("h2", 1)]: { container: "abc_my-db_1" },
 		},
 	);
@@ -69,4 +70,24 @@ test("what shares something with a container that the other Compose has made goe
 	t.regex(text, /^abc-near-1 +h2 +h1: abc_my-db_1, whose namespace /m);
 	t.regex(text, /^abc-reader-1 +h2 +h1: abc_my-db_1, whose volumes /m);
 	t.false(failed);
+});
+
+test("what has a volume without a name is planned for the host that is asked, as it would be made there", async (t) => {
+	const { text } = await planned(
+		t,
+		[
+			"services:",
+			"  web: {image: w, volumes: [{type: tmpfs, target: /tmp}]}",
+			"  x-short: {image: d, volumes: [/data]}",
+			"  y-long: {image: d, volumes: [{type: volume, target: /data}]}",
+		].join("\n"),
+		{
+			...Object.fromEntries(HOSTS),
+			...{ [slotKey("h1", 1)]: { container: "a" } },
+			...{ [slotKey("h1", 2)]: { container: "b" } },
+		},
+	);
+	t.regex(text, /^abc-web-1 +h2 /m);
+	t.regex(text, /^abc-x-short-1 +h1 /m);
+	t.regex(text, /^abc-y-long-1 +h1 /m);
 });

@@ -63,7 +63,8 @@ async function stage(t: ExecutionContext) {
 	};
 }
 
-const NOT_H1 = { Env: ["constraint:node!=h1"] };
+const not = (host: string) => ({ Env: [`constraint:node!=${host}`] });
+const NOT_H1 = not("h1");
 const REFUSED = { message: /: volume data is on h1/ };
 
 test("an empty volume goes along with its first container, and the one left behind is removed", async (t) => {
@@ -106,10 +107,47 @@ test("a container with volumes of its own runs on the host that was asked: other
 	const place = async (name: string, body: ContainerCreate) =>
 		(await h1.create("abc", name, body)).body.Labels?.["arpanet.host"];
 	t.is(await place("abc_data_1", { Volumes: { "/data": {} } }), "h1");
+	// as Compose 2 and --mount tell of it
+	const Mounts = [{ Type: "volume", Target: "/data" }];
+	t.is(await place("abc_more_1", { HostConfig: { Mounts } }), "h1");
+	const bare = { HostConfig: { Binds: ["/data"] } };
+	t.is(await place("abc_bare_1", bare), "h1");
+	const tmpfs = [{ Type: "tmpfs", Target: "/tmp" }];
+	t.not(await place("abc_none_1", { HostConfig: { Mounts: tmpfs } }), "h1");
 	// as Compose 1 tells of a volume with a name, or a folder
 	const HostConfig = { Binds: ["/dev/log:/dev/log"] };
 	const mounted = { Volumes: { "/dev/log": {} }, HostConfig };
 	t.not(await place("abc_web_1", mounted), "h1");
+});
+
+test("a container that is made anew with a volume more stays where it is, whatever host is asked", async (t) => {
+	const { h1, place } = await stage(t);
+	for (const name of ["abc_app_1", "abc_app_2", "abc_web_1"]) {
+		await h1.create("abc", name, { Env: ["constraint:node==h2"] });
+	}
+	await h1.services.slots.refresh();
+	t.is(await place("0123456789ab_abc_web_1", h1), "h2");
+	const { body } = await h1.create("abc", "0123456789ab_abc_app_1", {
+		Volumes: { "/data": {} },
+	});
+	t.is(body.Labels?.["arpanet.host"], "h2");
+});
+
+test("of a lost host's containers those with volumes of their own do not all go to the leader's", async (t) => {
+	const { h1 } = await stage(t);
+	const [name, Volumes] = ["abc_web_1", { "/data": {} }];
+	const on = (host: string) => ({ Env: [`constraint:node==${host}`] });
+	await h1.create("abc", name, { Volumes, ...on("h2") });
+	await h1.create("abc", "abc_app_1", on("h1"));
+	await h1.services.slots.refresh();
+	const entry = await h1.services.containers.get(name);
+	if (!entry) return t.fail();
+	const body = await h1.containers.create({
+		...{ name, headers: {}, onlyHost: undefined },
+		body: { Volumes, Labels: { "arpanet.deployment": "abc" }, ...not("h2") },
+		instead: { entry, connected: {}, operations: () => [] },
+	});
+	t.is(body?.Labels?.["arpanet.host"], "h3");
 });
 
 test("a volume that was filled past us stays at home: its host's gateway sees so at once, the others after its sweep", async (t) => {
