@@ -65,8 +65,11 @@ export default definePlugin({
 	after: ["placement"],
 	setup(_, services) {
 		const { cluster, volumes, store, host, log } = services;
-		/** What `place` has found out for the `create` of the same facts. */
-		const wanted = new WeakMap<Facts, Wanted[]>();
+		/** What `place` has found out for the `create` of the same facts: the volumes, and by host those of them that draw the container there. */
+		const looked = new WeakMap<
+			Facts,
+			{ wanted: Wanted[]; draws: Map<string, string[]> }
+		>();
 		const gone = new Ripening<VolumeRecord>();
 
 		return {
@@ -76,14 +79,17 @@ export default definePlugin({
 				if ((names.length === 0 && !isOwner) || cluster.alone) return undefined;
 
 				await learn(context);
-				const found = await Promise.all(names.map(look));
-				wanted.set(context.facts, found);
-				const drawn = new Set(found.map(({ near }) => near));
-				if (isOwner) drawn.add(host.name);
-				if (isMadeAnew(context)) drawn.clear(); // what uses its volumes is where it was, or its host is lost
+				const wanted = await Promise.all(names.map(look));
+				const draws = new Map<string, string[]>();
+				// what a container uses that takes another's place is where that was, or its host is lost
+				if (!isMadeAnew(context)) {
+					for (const { near, name } of wanted) addTo(draws, near, name);
+					if (isOwner) addTo(draws, host.name, "those without a name");
+				}
+				looked.set(context.facts, { wanted, draws });
 				return {
 					filter({ name: candidate }) {
-						const other = found.find(
+						const other = wanted.find(
 							({ homes }) => homes && !homes.includes(candidate),
 						);
 						return (
@@ -91,25 +97,20 @@ export default definePlugin({
 						);
 					},
 					score: ({ name: candidate }) =>
-						drawn.has(candidate) ? -COPY / 2 : 0,
+						draws.has(candidate) ? -COPY / 2 : 0,
 				};
 			},
 
-			async create({ body, facts, commit, explain }) {
+			async create({ facts, commit, explain }) {
 				const target = facts.host;
-				const found = wanted.get(facts);
-				if (!target || !found) return;
-				const drawing = found
-					.filter(({ near }) => near === target)
-					.map(({ name }) => name);
-				if (target === host.name && hasOwnVolumes(body)) {
-					drawing.push("those without a name");
-				}
-				if (drawing.length > 0) {
+				const { wanted = [], draws } = looked.get(facts) ?? {};
+				if (!target) return;
+				const drawing = draws?.get(target);
+				if (drawing) {
 					const why = `${drawing.join(", ")}: new, so ${target} was preferred`;
 					explain("volumes", why);
 				}
-				for (const each of found) {
+				for (const each of wanted) {
 					const { name, record } = each;
 					const made = record?.value.host;
 					if (each.spec && made !== target) await make(target, each.spec);
@@ -300,6 +301,14 @@ export default definePlugin({
 		}
 	},
 });
+
+function addTo(
+	draws: Map<string, string[]>,
+	host: string | undefined,
+	volume: string,
+): void {
+	if (host) draws.set(host, [...(draws.get(host) ?? []), volume]);
+}
 
 /** Whether a container gets new volumes without a name, as one does for others' `volumes_from`; what an image alone asks for is not seen. */
 function hasOwnVolumes({ Volumes, HostConfig }: ContainerCreate): boolean {

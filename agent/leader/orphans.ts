@@ -33,7 +33,7 @@ import {
 } from "../../pipeline/state/operations.ts";
 import type { Repair, Repairs } from "../../pipeline/state/repairs.ts";
 import { Ripening } from "../../pipeline/state/ripening.ts";
-import { COPIES, SLOTS, slotKeyOf } from "../../pipeline/state/slots.ts";
+import { COPIES, isSlot, SLOTS } from "../../pipeline/state/slots.ts";
 import type { Entry } from "../../pipeline/state/store.ts";
 import { couldTell } from "./could-tell.ts";
 
@@ -130,9 +130,9 @@ export class Orphans {
 			await this.#giveBack(orphan);
 		}
 		const slots = new Set(keys);
-		const unslotted = records.filter(({ value: { facts } }) => {
-			const slot = slotKeyOf(facts) ?? "";
-			return facts.host && !slots.has(slot) && couldTell(hosts, facts.host);
+		const unslotted = records.filter(({ value: { facts, holds } }) => {
+			const isSeen = holds.some((key) => isSlot(key) && slots.has(key));
+			return facts.host && !isSeen && couldTell(hosts, facts.host);
 		});
 		for (const entry of await this.#gone(this.#unslotted.ripe(unslotted))) {
 			if (++repairs > MAX_EACH_LOOK) return;

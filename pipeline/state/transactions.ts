@@ -47,6 +47,8 @@ export class Transactions {
 	readonly #target: TransactionTarget;
 	/** A create waits for its commit: this takes a quarter of a millisecond less than the client that the package consul is made with. */
 	readonly #client: HttpClient;
+	/** Apart, so that no commit waits for them. */
+	readonly #reads: HttpClient;
 	readonly #waiting: Waiting[] = [];
 	#inFlight = 0;
 	/** Operations of those in flight. */
@@ -56,6 +58,7 @@ export class Transactions {
 	constructor(target: TransactionTarget) {
 		this.#target = target;
 		this.#client = new HttpClient(target.origin, MAX_IN_FLIGHT);
+		this.#reads = new HttpClient(target.origin, MAX_IN_FLIGHT);
 	}
 
 	/**
@@ -97,7 +100,9 @@ export class Transactions {
 		const encoded = keys.map((key) => JSON.stringify(kv("get", key, {})));
 		const query = consistent ? "?consistent" : "";
 		try {
-			const text = await this.#target.ask(() => this.#transact(encoded, query));
+			const text = await this.#target.ask(() =>
+				this.#transact(this.#reads, encoded, query),
+			);
 			const { Results } = JSON.parse(text) as { Results: { KV: KvItem }[] };
 			return Results.map(({ KV }) => ({
 				...KV,
@@ -117,6 +122,7 @@ export class Transactions {
 	/** Closes the connections that are kept. */
 	close(): void {
 		this.#client.close();
+		this.#reads.close();
 	}
 
 	#schedule(): void {
@@ -166,10 +172,14 @@ export class Transactions {
 	}
 
 	/** @returns Consul's answer @throws Refusal */
-	async #transact(encoded: string[], query = ""): Promise<string> {
+	async #transact(
+		client: HttpClient,
+		encoded: string[],
+		query = "",
+	): Promise<string> {
 		const { token, timeout } = this.#target;
 		const body = `[${encoded.join()}]`;
-		const { status, text } = await this.#client.ask({
+		const { status, text } = await client.ask({
 			method: "PUT",
 			path: `/v1/txn${query}`,
 			body,
@@ -199,7 +209,7 @@ export class Transactions {
 			}),
 		);
 		try {
-			await this.#target.ask(() => this.#transact(encoded));
+			await this.#target.ask(() => this.#transact(this.#client, encoded));
 			for (const waiting of batch) waiting.resolve();
 		} catch (error) {
 			if (statusOf(error) === TOO_LARGE) return this.#apart(batch);
