@@ -342,14 +342,46 @@ export function imagePath(ref: string): string {
 	return `/images/${path}/json`;
 }
 
+/** What a container mounts. */
+interface Mounted {
+	/** Docker's: `bind`, `volume`, `tmpfs`, `image`, … */
+	type: string;
+	/** A path of the host, or the name of a volume or an image; empty for none. */
+	source: string;
+	/** Where the container has it. */
+	target: string;
+	/** Of a volume that is to be made. */
+	driver: string;
+	/** The kind of file system of such a volume, where it is said: `nfs`. */
+	kind: string;
+}
+
+/** What a create mounts, `Binds` first (moby, volume/mounts, linux_parser: a path alone is that of a volume without a name). */
+export function mountsOf({ HostConfig }: ContainerCreate): Mounted[] {
+	const { Binds, Mounts, VolumeDriver } = HostConfig ?? {};
+	const text = (value: unknown) => String(value ?? "");
+	const binds = (Array.isArray(Binds) ? Binds : []).map((bind) => {
+		const [first = "", second] = String(bind).split(":");
+		const [source, target] = second ? [first, second] : ["", first];
+		const type = source.startsWith("/") ? "bind" : "volume";
+		return { type, source, target, driver: text(VolumeDriver), kind: "" };
+	});
+	const mounts = (Array.isArray(Mounts) ? Mounts : []).map((mount) => {
+		const { Type, Source, Target, VolumeOptions } = Object(mount);
+		const { Name, Options } = Object(Object(VolumeOptions).DriverConfig);
+		return {
+			...{ type: text(Type), source: text(Source), target: text(Target) },
+			...{ driver: text(Name), kind: text(Object(Options).type) },
+		};
+	});
+	return [...binds, ...mounts];
+}
+
 /** The images that a container is made of: its own, and those that it mounts. @param create as a client sent it, unchecked */
-export function imagesOf({ Image, HostConfig }: ContainerCreate): string[] {
-	const mounts: unknown = HostConfig?.Mounts;
-	const mounted = (Array.isArray(mounts) ? mounts : [])
-		.filter((mount) => mount?.Type === "image")
-		.map(({ Source }) => Source);
-	return [Image, ...mounted].filter(
-		(image) => typeof image === "string" && image !== "",
+export function imagesOf(create: ContainerCreate): string[] {
+	const mounted = mountsOf(create).filter(({ type }) => type === "image");
+	return [create.Image, ...mounted.map(({ source }) => source)].filter(
+		(image): image is string => typeof image === "string" && image !== "",
 	);
 }
 

@@ -3,6 +3,7 @@ import { inTime } from "../pipeline/deadline.ts";
 import {
 	type ContainerCreate,
 	filtered,
+	mountsOf,
 	type VolumeCreate,
 	type VolumeInspect,
 } from "../pipeline/docker.ts";
@@ -23,6 +24,7 @@ import {
 } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { Entry } from "../pipeline/state/store.ts";
+import { addTo } from "../pipeline/state/use.ts";
 import {
 	isVolume,
 	type VolumeRecord,
@@ -68,7 +70,7 @@ export default definePlugin({
 		/** What `place` has found out for the `create` of the same facts: the volumes, and by host those of them that draw the container there. */
 		const looked = new WeakMap<
 			Facts,
-			{ wanted: Wanted[]; draws: Map<string, string[]> }
+			{ wanted: Wanted[]; draws: Map<string, Set<string>> }
 		>();
 		const gone = new Ripening<VolumeRecord>();
 
@@ -80,10 +82,12 @@ export default definePlugin({
 
 				await learn(context);
 				const wanted = await Promise.all(names.map(look));
-				const draws = new Map<string, string[]>();
+				const draws = new Map<string, Set<string>>();
 				// what a container uses that takes another's place is where that was, or its host is lost
 				if (!isMadeAnew(context)) {
-					for (const { near, name } of wanted) addTo(draws, near, name);
+					for (const { near, name } of wanted) {
+						if (near) addTo(draws, near, name);
+					}
 					if (isOwner) addTo(draws, host.name, "those without a name");
 				}
 				looked.set(context.facts, { wanted, draws });
@@ -107,7 +111,7 @@ export default definePlugin({
 				if (!target) return;
 				const drawing = draws?.get(target);
 				if (drawing) {
-					const why = `${drawing.join(", ")}: new, so ${target} was preferred`;
+					const why = `${[...drawing].join(", ")}: new, so ${target} was preferred`;
 					explain("volumes", why);
 				}
 				for (const each of wanted) {
@@ -302,52 +306,25 @@ export default definePlugin({
 	},
 });
 
-function addTo(
-	draws: Map<string, string[]>,
-	host: string | undefined,
-	volume: string,
-): void {
-	if (host) draws.set(host, [...(draws.get(host) ?? []), volume]);
-}
-
 /** Whether a container gets new volumes without a name, as one does for others' `volumes_from`; what an image alone asks for is not seen. */
-function hasOwnVolumes({ Volumes, HostConfig }: ContainerCreate): boolean {
-	const { Binds, Mounts } = HostConfig ?? {};
-	const mounts = [
-		...(Array.isArray(Binds) ? Binds : []).map((bind) => {
-			const [source, target] = String(bind).split(":");
-			return target ? { source, target } : { target: source };
-		}),
-		...(Array.isArray(Mounts) ? Mounts : []).map((mount) => {
-			const { Type, Source, Target } = Object(mount);
-			return { source: Type === "volume" ? Source : Type, target: Target };
-		}),
-	];
+function hasOwnVolumes(body: ContainerCreate): boolean {
+	const mounts = mountsOf(body);
 	const mounted = mounts.map(({ target }) => target);
-	const others = Object.keys(Object(Volumes));
 	return (
-		mounts.some(({ source }) => !source) ||
-		others.some((path) => !mounted.includes(path))
+		mounts.some(({ type, source }) => type === "volume" && !source) ||
+		Object.keys(Object(body.Volumes)).some((path) => !mounted.includes(path))
 	);
 }
 
-/** The volumes that a create asks for by name. */
-export function namedVolumes({ HostConfig }: ContainerCreate): string[] {
-	const { Binds, Mounts, VolumeDriver } = HostConfig ?? {};
-	const names = new Set<string>();
-	const driven = VolumeDriver && VolumeDriver !== "local";
-	for (const bind of Array.isArray(Binds) && !driven ? Binds : []) {
-		const [source = "", target] = String(bind).split(":");
-		if (target && source && !source.startsWith("/")) names.add(source);
-	}
-	for (const mount of Array.isArray(Mounts) ? Mounts : []) {
-		const { Type, Source, VolumeOptions } = Object(mount);
-		const { Name, Options } = Object(VolumeOptions?.DriverConfig);
-		if (Type !== "volume" || !Source || (Name || "local") !== "local") continue;
-		if (NETWORKED.test(String(Options?.type ?? ""))) continue;
-		names.add(String(Source));
-	}
-	return [...names];
+/** The local volumes that a create asks for by name. */
+export function namedVolumes(body: ContainerCreate): string[] {
+	const names = mountsOf(body)
+		.filter(({ type, driver, kind }) => {
+			const isLocal = (driver || "local") === "local" && !NETWORKED.test(kind);
+			return type === "volume" && isLocal;
+		})
+		.map(({ source }) => source);
+	return [...new Set(names.filter(Boolean))];
 }
 
 /** Whether a volume's data are on the one host that has it. */

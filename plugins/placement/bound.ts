@@ -1,5 +1,9 @@
 import { whoHas } from "../../pipeline/answers.ts";
-import { type ContainerCreate, networksAsked } from "../../pipeline/docker.ts";
+import {
+	type ContainerCreate,
+	mountsOf,
+	networksAsked,
+} from "../../pipeline/docker.ts";
 import type { CreateContext, Services } from "../../pipeline/plugin.ts";
 import { expressions } from "./expressions.ts";
 import type { PartMaker } from "./part.ts";
@@ -39,18 +43,13 @@ export const bound: PartMaker = ({ shared }, services) => ({
 
 /** The first path of the host that a container mounts, and that is another on each host. */
 function boundPath(
-	{ HostConfig }: ContainerCreate,
+	body: ContainerCreate,
 	shared: string[],
 ): string | undefined {
-	const { Binds, Mounts } = HostConfig ?? {};
-	const paths = list(Binds).map((bind) => String(bind).split(":")[0]);
-	for (const mount of list(Mounts)) {
-		const { Type, Source } = Object(mount) as Record<string, unknown>;
-		if (Type === "bind") paths.push(String(Source));
-	}
-	const own = paths.find(
-		(path) => path?.startsWith("/") && !isShared(path, shared),
-	);
+	const own = mountsOf(body)
+		.filter(({ type }) => type === "bind")
+		.map(({ source }) => source)
+		.find((path) => path.startsWith("/") && !isShared(path, shared));
 	return own && `bind mount ${own} is a path`;
 }
 

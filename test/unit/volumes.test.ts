@@ -114,6 +114,8 @@ test("a container with volumes of its own runs on the host that was asked: other
 	t.is(await place("abc_bare_1", bare), "h1");
 	const tmpfs = [{ Type: "tmpfs", Target: "/tmp" }];
 	t.not(await place("abc_none_1", { HostConfig: { Mounts: tmpfs } }), "h1");
+	const elsewhere = { ...bare, Env: ["constraint:node!=h1"] };
+	t.not(await place("abc_bare_2", elsewhere), "h1"); // to Docker it is no folder of the host
 	// as Compose 1 tells of a volume with a name, or a folder
 	const HostConfig = { Binds: ["/dev/log:/dev/log"] };
 	const mounted = { Volumes: { "/dev/log": {} }, HostConfig };
