@@ -51,6 +51,8 @@ async function main(): Promise<void> {
 		options: {
 			quick: { type: "boolean", default: false },
 			only: { type: "string", default: usual.join(",") },
+			// of another Debian release: bash scripts/setup.sh docker trixie
+			docker: { type: "string" },
 		},
 	});
 	const wanted = values.only.split(",");
@@ -61,7 +63,7 @@ async function main(): Promise<void> {
 		);
 	}
 	const report = new Report();
-	const { quick } = values;
+	const { quick, docker } = values;
 	report.note(
 		`load of this machine before: ${loadavg()[0]?.toFixed(1)} (figures move with it, ratios less)`,
 	);
@@ -73,7 +75,7 @@ async function main(): Promise<void> {
 			wanted.includes(name),
 		);
 		if (chosen.length === 0) continue;
-		const stage = await Stage.start(hosts);
+		const stage = await Stage.start(hosts, docker ? { docker } : {});
 		try {
 			for (const [name, section] of chosen) {
 				await run(name, report, () => section({ report, stage, quick }));
