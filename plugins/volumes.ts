@@ -159,7 +159,7 @@ export default definePlugin({
 				);
 				const all = (answer?.Volumes ?? []).filter(isLocal);
 				const own = new Map(all.map((each) => [each.Name, each]));
-				const records = await volumes.all();
+				const records = await volumes.get();
 				for (const [name, record] of records) {
 					const { left, unclaimed, ...value } = record.value;
 					const volume = own.get(name);
@@ -207,7 +207,7 @@ export default definePlugin({
 		}
 
 		async function look(name: string): Promise<Wanted> {
-			const record = (await volumes.all()).get(name);
+			const record = (await volumes.get()).get(name);
 			if (record && !record.value.unclaimed) {
 				return { name, record, homes: [record.value.host] };
 			}

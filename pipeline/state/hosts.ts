@@ -1,5 +1,6 @@
 import { HttpError } from "../errors.ts";
 import type { Entry, Store } from "./store.ts";
+import { View } from "./view.ts";
 
 const PREFIX = "arpanet/hosts/";
 
@@ -82,31 +83,29 @@ export function isHostRecord(key: string): boolean {
 
 /** The hosts of the cluster, as a view that Consul keeps fresh. */
 export class Hosts {
-	readonly #store: Store;
 	readonly #self: HostRecord;
-	#known: Map<string, KnownHost> | undefined;
+	readonly #view: View<unknown, ReadonlyMap<string, KnownHost>>;
 	/** Since when, by a monotonic clock, hosts have been seen to stop. */
 	readonly #stopping = new Map<string, number>();
-	#stop: (() => void) | undefined;
 
 	/** @param self this host, known before any agent has announced it */
 	constructor(store: Store, self: HostRecord) {
-		this.#store = store;
 		this.#self = self;
+		this.#view = new View(store, PREFIX, (entries) => {
+			const known = gather(entries);
+			this.#seeStopping(known);
+			return known;
+		});
 	}
 
 	/** Begins to follow what Consul says. */
 	follow(): void {
-		this.#stop ??= this.#store.watch<unknown>(PREFIX, (entries) => {
-			this.#known = gather(entries);
-			this.#seeStopping(this.#known);
-		});
+		this.#view.follow();
 	}
 
 	/** All hosts, lost ones too, by name. */
 	async list(): Promise<KnownHost[]> {
-		const known = this.#known ?? (await this.#load());
-		return [...known.values()];
+		return [...(await this.#view.get()).values()];
 	}
 
 	/** Whether a host's arpanet was told to stop a moment ago: if it refuses connections, it may take them again at once. */
@@ -117,7 +116,7 @@ export class Hosts {
 
 	/** How many hosts are known so far; 0 before anything was read. */
 	get count(): number {
-		return this.#known?.size ?? 0;
+		return this.#view.known?.size ?? 0;
 	}
 
 	/**
@@ -130,14 +129,14 @@ export class Hosts {
 
 	/** The smallest MTU of all hosts, in bytes: such a packet gets from any to any other; undefined while no host says. */
 	get mtu(): number | undefined {
-		const known = [...(this.#known?.values() ?? [])].map(({ mtu }) => mtu);
+		const known = [...(this.#view.known?.values() ?? [])].map(({ mtu }) => mtu);
 		const said = known.filter((mtu) => mtu !== undefined);
 		return said.length > 0 ? Math.min(...said) : undefined;
 	}
 
 	/** Reads the hosts now: a view may be a moment behind what an operator has just said. */
 	async refresh(): Promise<void> {
-		await this.#load();
+		await this.#view.refresh();
 	}
 
 	/** @throws HttpError 502 for a host that nobody has announced */
@@ -146,7 +145,7 @@ export class Hosts {
 			const state = { load: 0, address: this.#self.address };
 			return { ...this.#self, state, ...this.#announced(name) };
 		}
-		const known = this.#known ?? (await this.#load());
+		const known = await this.#view.get();
 		const host = known.get(name);
 		if (host) return host;
 		// under a stock powerstrip no agent need announce anybody: then the adapter's URL says who this is
@@ -165,7 +164,7 @@ export class Hosts {
 	/** What only its record in Consul says of this host. */
 	#announced(name: string): Partial<KnownHost> {
 		const { drained, state, labels, modifyIndex } =
-			this.#known?.get(name) ?? {};
+			this.#view.known?.get(name) ?? {};
 		return {
 			...(labels && { labels }),
 			...(drained && { drained }),
@@ -176,7 +175,7 @@ export class Hosts {
 
 	/** Ends the watch. */
 	close(): void {
-		this.#stop?.();
+		this.#view.close();
 	}
 
 	#seeStopping(known: ReadonlyMap<string, KnownHost>): void {
@@ -186,12 +185,6 @@ export class Hosts {
 				this.#stopping.set(name, performance.now());
 			}
 		}
-	}
-
-	async #load(): Promise<Map<string, KnownHost>> {
-		const known = gather(await this.#store.list(PREFIX));
-		if (this.#stop) this.#known = known; // followed: kept fresh
-		return known;
 	}
 }
 

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { EngineEvent } from "../docker.ts";
 import type { Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
+import { View } from "./view.ts";
 
 const PREFIX = "arpanet/network-ids/";
 /** Ids that are remembered although nothing tells of them any more. */
@@ -50,31 +51,32 @@ export type IsNamed = (name: string) => Promise<boolean>;
 export class NetworkIds {
 	readonly #store: Store;
 	readonly #isNamed: IsNamed;
-	#networks = new Map<string, KnownNetwork>();
+	readonly #view: View<NetworkId, ReadonlyMap<string, KnownNetwork>>;
+	#networks: ReadonlyMap<string, KnownNetwork> = new Map<
+		string,
+		KnownNetwork
+	>();
 	/** An engine's id → the one that clients see. Those of networks that are gone stay: events tell of their end. */
 	readonly #shown = new Map<string, string>();
 	/** An engine's id → scope. */
 	#scopes = new Map<string, string>();
 	/** Ids of networks that are none of ours: that does not change. */
 	readonly #foreign = new Set<string>();
-	#read = false;
-	#stop: (() => void) | undefined;
 
 	constructor(store: Store, isNamed: IsNamed) {
 		this.#store = store;
 		this.#isNamed = isNamed;
+		this.#view = new View(store, PREFIX, (entries) => this.#gather(entries));
 	}
 
 	/** Begins to follow what Consul says. */
 	follow(): void {
-		this.#stop ??= this.#store.watch<NetworkId>(PREFIX, (entries) =>
-			this.#gather(entries),
-		);
+		this.#view.follow();
 	}
 
 	/** Ends the watch. */
 	close(): void {
-		this.#stop?.();
+		this.#view.close();
 	}
 
 	/** Writes down the id that a host's Docker gave a network; what is known already is not written again. */
@@ -118,9 +120,8 @@ export class NetworkIds {
 	}
 
 	/** All networks of ours that any host has, by scope. */
-	async all(): Promise<ReadonlyMap<string, KnownNetwork>> {
-		if (!this.#stop || !this.#read) await this.#load();
-		return this.#networks;
+	all(): Promise<ReadonlyMap<string, KnownNetwork>> {
+		return this.#view.get();
 	}
 
 	/** The network that a client means by a name, an id, or the start of one; undefined for one that is none of ours. */
@@ -186,16 +187,12 @@ export class NetworkIds {
 	}
 
 	/** As `all`, as Consul has them now: a view may be a moment behind what another gateway has just done. */
-	async anew(): Promise<ReadonlyMap<string, KnownNetwork>> {
-		await this.#load();
-		return this.#networks;
+	anew(): Promise<ReadonlyMap<string, KnownNetwork>> {
+		return this.#view.refresh();
 	}
 
-	async #load(): Promise<void> {
-		this.#gather(await this.#store.list<NetworkId>(PREFIX));
-	}
-
-	#gather(entries: Entry<NetworkId>[]): void {
+	/** Remembers them, and what clients see of each id, until the next are read. */
+	#gather(entries: Entry<NetworkId>[]): ReadonlyMap<string, KnownNetwork> {
 		const networks = new Map<string, KnownNetwork>();
 		for (const { key, value } of entries) {
 			const [scope = "", host = ""] = key.slice(PREFIX.length).split("/");
@@ -223,7 +220,7 @@ export class NetworkIds {
 		}
 		this.#networks = networks;
 		this.#scopes = scopes;
-		this.#read = true;
+		return networks;
 	}
 }
 

@@ -1,4 +1,5 @@
 import type { Entry, Store } from "./store.ts";
+import { View } from "./view.ts";
 
 /** Where stands which host has a local volume. */
 export const VOLUMES = "arpanet/volumes/";
@@ -22,38 +23,13 @@ export function isVolume(key: string): boolean {
 	return key.startsWith(VOLUMES);
 }
 
-/** The records of local volumes, as a view that Consul keeps fresh. */
-export class Volumes {
-	readonly #store: Store;
-	#known: Map<string, Entry<VolumeRecord>> | undefined;
-	#stop: (() => void) | undefined;
-
+/** The records of local volumes by the volumes' names, as a view that Consul keeps fresh. */
+export class Volumes extends View<
+	VolumeRecord,
+	ReadonlyMap<string, Entry<VolumeRecord>>
+> {
 	constructor(store: Store) {
-		this.#store = store;
-	}
-
-	/** Begins to follow what Consul says. */
-	follow(): void {
-		this.#stop ??= this.#store.watch<VolumeRecord>(VOLUMES, (entries) => {
-			this.#known = byName(entries);
-		});
-	}
-
-	/** All records by the volumes' names. */
-	async all(): Promise<ReadonlyMap<string, Entry<VolumeRecord>>> {
-		return this.#known ?? (await this.refresh());
-	}
-
-	/** Reads all records now. */
-	async refresh(): Promise<ReadonlyMap<string, Entry<VolumeRecord>>> {
-		const known = byName(await this.#store.list<VolumeRecord>(VOLUMES));
-		if (this.#stop) this.#known = known; // followed: kept fresh
-		return known;
-	}
-
-	/** Ends the watch. */
-	close(): void {
-		this.#stop?.();
+		super(store, VOLUMES, byName);
 	}
 }
 
