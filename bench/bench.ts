@@ -51,8 +51,6 @@ async function main(): Promise<void> {
 		options: {
 			quick: { type: "boolean", default: false },
 			only: { type: "string", default: usual.join(",") },
-			// of another Debian release: bash scripts/setup.sh docker trixie
-			docker: { type: "string" },
 		},
 	});
 	const wanted = values.only.split(",");
@@ -63,7 +61,7 @@ async function main(): Promise<void> {
 		);
 	}
 	const report = new Report();
-	const { quick, docker } = values;
+	const { quick } = values;
 	report.note(
 		`load of this machine before: ${loadavg()[0]?.toFixed(1)} (figures move with it, ratios less)`,
 	);
@@ -75,7 +73,7 @@ async function main(): Promise<void> {
 			wanted.includes(name),
 		);
 		if (chosen.length === 0) continue;
-		const stage = await Stage.start(hosts, docker ? { docker } : {});
+		const stage = await Stage.start(hosts);
 		try {
 			for (const [name, section] of chosen) {
 				await run(name, report, () => section({ report, stage, quick }));
