@@ -94,7 +94,7 @@ class Announcer {
 		if (!session) return;
 		const { alive, beat } = hostKeys(host.name);
 		const value: HostState = {
-			...this.#meter.look(),
+			...(await this.#meter.look()),
 			address: host.address,
 			stopping: true,
 		};
@@ -115,7 +115,7 @@ class Announcer {
 		const session =
 			before ??
 			(await openSession(store, `arpanet host ${host.name}`, TTL_S, []));
-		const load = this.#meter.look();
+		const load = await this.#meter.look();
 		const engineless = await this.#isEngineless();
 		const known = before && (await this.#isKnown(load, engineless));
 		const state: HostState = {

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import type { HostState } from "../pipeline/state/hosts.ts";
 import { interfaceWith } from "./interfaces.ts";
@@ -13,10 +14,9 @@ interface Counters {
 	/** Milliseconds of all processors, and those in which they had nothing to do. */
 	total: number;
 	idle: number;
-	/** Bytes received and sent, and how many bits a second there can be. */
+	/** Bytes. */
 	received: number;
 	sent: number;
-	speed: number;
 	/** Milliseconds on the monotonic clock. */
 	at: number;
 }
@@ -35,7 +35,7 @@ export class LoadMeter {
 	}
 
 	/** The shares of processors, memory and network in use, 0 to 1: the first and the last since the last look. */
-	look(): Load {
+	async look(): Promise<Load> {
 		const before = this.#before;
 		const now = this.#read();
 		this.#before = now;
@@ -46,10 +46,11 @@ export class LoadMeter {
 			now.sent - before.sent,
 		);
 		const seconds = (now.at - before.at) / 1000;
+		const speed = await speedOf(this.#interface);
 		return {
 			load: share(total - idle, total),
 			memory: memoryInUse(),
-			network: share(bytes * 8, now.speed * seconds),
+			network: share(bytes * 8, speed * seconds),
 		};
 	}
 
@@ -64,8 +65,7 @@ export class LoadMeter {
 		if (!known) this.#interface = interfaceWith(this.#address);
 		const [received, sent] = known ??
 			bytesOf(this.#interface, devices) ?? [0, 0];
-		const speed = speedOf(this.#interface);
-		return { ...counters, received, sent, speed, at: performance.now() };
+		return { ...counters, received, sent, at: performance.now() };
 	}
 }
 
@@ -88,9 +88,10 @@ function bytesOf(
 	return [received, sent];
 }
 
-/** Bits per second of an interface. */
-function speedOf(name: string | undefined): number {
-	const megabits = Number(text(`/sys/class/net/${name}/speed`));
+/** Bits per second of an interface. The kernel lets the reader wait while anyone changes its network, as engines do. */
+async function speedOf(name: string | undefined): Promise<number> {
+	const file = `/sys/class/net/${name}/speed`;
+	const megabits = Number(await readFile(file, "utf8").catch(() => ""));
 	return megabits > 0 ? megabits * 1e6 : USUAL_SPEED;
 }
 
