@@ -40,6 +40,8 @@ export interface ContainerInspect {
 	Id: string;
 	/** With a leading slash: `/abc_web_1` */
 	Name: string;
+	/** The id of its image. */
+	Image?: string;
 	Created: string;
 	State: {
 		Running: boolean;
@@ -66,6 +68,7 @@ export interface ContainerInspect {
 export interface ContainerSummary {
 	Id: string;
 	Names: string[];
+	ImageID?: string;
 	State: string;
 	Status: string;
 	Labels: Record<string, string>;
