@@ -117,8 +117,7 @@ export class HookedExchange implements Exchange {
 		const { head } = this.#incoming;
 		const readable =
 			pre.length + this.#hookNames.post.length > 0 &&
-			mediaType(head) === "application/json" &&
-			!field(head, "content-encoding") &&
+			mediaType(head) === "application/json" && // an encoding the engine does not heed
 			head.bodyLength !== 0;
 		if (!readable) return null;
 		const { maxBody } = this.#connection.context;
