@@ -325,6 +325,7 @@ export class Agent {
 		await this.#queue(id, async () => {
 			const context = await contextOf(id, this.#services);
 			if (context) await this.#parts.reconcile.adopt(context.container);
+			else this.#told.names.ring(); // its image alone called it ours
 		});
 	}
 

@@ -3,6 +3,7 @@ import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { HttpError } from "../pipeline/errors.ts";
+import { asLogged } from "../pipeline/verbs.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { HookNames } from "./endpoints.ts";
 import { isForm } from "./form.ts";
@@ -263,7 +264,7 @@ export class ClientConnection {
 			if (chunked && !gone.signal.aborted) this.socket.write(LAST_CHUNK);
 		} catch (error) {
 			if (!gone.signal.aborted) {
-				const request = head.target;
+				const request = asLogged(head.target);
 				this.context.log.warn({ err: error, request }, "a stream broke off");
 			}
 		}

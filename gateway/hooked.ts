@@ -9,6 +9,7 @@ import {
 	type ServerResponse,
 	UNANSWERED,
 } from "../pipeline/protocol.ts";
+import { asLogged } from "../pipeline/verbs.ts";
 import { BodyReader } from "./body-reader.ts";
 import type { ClientConnection, Exchange, Incoming } from "./connection.ts";
 import type { HookNames } from "./endpoints.ts";
@@ -48,7 +49,7 @@ export class HookedExchange implements Exchange {
 		connection.exchange = exchange;
 		exchange.#run().catch((error) => {
 			connection.context.log.error(
-				{ err: error, request: incoming.head.target },
+				{ err: error, request: asLogged(incoming.head.target) },
 				"a hooked request failed",
 			);
 			connection.refuse(500, messageOf(error));
@@ -117,8 +118,7 @@ export class HookedExchange implements Exchange {
 		const { head } = this.#incoming;
 		const readable =
 			pre.length + this.#hookNames.post.length > 0 &&
-			mediaType(head) === "application/json" &&
-			!field(head, "content-encoding") &&
+			mediaType(head) === "application/json" && // an encoding the engine does not heed
 			head.bodyLength !== 0;
 		if (!readable) return null;
 		const { maxBody } = this.#connection.context;
@@ -223,7 +223,8 @@ export class HookedExchange implements Exchange {
 	): Promise<void> {
 		this.#hold();
 		const { hooks, log } = this.#connection.context;
-		log.warn({ request: asked.Request, err: error.message }, "request failed");
+		const request = asLogged(asked.Request);
+		log.warn({ request, err: error.message }, "request failed");
 		const response: ServerResponse = {
 			ContentType: "application/json",
 			Body: `${JSON.stringify({ message: error.message })}\n`,
@@ -246,7 +247,7 @@ export class HookedExchange implements Exchange {
 			// already on its way: a hijacked stream, or more than hooks may hold
 			if (response.Code !== 101) {
 				log.error(
-					{ request: asked.Request },
+					{ request: asLogged(asked.Request) },
 					"post-hooks cannot read this answer",
 				);
 			}

@@ -8,6 +8,7 @@ import {
 	PROTOCOL_VERSION,
 	type ServerResponse,
 } from "../pipeline/protocol.ts";
+import { asLogged } from "../pipeline/verbs.ts";
 
 /**
  * An adapter that failed, rather than said no: what it did before it failed is not
@@ -117,7 +118,7 @@ export class HookRunner {
 				this.#log.error(
 					{
 						adapter: name,
-						request: request.Request,
+						request: asLogged(request.Request),
 						code: answered.Code,
 						err: failure.message,
 					},
@@ -211,7 +212,7 @@ function modifiedRequest(
 	if (Method !== before.Method || moved) {
 		throw new AdapterFailure(
 			500,
-			`adapter ${name} changed ${before.Method} ${before.Request} into ${Method} ${Request}: a hook may change the query, never the endpoint; ${REMEDY}`,
+			`adapter ${name} changed ${before.Method} ${asLogged(before.Request)} into ${Method} ${asLogged(Request)}: a hook may change the query, never the endpoint; ${REMEDY}`,
 		);
 	}
 	if (/[^\x21-\x7e\x80-\xff]/.test(Request)) {

@@ -9,7 +9,8 @@ import { fold, type Shape, spell } from "./spelling.ts";
 export interface EndpointSettings {
 	IPAMConfig?: { IPv4Address?: string; [key: string]: unknown } | null;
 	IPAddress?: string;
-	NetworkID?: string;
+	/** Given with a create or connect, an engine goes by it and not by the network's name, be it the id, its beginning or a name. */
+	NetworkID?: string | null;
 	Aliases?: string[] | null;
 	Links?: string[] | null;
 	[key: string]: unknown;
@@ -40,6 +41,8 @@ export interface ContainerInspect {
 	Id: string;
 	/** With a leading slash: `/abc_web_1` */
 	Name: string;
+	/** The id of its image. */
+	Image?: string;
 	Created: string;
 	State: {
 		Running: boolean;
@@ -66,6 +69,7 @@ export interface ContainerInspect {
 export interface ContainerSummary {
 	Id: string;
 	Names: string[];
+	ImageID?: string;
 	State: string;
 	Status: string;
 	Labels: Record<string, string>;
@@ -169,6 +173,7 @@ const endpoint = {
 		},
 		Aliases: texts,
 		Links: texts,
+		NetworkID: text,
 	},
 };
 

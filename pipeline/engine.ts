@@ -11,6 +11,7 @@ import {
 	type VolumeCreate,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
+import { LABEL_PREFIX, withoutForged } from "./facts.ts";
 import { HttpClient } from "./http-client.ts";
 import { stringify } from "./json.ts";
 import { type Tls, tcpAddress } from "./tls.ts";
@@ -67,6 +68,13 @@ export interface EngineInfo {
 	Labels: string[] | null;
 }
 
+interface ImageInspect {
+	Config?: { Labels?: Record<string, string> | null } | null;
+}
+
+/** No two containers that went through the chain have the same. */
+const MADE = `${LABEL_PREFIX}made`;
+
 type Method = "GET" | "POST" | "DELETE";
 
 /** An engine's answer as it came. */
@@ -82,6 +90,8 @@ export class Engine {
 	readonly url: string;
 	readonly #client: HttpClient;
 	readonly #isReturning: () => boolean;
+	/** By id, what images say of containers (`#madeBy`). */
+	readonly #images = new Map<string, Promise<string | undefined>>();
 
 	/**
 	 * @param url `unix:///var/run/docker.sock` or `tcp://host:port`
@@ -94,16 +104,22 @@ export class Engine {
 	}
 
 	/**
-	 * A container by id, unique id prefix or name; undefined if there is none.
+	 * A container by id, unique id prefix or name, without what its image alone says of it (`#own`); undefined if there is none.
 	 * @param ref of a name also as inspect writes it, `/abc_web_1`
 	 * @param timeout milliseconds without a byte
 	 */
-	inspectContainer(
+	async inspectContainer(
 		ref: string,
 		timeout?: number,
 	): Promise<ContainerInspect | undefined> {
 		const name = encodeURIComponent(ref.replace(/^\//, ""));
-		return this.get(`/containers/${name}/json`, timeout);
+		const found = await this.get<ContainerInspect>(
+			`/containers/${name}/json`,
+			timeout,
+		);
+		if (!found?.Config?.Labels) return found;
+		const Labels = await this.#own(found.Config.Labels, found.Image, timeout);
+		return { ...found, Config: { ...found.Config, Labels } };
 	}
 
 	/** The container of that name, and none whose id begins like it. */
@@ -114,13 +130,52 @@ export class Engine {
 
 	/**
 	 * All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. Those without a name are none: Docker
-	 * 20.10 can go on listing a container that it has removed, and finds it no more when asked for it.
+	 * 20.10 can go on listing a container that it has removed, and finds it no more when asked for it. Without what their images alone
+	 * say of them (`#own`).
 	 */
 	async listContainers(label?: string): Promise<ContainerSummary[]> {
-		const all = (await this.get<ContainerSummary[]>(
+		const listed = (await this.get<ContainerSummary[]>(
 			filtered("/containers/json?all=1", label ? { label: [label] } : {}),
 		)) as ContainerSummary[];
-		return all.filter(({ Names }) => Names?.length > 0);
+		const all = await Promise.all(
+			listed
+				.filter(({ Names }) => Names?.length > 0)
+				.map(async (each) => ({
+					...each,
+					Labels: await this.#own(each.Labels, each.ImageID),
+				})),
+		);
+		const [key = ""] = label?.split("=") ?? [];
+		return all.filter(({ Labels }) => !key || Object.hasOwn(Labels, key));
+	}
+
+	/**
+	 * A container's labels without those of arpanet's own that it has from its image alone. Docker gives it what the image says, be that of
+	 * the container that it was committed from, or of one that its maker would have it taken for. What went through the chain says when it was made.
+	 */
+	async #own(
+		labels: Record<string, string>,
+		image: string | undefined,
+		timeout?: number,
+	): Promise<Record<string, string>> {
+		const others = withoutForged({ Labels: labels })?.Labels;
+		if (!others || !image) return labels;
+		const said = await this.#madeBy(image, timeout);
+		return said === (labels[MADE] ?? "") ? others : labels;
+	}
+
+	/** What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. */
+	#madeBy(image: string, timeout?: number): Promise<string | undefined> {
+		const known = this.#images.get(image);
+		if (known) return known;
+		const path = `/images/${encodeURIComponent(image)}/json`;
+		const saying = this.get<ImageInspect>(path, timeout).then((found) => {
+			const Labels = found?.Config?.Labels ?? {};
+			return withoutForged({ Labels }) && (Labels[MADE] ?? "");
+		});
+		this.#images.set(image, saying);
+		saying.catch(() => this.#images.delete(image));
+		return saying;
 	}
 
 	/** A network by id, unique id prefix or name; undefined if there is none. */

@@ -25,7 +25,7 @@ import {
 	UNANSWERED,
 } from "./protocol.ts";
 import { isTrue, repeatedKey, type Shape, spell } from "./spelling.ts";
-import { type Command, commandOf } from "./verbs.ts";
+import { asLogged, type Command, commandOf } from "./verbs.ts";
 
 /** Signals after which nothing of the process is left; of any other the engine's `die` event tells. */
 const DEADLY = new Set(["", "KILL", "SIGKILL", "9"]);
@@ -84,7 +84,10 @@ export class Pipeline implements Adapter {
 		try {
 			if (command) await this.#after(command, hook, headers);
 		} catch (err) {
-			this.#log.warn({ err, request: request.Request }, "post-hook failed");
+			this.#log.warn(
+				{ err, request: asLogged(request.Request) },
+				"post-hook failed",
+			);
 		}
 		return {
 			PowerstripProtocolVersion: PROTOCOL_VERSION,

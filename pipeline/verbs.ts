@@ -77,6 +77,13 @@ export function withoutVersion(path: string): string {
 	return path.replace(/^\/v[\d.]+(?=\/)/, "");
 }
 
+/** A request as it may be logged: a query can hold secrets, such as a build's arguments. @param request path and query */
+export function asLogged(request: string): string {
+	const [path = "", query] = request.split("?", 2);
+	const name = new URLSearchParams(query).get("name");
+	return name === null ? path : `${path}?name=${encodeURIComponent(name)}`;
+}
+
 /** A path or ref without its escapes; with a broken one it is left as it is: the engine says what is wrong with it. */
 export function decode(text: string): string {
 	try {

@@ -27,11 +27,14 @@ const EXPOSED = "ARPANET-EXPOSED";
 const ASKED = "ARPANET-HOSTS-DNS";
 /** Where packets go that no container may send to a host. */
 const BARRED = "ARPANET-HOSTS";
+/** Where the overlay's packets go that come to another address of this host than the one at which hosts speak to each other. */
+const ELSEWHERE = "ARPANET-VXLAN-ELSEWHERE";
 
 /**
  * Lets through what services expose, which Docker would keep from one network to another; and keeps containers from
  * asking other hosts what their own refuses, and from speaking to any host, their own too, as though they were a host: the overlay,
- * by which they would be in any network, or Consul. A host that is back with
+ * by which they would be in any network, or Consul. Which addresses a host has besides the one that it tells of no other knows, so it
+ * takes nothing of the overlay there itself; what is not arpanet's at that port is left alone. A host that is back with
  * copies of what was started elsewhere is not heard in their networks until it has stopped them.
  *
  * Every packet of the host goes through ARPANET-DIRECT or ARPANET-FORWARD, and each rule there takes some 30 ns of it: what there is one of for
@@ -96,10 +99,15 @@ export function forwarding(seen: Seen): Chain[] {
 			from: [{ chain: "INPUT", match: VXLAN }],
 			rules: [
 				...fromContainers,
+				...(isIPv4(seen.host) ? [`! -d ${seen.host} -j ${ELSEWHERE}`] : []),
 				...seen.keptOut
 					.filter(({ address }) => isIPv4(address))
 					.map(({ address, vni }) => `-s ${address} ${within(vni)} -j DROP`),
 			],
+		},
+		{
+			name: ELSEWHERE,
+			rules: seen.here.map(({ vni }) => `${within(vni)} -j DROP`),
 		},
 	];
 }

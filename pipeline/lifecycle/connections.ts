@@ -20,6 +20,7 @@ import {
 import type { NetworkRecord } from "../state/networks.ts";
 import { Conflict, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
+import { forgetIds } from "./endpoints.ts";
 import { contextOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
 
@@ -70,9 +71,11 @@ export class Connections {
 		body: NetworkConnect,
 	): Promise<NetworkConnect | undefined> {
 		const { locator, networks, store } = this.#services;
+		const endpoint = body.EndpointConfig;
+		const isChanged = await forgetIds({ [ref]: endpoint }, this.#services);
 		const known = await networks.find(ref);
 		const found = known && (await locator.surelyFind(body.Container));
-		if (!found) return undefined;
+		if (!found) return isChanged ? body : undefined;
 		const { container, host } = found;
 		const facts = isOurs(container)
 			? readLabels(container.Config.Labels)
@@ -82,7 +85,7 @@ export class Connections {
 		for (let tries = 0; tries < MAX_TRIES; tries++) {
 			const there = await networks.get(known.value.scope);
 			const network = there && (await networks.joinable(there));
-			if (!network) return undefined; // went meanwhile
+			if (!network) return isChanged ? body : undefined; // went meanwhile
 			const holder = isOurs(container)
 				? await this.#onRecord(container, facts, network.value)
 				: await this.#foreign(container, network.value);

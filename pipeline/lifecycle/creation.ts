@@ -21,6 +21,7 @@ import {
 import { isLease, leaseOf } from "../state/leases.ts";
 import { Conflict, keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
+import { forgetIds } from "./endpoints.ts";
 import { followName, holderOf } from "./holder.ts";
 import { Holds, replacedBy } from "./holds.ts";
 import { inUse, Names } from "./names.ts";
@@ -71,8 +72,8 @@ export class Creation {
 	readonly #services: Services;
 	readonly #names: Names;
 	readonly #request: CreateRequest;
-	/** The body without labels that only arpanet gives; undefined if it has none of them. */
-	readonly #cleaned: ContainerCreate | undefined;
+	/** The body without labels that only arpanet gives and ids of its networks; undefined if it has none of them. */
+	#cleaned: ContainerCreate | undefined;
 	/** The same, or the client's own. */
 	readonly #body: ContainerCreate;
 	/** Name under which it is on record. */
@@ -97,10 +98,12 @@ export class Creation {
 	}
 
 	/**
-	 * @returns the body to create with; undefined if it is none of ours, bears no label that only we may write, and goes on untouched
+	 * @returns the body to create with; undefined if it is none of ours, has nothing to be taken out, and goes on untouched
 	 * @throws HttpError with nothing left acquired; Conflict if the copy for which it is made is not lost after all
 	 */
 	async run(): Promise<ContainerCreate | undefined> {
+		const endpoints = this.#body.NetworkingConfig?.EndpointsConfig ?? {};
+		if (await forgetIds(endpoints, this.#services)) this.#cleaned = this.#body;
 		if (isDisabled(this.#body.Labels)) {
 			await this.#mustStayOut();
 			return this.#cleaned;

@@ -138,11 +138,11 @@ export class Networks {
 		return entries;
 	}
 
-	/** A network by what a client says: Docker's name of it, its id, or the start of that. */
+	/** A network by what a client says: Docker's name of it, its id, or the start of that; also by what any one engine calls it. */
 	async find(ref: string): Promise<Entry<NetworkRecord> | undefined> {
 		const named = await this.byName(ref);
 		if (named || !/^[0-9a-f]+$/.test(ref)) return named;
-		const known = await this.ids.find(ref);
+		const known = (await this.ids.find(ref)) ?? this.ids.known(ref);
 		return known && this.get(known.scope);
 	}
 

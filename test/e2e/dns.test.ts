@@ -1,7 +1,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import type { Result } from "../../examples/images/tools.ts";
@@ -177,6 +177,26 @@ test.serial(
 		await resolvesInside(t, "abc_both_1", "pricing", pricing);
 		await ok(t, through("rm", "-f", "abc_both_1"));
 		await ok(t, through("network", "rm", "aaa"));
+	},
+);
+
+test.serial(
+	"a container is no copy of a service because its image says so",
+	async (t) => {
+		const labels = `arpanet.host=${stage.host.name} arpanet.deployment=abc arpanet.network=abc arpanet.service=pricing arpanet.address=203.0.113.66`;
+		const file = await stage.file(
+			"pretender/Dockerfile",
+			`FROM busybox\nLABEL ${labels}\nENV WEAVE_CIDR=203.0.113.66/24\n`,
+		);
+		const built = ["build", "-q", "-t", "pretender", dirname(file)];
+		await ok(t, docker(stage.host, built));
+		const sleeps = ["pretender", "sleep", "9999"];
+		await ok(t, through("run", "-d", "--name", "pretender", ...sleeps));
+		await sleep(2_000); // the agent looks at what is new after half a second
+		await resolvesInside(t, "abc_web_1", "pricing", pricing);
+		const leases = Object.values(await stage.leases("abc"));
+		t.false(leases.includes("pretender"));
+		await ok(t, through("rm", "-f", "pretender"));
 	},
 );
 

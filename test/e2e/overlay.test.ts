@@ -166,9 +166,14 @@ test.serial(
 			async () => seen,
 			(said) => said.includes("listening on"),
 		);
-		const speak = async (host: Host, from: number, ...inside: string[]) => {
+		const speak = async (
+			host: Host,
+			from: number,
+			inside: string[] = [],
+			to = h1.address,
+		) => {
 			const script = `const s = require("dgram").createSocket("udp4");
-				s.send(Buffer.from("${frame(from)}", "hex"), 4789, "${h1.address}", () => s.close())`;
+				s.send(Buffer.from("${frame(from)}", "hex"), 4789, "${to}", () => s.close())`;
 			const [program = "", ...args] = [...inside, "node", "-e", script];
 			t.is((await host.exec(program, args)).code, 0);
 		};
@@ -181,8 +186,15 @@ test.serial(
 				"{{.State.Pid}}",
 				container,
 			);
-			await speak(h1, 0x11, "nsenter", "-t", pid, "-n");
+			await speak(h1, 0x11, ["nsenter", "-t", pid, "-n"]);
 		}
+		// nor by way of an address of the host that no other knows of
+		const further = h1.address.replace(/\d+$/, "222");
+		await h1.exec("ip", ["address", "add", `${further}/24`, "dev", "eth0"]);
+		const format = ["-f", "{{.State.Pid}}", "blue_b_1"];
+		const pid = await cluster.cli(t, "inspect", ...format);
+		await speak(h2, 0x11, ["nsenter", "-t", pid, "-n"], further);
+		await h1.exec("ip", ["address", "del", `${further}/24`, "dev", "eth0"]);
 		await speak(h2, 0x22);
 		await eventually(
 			async () => seen,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
+import { pino } from "pino";
 import { HttpError } from "../../pipeline/errors.ts";
 import type { ClientRequest } from "../../pipeline/protocol.ts";
 import { Client, eventually, post, rawEngine } from "./helpers.ts";
@@ -197,4 +198,22 @@ test("a connection serves on after an adapter's error", async (t) => {
 	await client.until((text) => text.includes('"no"') && text.includes('"ab"'));
 	client.socket.destroy();
 	t.pass();
+});
+
+test("of a request's query only the name is logged: a client may say there what a container is given as its environment", async (t) => {
+	let said = "";
+	const log = pino({ level: "trace" }, { write: (line) => (said += line) });
+	const a = adapter();
+	const b = adapter(
+		() => ({ Request: `/elsewhere?Env=secret` }),
+		() => {
+			throw new Error("broken");
+		},
+	);
+	const { message } = await setUp(t, { a, b }, { log });
+	const answer = await message(post(`${CREATE}&Env=PASSWORD%3Dsecret`, "{}"));
+	t.is(answer.status, 500);
+	t.regex(said, /"request":"\/v1.41\/containers\/create\?name=web"/);
+	t.regex(said, /post-hook failed/);
+	t.notRegex(said, /secret/);
 });

@@ -140,6 +140,15 @@ test("a body that is no JSON is streamed on, and hooks get null", async (t) => {
 	t.is(engine.seen[0], asked);
 });
 
+test("hooks are given what the engine reads, which heeds no encoding", async (t) => {
+	const a = adapter();
+	const { engine, request } = await setUp(t, { a });
+	const asked = post(CREATE, "{}", "Content-Encoding: gzip\r\n");
+	await request(asked);
+	t.is(a.calls[0]?.ClientRequest.Body, "{}");
+	t.is(engine.seen[0], asked);
+});
+
 test("a body that hooks were not given goes on also with a client that asks whether to send it and does not wait", async (t) => {
 	const a = adapter();
 	const { engine, request } = await setUp(t, { a });

@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from "ava";
+import type { ContainerInspect } from "../../pipeline/docker.ts";
 import { moveKey } from "../../pipeline/state/moves.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -15,7 +16,11 @@ test.afterEach.always(() => {
 test.after.always(() => consul?.stop());
 
 /** A container and another network of its deployment, in which it asks for addresses. */
-async function stage(t: ExecutionContext, deployment: string) {
+async function stage(
+	t: ExecutionContext,
+	deployment: string,
+	Labels: Record<string, string> = { "arpanet.expose": "true" },
+) {
 	const plugins = "deployment-id placement dhcp expose network".split(" ");
 	const host = new Allocator(consul.address, { plugins });
 	t.teardown(() => host.close());
@@ -23,19 +28,17 @@ async function stage(t: ExecutionContext, deployment: string) {
 	const Name = `${deployment}_back`;
 	const subnets = await store.keys("arpanet/subnets/");
 	const subnet = `172.29.${subnets.length}`;
-	const Labels = {
+	const composes = {
 		"com.docker.compose.project": deployment,
 		"com.docker.compose.network": "back",
 	};
 	const IPAM = { Config: [{ Subnet: `${subnet}.0/24` }] };
-	const body = await networks.create({ Name, Labels, IPAM }, {});
+	const body = await networks.create({ Name, Labels: composes, IPAM }, {});
 	const Id = `${subnets.length}`.padEnd(64, "b");
 	docker.networks.set(Name, { Name, ...body, Id });
 	await networks.created(Name, Id);
 	const name = `${deployment}_web_1`;
-	const made = await host.create(deployment, name, {
-		Labels: { "arpanet.expose": "true" },
-	});
+	const made = await host.create(deployment, name, { Labels });
 	const id = docker.create(name, made.body);
 	const endpoints = docker.containers.get(id)?.NetworkSettings.Networks ?? {};
 	const { connections } = host.containers;
@@ -110,3 +113,17 @@ test.serial(
 		]);
 	},
 );
+
+test.serial("an image does not open a service to others", async (t) => {
+	const all = await stage(t, "shy", {});
+	const { connect, endpoints, held, host, id, network } = all;
+	const container = host.docker.containers.get(id) as ContainerInspect;
+	const Labels = { ...container.Config.Labels, "arpanet.expose": "true" };
+	container.Config = { ...container.Config, Labels };
+	endpoints[network] = (await connect(50))?.EndpointConfig ?? {};
+	t.is((await held()).length, 1, "its lease");
+	const key = host.services.containers.key("shy_web_1");
+	await host.store.commit([{ verb: "delete", key }]);
+	await host.reconcile.adopt(container);
+	t.deepEqual(await host.store.keys("arpanet/exposed/shy"), []);
+});

@@ -1,19 +1,26 @@
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import test, { type ExecutionContext } from "ava";
 import { imagePath } from "../../pipeline/docker.ts";
 import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
 
 /** An engine that has one answer to everything. */
-async function engineThatSays(
+function engineThatSays(
 	t: ExecutionContext,
 	status: number,
 	text: string,
 ): Promise<Engine> {
-	const server = createServer((_, answer) => {
+	return engineThat(t, (_, answer) => {
 		answer.writeHead(status).end(text);
-	}).listen(0, "127.0.0.1");
+	});
+}
+
+async function engineThat(
+	t: ExecutionContext,
+	answers: RequestListener,
+): Promise<Engine> {
+	const server = createServer(answers).listen(0, "127.0.0.1");
 	await once(server, "listening");
 	const { port } = server.address() as AddressInfo;
 	const engine = new Engine(`tcp://127.0.0.1:${port}`);
@@ -47,6 +54,59 @@ test("what an engine lists without a name is no container any more", async (t) =
 		[["/abc_web_1"]],
 	);
 });
+
+for (const [what, own, image, kept] of [
+	[
+		"has what its image says from that alone",
+		{},
+		{ "arpanet.host": "h1", "arpanet.address": "203.0.113.66" },
+		false,
+	],
+	[
+		"is not the one that its image was committed from",
+		{ "com.docker.compose.project": "abc" },
+		{ "arpanet.host": "h1", "arpanet.made": "1", "arpanet.facts": "host,made" },
+		false,
+	],
+	[
+		"went through the chain, as did the one that its image was committed from",
+		{ "arpanet.host": "h1", "arpanet.made": "2", "arpanet.facts": "host,made" },
+		{ "arpanet.host": "h2", "arpanet.made": "1", "arpanet.facts": "host,made" },
+		true,
+	],
+	[
+		"is of an image that says nothing of arpanet's own",
+		{ "arpanet.host": "h1", "arpanet.made": "2" },
+		{ "arpanet.size": "5" },
+		true,
+	],
+] as const) {
+	test(`a container that ${what} is ${kept ? "" : "not "}ours`, async (t) => {
+		const Labels: Record<string, string> = { ...image, ...own };
+		const answers: Record<string, unknown> = {
+			"/containers/web/json": { Config: { Labels }, Image: "sha256:1" },
+			"/containers/json": [{ Names: ["/web"], Labels, ImageID: "sha256:1" }],
+			"/images/sha256:1/json": { Config: { Labels: image } },
+		};
+		const asked: string[] = [];
+		const engine = await engineThat(t, ({ url = "" }, answer) => {
+			const path = decodeURIComponent(url.split("?")[0] ?? "");
+			asked.push(path);
+			answer.end(JSON.stringify(answers[path]));
+		});
+		const inspected = await engine.inspectContainer("web");
+		const all = await engine.listContainers();
+		const ours = await engine.listContainers("arpanet.host");
+		const others = Object.entries(Labels).filter(
+			([label]) => !/^arpanet\.(host|made|facts|address)$/.test(label),
+		);
+		const expected = kept ? Labels : Object.fromEntries(others);
+		t.deepEqual(inspected?.Config.Labels, expected);
+		t.deepEqual(all[0]?.Labels, expected);
+		t.is(ours.length, kept ? 1 : 0);
+		t.is(asked.filter((path) => path.startsWith("/images")).length, 1);
+	});
+}
 
 test("an engine's address may be one of IPv6", (t) => {
 	t.deepEqual(parseEngineUrl("tcp://[fd00::7]:2377"), {

@@ -60,3 +60,18 @@ test("iptables takes the rules of names however long they are, and passes over w
 	const { code, stderr } = await run(findBinary("unshare"), inside);
 	t.is(code, 0, stderr);
 });
+
+test("of the overlay a host takes nothing at another address than the one that it tells of", (t) => {
+	const chains = forwarding(seen(network("abc", 1), network("xyz", 258)));
+	const rulesOf = (wanted: string) =>
+		chains.find(({ name }) => name === wanted)?.rules ?? [];
+	t.true(
+		rulesOf("ARPANET-VXLAN").includes(
+			"! -d 10.0.0.1 -j ARPANET-VXLAN-ELSEWHERE",
+		),
+	);
+	const matched = rulesOf("ARPANET-VXLAN-ELSEWHERE").map(
+		(rule) => /"\|(\w+)\|" -j DROP$/.exec(rule)?.[1],
+	);
+	t.deepEqual(matched, ["08000000000001", "08000000000102"]);
+});

@@ -421,3 +421,47 @@ test("a network that its user makes anew while containers hold addresses in it i
 	await fill("h2", "changed_web_2");
 	t.true(engines.h2.networks.get("changed_default")?.Internal);
 });
+
+test("a network's id beside its name is taken out, and one beside another's name refused: an engine goes by it alone", async (t) => {
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const { containers, docker, networks } = newAllocator({ plugins });
+	const asked = composeNetwork("ided");
+	const body = await networks.create(asked, {});
+	const Id = "1d".padEnd(64, "0");
+	docker.networks.set(asked.Name, { ...asked, ...body, Id });
+	await networks.created(asked.Name, Id);
+	const create = (network: string, NetworkID: string, Labels = {}) =>
+		containers.create({
+			name: undefined,
+			headers: {},
+			onlyHost: undefined,
+			body: {
+				Labels,
+				HostConfig: { NetworkMode: network },
+				NetworkingConfig: { EndpointsConfig: { [network]: { NetworkID } } },
+			},
+		});
+	const { Name } = asked;
+	for (const id of [Id, Id.slice(0, 12), Name]) {
+		const made = await create(Name, id);
+		const settings = made?.NetworkingConfig?.EndpointsConfig?.[Name];
+		t.false(Object.hasOwn(settings ?? {}, "NetworkID"));
+		t.truthy(settings?.IPAMConfig?.IPv4Address);
+		for (const Labels of [{}, { "arpanet.enabled": "false" }]) {
+			const refused = create("own", id, Labels);
+			await t.throwsAsync(refused, { message: /own has NetworkID .* ided_/ });
+		}
+	}
+	t.is(await create("own", "0".repeat(64)), undefined, "an engine's own");
+
+	const id = docker.create("plain", {});
+	const connect = (network: string, NetworkID: string) =>
+		containers.connections.connect(network, {
+			Container: id,
+			EndpointConfig: { NetworkID },
+		});
+	const { EndpointConfig } = (await connect(Name, Id)) ?? {};
+	t.deepEqual(Object.keys(EndpointConfig ?? {}), ["IPAMConfig"]);
+	await t.throwsAsync(connect("own", Id), { message: /own has NetworkID/ });
+	t.is(await connect("own", "0".repeat(64)), undefined);
+});
