@@ -153,7 +153,7 @@ function isWhole(
 		inNetwork(registered, `${service}.${network}`) &&
 		inNetwork(forDns, network) &&
 		forDns.every(({ Tags, Address }) => {
-			const names = namesOf(ownName(Names), facts, Address, named);
+			const names = namesOf(Id, ownName(Names), facts, Address, named);
 			return isDeepStrictEqual(new Set(Tags), names);
 		})
 	);

@@ -248,18 +248,30 @@ export function images(
 		return host ? naming(host, afterwards, namesIn(query), true) : local;
 	}
 
-	/** A build in a container's network is done where that is; BuildKit, whose session is with the maker, has no such builds. */
+	/** A build in a container's network, or in one by name, is done where that is; BuildKit, whose session is with the maker, has no such builds. */
 	async function build({
 		query,
 		afterwards,
 	}: TreatedRequest): Promise<EnginePool> {
 		const asked = new URLSearchParams(query);
-		const [, ref] =
-			/^container:(.+)/.exec(asked.get("networkmode") ?? "") ?? [];
 		const classic = asked.get("version") !== "2";
-		const host = ref && classic ? await locator.hostOf(ref) : undefined;
+		const host = classic && (await networkHost(asked.get("networkmode") ?? ""));
 		const given = asked.getAll("t");
 		return host ? naming(host, afterwards, given) : making(afterwards, given);
+	}
+
+	/** The host of a build in a network, if that is not the maker's own: there a local `FROM` is found. */
+	async function networkHost(mode: string): Promise<string | undefined> {
+		if (OF_EACH_HOST.test(mode)) return undefined;
+		const [, container] = /^container:(.+)/.exec(mode) ?? [];
+		if (container) return locator.hostOf(container);
+		const known = await engines.networkIds.findHeard(mode);
+		const path = `/networks/${encodeURIComponent(mode)}`;
+		const has = whoHas(await cluster.answers(path)).map(({ host }) => host);
+		const made = await maker(engines);
+		if (has.includes(made)) return undefined;
+		// by its one id only its home knows it
+		return has.find((host) => host === known?.home) ?? has[0];
 	}
 
 	return [
@@ -427,6 +439,9 @@ interface Image {
 	/** How many use it, on its host; -1 from an engine that does not say (before API 1.51). */
 	Containers?: number;
 }
+
+/** The networks that every engine has of its own. */
+const OF_EACH_HOST = /^(?:default|bridge|host|none)?$/;
 
 /** What an image is called that has no name. */
 const UNTAGGED = "<none>:<none>";

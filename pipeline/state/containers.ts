@@ -158,12 +158,22 @@ export class Containers {
 		}
 		// its successor has the lease by now, if both want the same; a slot is nobody else's
 		for (const key of [leaseKeyOf(facts), slotKeyOf(facts)]) {
-			const held = key ? await this.#store.get<Holding>(key) : undefined;
-			const current = held?.value.container;
-			const holder = current ? await this.get(current) : undefined;
+			const holder = key ? await this.#holder(key) : undefined;
 			if (holder && isSame(holder.value.facts, facts)) return holder;
 		}
 		return undefined;
+	}
+
+	/** The record that a key belongs to, also while that is given another name: a client is no slower than the agent that learns it. */
+	async #holder(key: string): Promise<Entry<ContainerRecord> | undefined> {
+		for (let before: string | undefined; ; ) {
+			const held = await this.#store.get<Holding>(key);
+			const current = held?.value.container;
+			if (!current || current === before) return undefined;
+			const holder = await this.get(current);
+			if (holder) return holder;
+			before = current;
+		}
 	}
 
 	/**

@@ -45,7 +45,8 @@ export async function registration(
 			container: container.Id,
 			deployment: facts.deployment ?? "",
 		};
-		const names = namesOf(container.Name.slice(1), facts, address, named);
+		const name = container.Name.slice(1);
+		const names = namesOf(container.Id, name, facts, address, named);
 		const common = { Address: address, Port: 0, Meta: meta };
 		const forms = [
 			{
@@ -137,7 +138,11 @@ export function isOf(
 
 /** The DNS form's ServiceID: one of a kind for each container and network. */
 export function dnsId(id: string, scope: string): string {
-	return `${id.slice(0, 12)}.${scope}`;
+	return `${shortId(id)}.${scope}`;
+}
+
+function shortId(id: string): string {
+	return id.slice(0, 12);
 }
 
 /** What a container's facts are in DNS. @param name that it has now */
@@ -148,15 +153,17 @@ export function asCalled(facts: Facts, name: string): Facts {
 
 /**
  * Names of one copy at one of its addresses: those under which Docker too would find it, and its aliases.
+ * @param id of it, the first digits of which are its hostname unless it was given another: programs tell each other that
  * @param named aliases of its deployment
  */
 export function namesOf(
+	id: string,
 	name: string,
 	{ service = "", index }: Facts,
 	address: string,
 	named: NamedAlias[],
 ): Set<string> {
-	const own = [service, name];
+	const own = [service, name, shortId(id)];
 	// not redis-1 as well: that is more often another service's name
 	if (index !== undefined) own.push(`${service}_${index}`);
 	const further = named

@@ -303,6 +303,32 @@ test("a build is cancelled where it is made", async (t) => {
 	t.is(await route("POST", "/v1.41/build/cancel?id=1"), "one");
 });
 
+test("a build in a network is done where images are made if that is there, else at its home or where it is", async (t) => {
+	const front = { name: "front", id: "f".repeat(64), home: true };
+	const store = storeOf({ "arpanet/network-ids/shared-front/three": front });
+	const withNetworks =
+		(...names: string[]): FakeEngine =>
+		(_, { pathname }) =>
+			names.some((name) => pathname === `/networks/${name}`) ? {} : undefined;
+	const { route } = await startHosts(
+		t,
+		{
+			two: withNetworks("front", "lan"),
+			one: withNetworks("near"),
+			three: withNetworks("front", "near", front.id),
+		},
+		store,
+	);
+	const build = (query: string) => route("POST", `/v1.41/build?${query}`);
+	t.is(await build("networkmode=near"), "one");
+	t.is(await build("networkmode=front"), "three");
+	t.is(await build(`networkmode=${front.id}`), "three");
+	t.is(await build("networkmode=lan"), "two");
+	for (const query of ["", "host", "default", "nowhere", "lan&version=2"]) {
+		t.is(await build(`networkmode=${query}`), "one", query);
+	}
+});
+
 test("an image is pushed from where it has the tag that is asked for", async (t) => {
 	const { route } = await startHosts(t, {
 		one: withImages([]),

@@ -13,6 +13,7 @@ import {
 } from "../../pipeline/state/containers.ts";
 import { guestsOf } from "../../pipeline/state/guests.ts";
 import { isLease, type Lease } from "../../pipeline/state/leases.ts";
+import { slotKeyOf } from "../../pipeline/state/slots.ts";
 import { Store } from "../../pipeline/state/store.ts";
 import { builtins } from "../../plugins/index.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
@@ -56,6 +57,40 @@ test.serial(
 			message: "the create of abc_web_1 was given up meanwhile; try again",
 		});
 		t.is(await containers.get("abc_web_1"), undefined);
+	},
+);
+
+test.serial(
+	"a container without a name of its client's is found while its agent learns the one that Docker gave it",
+	async (t) => {
+		const facts = { host: "h1", slot: 7, made: "brave" };
+		const slot = slotKeyOf(facts) ?? "";
+		const containers = new Containers(store);
+		const value = { facts, holds: [slot], attempts: 1 };
+		const key = containers.key(".request");
+		await store.commit([
+			{ verb: "create", key, value },
+			{ verb: "create", key: slot, value: { container: ".request" } },
+		]);
+		const record = await containers.get(".request");
+		if (!record) throw new Error("nothing is on record");
+		const rename = await containers.rename(record, "brave_tesla");
+
+		let isNamed = false;
+		const between: Pick<Store, "get"> = {
+			async get(asked: string) {
+				const entry = await store.get(asked);
+				if (asked === slot && !isNamed) await store.commit(rename);
+				isNamed ||= asked === slot;
+				return entry as never;
+			},
+		};
+		const found = await new Containers(between as Store).find("", facts);
+		t.is(found?.key, containers.key("brave_tesla"));
+		await store.commit([
+			{ verb: "delete", key: containers.key("brave_tesla") },
+			{ verb: "delete", key: slot },
+		]);
 	},
 );
 
