@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test from "ava";
 import { applyAccess } from "../../cli/access.ts";
 import { makeCertificates } from "../../cli/certs.ts";
-import { checkExposure, checkGateway } from "../../cli/checks/listening.ts";
+import { checkExposure, checkListening } from "../../cli/checks/listening.ts";
 import { checkTls } from "../../cli/checks/tls.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
@@ -137,7 +137,7 @@ test("check says when the gateway cannot listen where it shall", async (t) => {
 	const config = parseConfig(CONFIG, "ps.yml");
 	const check = async (listen: string) => {
 		config.arpanet.gateway.listen = [listen];
-		return (await checkGateway(config))[0]?.what;
+		return (await checkListening(config))[0]?.what;
 	};
 	t.regex(
 		(await check("tcp://192.0.2.1:2375")) ?? "",
