@@ -4,9 +4,14 @@ import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import { originOf } from "../../pipeline/http-client.ts";
+import {
+	bindTcp,
+	describe,
+	isArpanet,
+	listenerAt,
+} from "../../pipeline/listeners.ts";
 import { readTls, tcpAddress } from "../../pipeline/tls.ts";
 import { ask } from "../ask.ts";
-import { bindTcp, describe, isArpanet, listenerAt } from "../listeners.ts";
 import { mustAllBeSafe } from "../roles.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 import { handshakeRemedy } from "./tls.ts";
