@@ -7,6 +7,7 @@ import { applyAccess } from "../../cli/access.ts";
 import { makeCertificates } from "../../cli/certs.ts";
 import { checkExposure, checkListening } from "../../cli/checks/listening.ts";
 import { checkTls } from "../../cli/checks/tls.ts";
+import { run } from "../../examples/images/tools.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
 import {
@@ -39,8 +40,15 @@ test("certificates that cannot be used are refused by name, and without what is 
 		message: /key\.pem is not the key of \S+cert\.pem; name two files/,
 	});
 	t.throws(() => readTls({ ...own, ca: join(folder, "none.pem") }), {
-		message: /none\.pem cannot be read \(ENOENT\)/,
+		message: /none\.pem cannot be read \(ENOENT\); correct "tls"/,
 	});
+	const program = `import { readPem } from "${new URL("../../pipeline/tls.js", import.meta.url)}";
+		process.setuid(65534); readPem("${own.key}");`;
+	const nobody = await run("node", ["--input-type=module", "-e", program]);
+	t.regex(
+		nobody.stderr,
+		/own\/host\/key\.pem cannot be read \(EACCES\); run arpanet as root, or as one who may read it$/m,
+	);
 	t.throws(() => readTls({ ...own, cert: own.key }), {
 		message: /key\.pem is not what "tls" asks for \(it holds no certificate\)/,
 	});
