@@ -108,7 +108,10 @@ class Announcer {
 
 	async #beat(before: string | undefined): Promise<string> {
 		const { store, host } = this.#services;
-		if (!before) await this.#mustBeOurs();
+		if (!before) {
+			await this.#mustBeOurs();
+			await this.#mustBeKnownOrNew();
+		}
 		if (!before || !this.#complete) await this.#writeRecord();
 		if (before) await renewSession(store, before);
 		// the session's own time is its check: Consul's agent may be another host's
@@ -164,6 +167,23 @@ class Announcer {
 		if (!other || other.value.address === host.address) return;
 		throw new Error(
 			`another host, at ${other.value.address}, is announced as ${host.name}; give one another host.name`,
+		);
+	}
+
+	/**
+	 * @throws Error for a name that nobody has had, at the address of a host that is known: this one, before it was given another
+	 * name, and what its engine has is on record under that
+	 */
+	async #mustBeKnownOrNew(): Promise<void> {
+		const { cluster, host } = this.#services;
+		const all = await cluster.hosts.list();
+		if (all.some(({ name }) => name === host.name)) return;
+		const twin = all.find(
+			({ address, removed }) => address === host.address && !removed,
+		);
+		if (!twin) return;
+		throw new Error(
+			`${host.address} is host ${twin.name}'s address, too; if that was this host's name, set arpanet.host.name back to it; if it is gone for good: arpanet host rm ${twin.name}`,
 		);
 	}
 

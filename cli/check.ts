@@ -13,7 +13,7 @@ import { checkIpv6 } from "./checks/ipv6.ts";
 import {
 	checkAdapters,
 	checkExposure,
-	checkGateway,
+	checkListening,
 } from "./checks/listening.ts";
 import { checkPool } from "./checks/pool.ts";
 import { checkPrograms } from "./checks/programs.ts";
@@ -62,7 +62,7 @@ export async function check(
 		checkConsul(config, dns ? servers : []),
 		checkHosts(config),
 		checkAdapters(config),
-		checkGateway(config),
+		checkListening(config),
 		checkExposure(config),
 		pool ? checkPool(config, pool) : [],
 	]) {

@@ -1,6 +1,6 @@
 import { createSocket } from "node:dgram";
 import { messageOf } from "../pipeline/errors.ts";
-import { bindTcp, describe, listenerAt } from "./listeners.ts";
+import { bindTcp, describe, listenerAt } from "../pipeline/listeners.ts";
 
 /** Where containers ask: they cannot be told another port. */
 export const DNS_PORT = 53;

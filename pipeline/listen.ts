@@ -1,6 +1,7 @@
 import type { ListenOptions, Server } from "node:net";
 import type { Logger } from "pino";
 import { messageOf } from "./errors.ts";
+import { describe, listenerAt } from "./listeners.ts";
 
 /**
  * Makes a server listen. What goes wrong with it later, such as no file handles for one more
@@ -14,10 +15,10 @@ export function listening(
 	{ address, log }: { address: string; log: Logger },
 ): Promise<void> {
 	return new Promise((resolve, reject) => {
-		const failed = (error: NodeJS.ErrnoException) => {
+		const failed = async (error: NodeJS.ErrnoException) => {
 			const why =
 				error.code === "EADDRINUSE"
-					? "another program listens there; stop it or choose another address"
+					? `${await whoListens(where)} listens there; stop it or choose another address`
 					: messageOf(error);
 			reject(
 				new Error(`cannot listen on ${address}: ${why}`, { cause: error }),
@@ -30,4 +31,9 @@ export function listening(
 			resolve();
 		});
 	});
+}
+
+async function whoListens({ path, port }: ListenOptions): Promise<string> {
+	const place = path ? { path } : { port: Number(port) };
+	return describe(await listenerAt(place).catch(() => undefined));
 }

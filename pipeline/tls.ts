@@ -43,9 +43,12 @@ export function readPem(file: string): Buffer {
 	try {
 		return readFileSync(file);
 	} catch (error) {
-		throw new Error(
-			`tls: ${file} cannot be read (${(error as NodeJS.ErrnoException).code}); correct "tls" in powerstrip.yml, or make the files with arpanet certs`,
-		);
+		const { code } = error as NodeJS.ErrnoException;
+		const remedy =
+			code === "EACCES"
+				? "run arpanet as root, or as one who may read it"
+				: 'correct "tls" in powerstrip.yml, or make the files with arpanet certs';
+		throw new Error(`tls: ${file} cannot be read (${code}); ${remedy}`);
 	}
 }
 

@@ -4,9 +4,14 @@ import type { Config } from "../../pipeline/config.ts";
 import { type EngineAddress, parseEngineUrl } from "../../pipeline/engine.ts";
 import { messageOf } from "../../pipeline/errors.ts";
 import { originOf } from "../../pipeline/http-client.ts";
+import {
+	bindTcp,
+	describe,
+	isArpanet,
+	listenerAt,
+} from "../../pipeline/listeners.ts";
 import { readTls, tcpAddress } from "../../pipeline/tls.ts";
 import { ask } from "../ask.ts";
-import { bindTcp, describe, isArpanet, listenerAt } from "../listeners.ts";
 import { mustAllBeSafe } from "../roles.ts";
 import { ANSWER_MS, type Finding, fail, ok, warn } from "./finding.ts";
 import { handshakeRemedy } from "./tls.ts";
@@ -42,59 +47,66 @@ export function checkAdapters(config: Config): Promise<Finding[]> {
 	);
 }
 
-/** Where the gateway shall listen nobody else does. */
-export function checkGateway(config: Config): Promise<Finding[]> {
-	return Promise.all(
-		config.arpanet.gateway.listen.map(async (listen) => {
-			let address: EngineAddress;
-			try {
-				address = parseEngineUrl(listen);
-			} catch (error) {
-				return fail(
-					`gateway: ${messageOf(error)}`,
-					"correct arpanet.gateway.listen",
-				);
-			}
-			const tcp = tcpAddress(listen);
-			try {
-				if (tcp) await bindTcp(tcp.host, 0);
-			} catch (error) {
-				return fail(
-					`gateway: cannot listen on ${listen}, which is no address of this machine (${codeOf(error)})`,
-					"correct arpanet.gateway.listen",
-				);
-			}
-			const obstacle = "socketPath" in address && inTheWay(address.socketPath);
-			if (obstacle) {
-				return fail(
-					`gateway: cannot listen on ${listen}: ${obstacle}`,
-					"put that right, or correct arpanet.gateway.listen",
-				);
-			}
-			try {
-				await ask(tcp ?? address, "/_ping", ANSWER_MS);
-			} catch (error) {
-				if (["ECONNREFUSED", "ENOENT"].includes(codeOf(error) ?? "")) {
-					return ok(`gateway: ${listen} is free`);
-				}
-			}
-			const listener = await listenerAt(
-				"port" in address
-					? { port: address.port }
-					: { path: address.socketPath },
-			);
-			if (isArpanet(listener)) return ok(`gateway: listens on ${listen}`);
-			if (!listener && process.getuid?.() !== 0) {
-				return warn(
-					`gateway: a program that you may not see listens on ${listen}`,
-					"run arpanet check as root to be told which",
-				);
-			}
-			return fail(
-				`gateway: ${describe(listener)} listens on ${listen}`,
-				"stop it, or choose another address in arpanet.gateway.listen",
-			);
-		}),
+/** Where the gateway shall listen, and this host's engine be reached by the others, nobody else does. */
+export function checkListening({ arpanet }: Config): Promise<Finding[]> {
+	const { gateway, host } = arpanet;
+	return Promise.all([
+		...gateway.listen.map((listen) =>
+			checkListener("gateway", listen, "arpanet.gateway.listen"),
+		),
+		...(host.engine
+			? [checkListener("engine port", host.engine, "arpanet.host.engine")]
+			: []),
+	]);
+}
+
+async function checkListener(
+	part: string,
+	listen: string,
+	setting: string,
+): Promise<Finding> {
+	let address: EngineAddress;
+	try {
+		address = parseEngineUrl(listen);
+	} catch (error) {
+		return fail(`${part}: ${messageOf(error)}`, `correct ${setting}`);
+	}
+	const tcp = tcpAddress(listen);
+	try {
+		if (tcp) await bindTcp(tcp.host, 0);
+	} catch (error) {
+		return fail(
+			`${part}: cannot listen on ${listen}, which is no address of this machine (${codeOf(error)})`,
+			`correct ${setting}`,
+		);
+	}
+	const obstacle = "socketPath" in address && inTheWay(address.socketPath);
+	if (obstacle) {
+		return fail(
+			`${part}: cannot listen on ${listen}: ${obstacle}`,
+			`put that right, or correct ${setting}`,
+		);
+	}
+	try {
+		await ask(tcp ?? address, "/_ping", ANSWER_MS);
+	} catch (error) {
+		if (["ECONNREFUSED", "ENOENT"].includes(codeOf(error) ?? "")) {
+			return ok(`${part}: ${listen} is free`);
+		}
+	}
+	const listener = await listenerAt(
+		"port" in address ? { port: address.port } : { path: address.socketPath },
+	);
+	if (isArpanet(listener)) return ok(`${part}: listens on ${listen}`);
+	if (!listener && process.getuid?.() !== 0) {
+		return warn(
+			`${part}: a program that you may not see listens on ${listen}`,
+			"run arpanet check as root to be told which",
+		);
+	}
+	return fail(
+		`${part}: ${describe(listener)} listens on ${listen}`,
+		`stop it, or choose another address in ${setting}`,
 	);
 }
 

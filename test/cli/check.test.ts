@@ -39,7 +39,11 @@ test("check finds nothing wrong where nothing is", async (t) => {
 	const [host] = lab.hosts;
 	if (!host) return t.fail();
 
-	const running = await startArpanet(host);
+	const running = await startArpanet(host, {
+		configure: ({ arpanet }) => {
+			arpanet.host.engine = `tcp://${host.address}:2377`;
+		},
+	});
 	const whileUp = await host.exec("node", [
 		arpanetProgram,
 		...["check", "-c", running.config],
@@ -54,6 +58,7 @@ test("check finds nothing wrong where nothing is", async (t) => {
 		/^ok {4}dns: \S+:53 answers for \.consul$/m,
 		/^ok {4}adapter arpanet-pre: \S+ answers$/m,
 		/^ok {4}gateway: listens on tcp:/m,
+		/^ok {4}engine port: listens on tcp:\S+:2377$/m,
 		/^ok {4}dhcp: no route of this host in 10\.32\.0\.0\/12$/m,
 	]) {
 		t.regex(whileUp.stdout, line);
@@ -65,9 +70,10 @@ test("check finds nothing wrong where nothing is", async (t) => {
 	]);
 	t.is(afterwards.code, 0, afterwards.stdout);
 	t.regex(afterwards.stdout, /^ok {4}gateway: \S+ is free$/m);
+	t.regex(afterwards.stdout, /^ok {4}engine port: \S+ is free$/m);
 });
 
-test("check says what a Consul lacks, that the engine is down, and who has the gateway's port", async (t) => {
+test("check says what a Consul lacks, that the engine is down, and who has the gateway's and the engine's port", async (t) => {
 	const lab = await startLab({
 		engine: false,
 		consulConfig: { dns_config: {}, ports: { dns: 8600 } },
@@ -76,8 +82,10 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 	const [host] = lab.hosts;
 	if (!host) return t.fail();
 
-	const listen = 'require("net").createServer().listen(2375)';
-	host.spawn("node", ["-e", listen], { stdio: "ignore" });
+	for (const port of [2375, 2377]) {
+		const listen = `require("net").createServer().listen(${port})`;
+		host.spawn("node", ["-e", listen], { stdio: "ignore" });
+	}
 	await host.exec("ip", ["route", "add", "10.40.0.0/16", "dev", "eth0"]);
 	// as arpanet's own networks are: without the engine nobody can tell
 	await host.exec("ip", ["link", "add", "br-own", "type", "bridge"]);
@@ -86,7 +94,12 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 	const file = await configured(t, {
 		engine: host.docker,
 		consul: { address: host.consul },
-		host: { name: host.name, address: host.address },
+		host: {
+			name: host.name,
+			address: host.address,
+			engine: `tcp://${host.address}:2377`,
+		},
+		insecure: true,
 		gateway: {
 			listen: [
 				`tcp://${host.address}:2375`,
@@ -109,6 +122,7 @@ test("check says what a Consul lacks, that the engine is down, and who has the g
 		/^fail {2}consul: the value of arpanet\/format is not JSON, .*; delete it: consul kv delete arpanet\/format$/m,
 		/^fail {2}dns: \S+:53, where containers ask, .*; give Consul "ports": \{"dns": 53\}/m,
 		/^fail {2}gateway: node \(pid \d+\) listens on tcp:\S+; stop it, or choose/m,
+		/^fail {2}engine port: node \(pid \d+\) listens on tcp:\S+; stop it, or choose another address in arpanet\.host\.engine$/m,
 		/^fail {2}gateway: cannot listen on unix:\S+: there is no folder \/no\/such; /m,
 		/^fail {2}gateway: cannot listen on unix:\S+: \/etc\/hostname is there, and no socket; /m,
 		/^warn {2}dhcp: pool 10\.32\.0\.0\/12 overlaps 10\.40\.0\.0\/16, which this host reaches by eth0; add 10\.40\.0\.0\/16 to "reserved"/m,

@@ -41,6 +41,15 @@ test("up brings a Consul of its own, which outlives a kill -9 and ends with a cl
 	t.deepEqual(DebugConfig.DNSRecursors, ["127.0.0.53"]);
 	t.is(DebugConfig.DNSUDPAnswerLimit, 100);
 	t.is(DebugConfig.DNSPort, 53);
+	const again = await host.exec("node", [
+		arpanetProgram,
+		...["up", "--config", first.config],
+	]);
+	t.is(again.code, 1);
+	t.is(
+		again.stderr,
+		`arpanet: cannot listen on tcp://127.0.0.1:2378 (adapter.listen): arpanet (pid ${first.process.pid}) listens there; stop it or choose another address\n`,
+	);
 
 	const run = await docker(first, [
 		...["run", "-d", "--name=abc_pricing_1", "busybox", "sleep", "999"],

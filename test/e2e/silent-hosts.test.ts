@@ -418,3 +418,35 @@ test.serial(
 		t.deepEqual(await ended, [0, null], log);
 	},
 );
+
+test.serial(
+	"a host that was given another name is told so, and what it has stays under the old one",
+	async (t) => {
+		const [h1, , h3] = cluster.hosts;
+		const file = join(h3.dataDir, "renamed.yml");
+		const own = await readFile(cluster.gateways[2].config, "utf8");
+		await writeFile(
+			file,
+			own.replace("name: h3", "name: h9").replace(":2377", ":2387"),
+		);
+		const renamed = h3.spawn("node", [arpanetProgram, "agent", "-c", file], {
+			stdio: ["ignore", "pipe", "inherit"],
+		});
+		const ended = once(renamed, "exit");
+		let log = "";
+		renamed.stdout?.on("data", (chunk) => {
+			log += chunk;
+		});
+		await eventually(
+			async () => log,
+			(said) =>
+				/is host h3's address, too; .* set arpanet\.host\.name back/.test(said),
+			60,
+		);
+		await setTimeout(3_000); // for another try
+		const record = await fetch(`${h1.consul}/v1/kv/arpanet/hosts/h9/record`);
+		t.is(record.status, 404);
+		renamed.kill();
+		t.deepEqual(await ended, [0, null], log);
+	},
+);

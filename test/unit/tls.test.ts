@@ -5,8 +5,9 @@ import { join } from "node:path";
 import test from "ava";
 import { applyAccess } from "../../cli/access.ts";
 import { makeCertificates } from "../../cli/certs.ts";
-import { checkExposure, checkGateway } from "../../cli/checks/listening.ts";
+import { checkExposure, checkListening } from "../../cli/checks/listening.ts";
 import { checkTls } from "../../cli/checks/tls.ts";
+import { run } from "../../examples/images/tools.ts";
 import { parseConfig } from "../../pipeline/config.ts";
 import { consulAccess } from "../../pipeline/consul-access.ts";
 import {
@@ -39,8 +40,15 @@ test("certificates that cannot be used are refused by name, and without what is 
 		message: /key\.pem is not the key of \S+cert\.pem; name two files/,
 	});
 	t.throws(() => readTls({ ...own, ca: join(folder, "none.pem") }), {
-		message: /none\.pem cannot be read \(ENOENT\)/,
+		message: /none\.pem cannot be read \(ENOENT\); correct "tls"/,
 	});
+	const program = `import { readPem } from "${new URL("../../pipeline/tls.js", import.meta.url)}";
+		process.setuid(65534); readPem("${own.key}");`;
+	const nobody = await run("node", ["--input-type=module", "-e", program]);
+	t.regex(
+		nobody.stderr,
+		/own\/host\/key\.pem cannot be read \(EACCES\); run arpanet as root, or as one who may read it$/m,
+	);
 	t.throws(() => readTls({ ...own, cert: own.key }), {
 		message: /key\.pem is not what "tls" asks for \(it holds no certificate\)/,
 	});
@@ -137,7 +145,7 @@ test("check says when the gateway cannot listen where it shall", async (t) => {
 	const config = parseConfig(CONFIG, "ps.yml");
 	const check = async (listen: string) => {
 		config.arpanet.gateway.listen = [listen];
-		return (await checkGateway(config))[0]?.what;
+		return (await checkListening(config))[0]?.what;
 	};
 	t.regex(
 		(await check("tcp://192.0.2.1:2375")) ?? "",

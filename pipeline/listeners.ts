@@ -50,7 +50,9 @@ export function bindTcp(address: string, port: number): Promise<void> {
 /** `dnsmasq (pid 812)`, or without the right to know: `another program`. */
 export function describe(listener: Listener | undefined): string {
 	if (!listener) return "another program";
-	return `${basename(listener.command[0] ?? "a program")} (pid ${listener.pid})`;
+	const { command, pid } = listener;
+	const name = isArpanet(listener) ? "arpanet" : basename(command[0] ?? "");
+	return `${name || "a program"} (pid ${pid})`;
 }
 
 /** Whether a listener is an arpanet process. */
