@@ -2,7 +2,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ask } from "../../cli/ask.ts";
 import { findBinary } from "../../examples/images/tools.ts";
+import { originOf } from "../../pipeline/http-client.ts";
 
 /** A Consul of its own on loopback, empty at first. */
 export interface TestConsul {
@@ -17,6 +19,8 @@ export interface TestConsul {
 const MAX_TRIES = 3;
 /** It is up within two seconds where the machine has little to do. */
 const READY_MS = 40_000;
+const ANSWER_MS = 5_000;
+const PASSING = "/v1/health/state/passing";
 
 /** Starts `consul agent -dev` on free ports; it dies with the test, however that ends. */
 export async function startConsul(): Promise<TestConsul> {
@@ -48,10 +52,11 @@ async function startOn([http, server, serf]: number[]): Promise<TestConsul> {
 		const end = performance.now() + READY_MS;
 		while (child.exitCode === null && performance.now() < end) {
 			// it has a leader, and takes sessions of its own node
-			const checks = await fetch(`${address}/v1/health/state/passing`)
-				.then((answer) => answer.text())
-				.catch(() => "");
-			if (checks.includes('"serfHealth"')) return;
+			// in time: another may have the port by now, and answer nothing
+			const checks = await ask(originOf(address), PASSING, ANSWER_MS).catch(
+				() => undefined,
+			);
+			if (checks?.text.includes('"serfHealth"')) return;
 			await sleep(50);
 		}
 		await stop();
