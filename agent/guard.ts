@@ -17,6 +17,8 @@ import { repeat } from "./repeat.ts";
 const REFRESH_MS = 30_000;
 /** How soon to try again what has failed. */
 const RETRY_MS = 1_000;
+/** What may stand in a rule as a device's name, to which Linux lets its owner give almost any: none that is read as more than one word, or as many. */
+const DEVICE = /^[\w.@][!#-&(-*,-[\]-~]{0,14}$/;
 /** What may stand in a rule as one. */
 const SUBNET = /^[\d./]+$/;
 
@@ -107,7 +109,7 @@ async function see(services: Services): Promise<Seen> {
 	const bridges = docker
 		.filter(({ Driver }) => Driver === "bridge")
 		.map((network) => ({ ...network, bridge: bridgeOf(network) }))
-		.filter(({ bridge }) => /^[\w.-]{1,15}$/.test(bridge))
+		.filter(({ bridge }) => DEVICE.test(bridge))
 		.filter(({ bridge }) => bridge !== uplink);
 	return {
 		all,
