@@ -11,6 +11,9 @@ export interface Chain {
 	rules: string[];
 }
 
+/** The firewall of IPv4 or of IPv6. */
+type Family = "iptables" | "ip6tables";
+
 /** Docker asks it before its own rules; it has none with `--iptables=false`, nor with nftables. */
 const DOCKERS = "DOCKER-USER";
 
@@ -19,8 +22,11 @@ const DOCKERS = "DOCKER-USER";
  * own chain is not there, FORWARD leads to ours: what is dropped there is dropped, whoever else would let it through.
  * @throws Error with what iptables says
  */
-export async function writeChains(chains: Chain[]): Promise<void> {
-	await restore(chains, ({ name, from = [], rules }, standing) => [
+export async function writeChains(
+	chains: Chain[],
+	family: Family = "iptables",
+): Promise<void> {
+	await restore(family, chains, ({ name, from = [], rules }, standing) => [
 		...rules.map((rule) => `-A ${name} ${rule}`),
 		...from.map(({ chain, match }) => {
 			const isMissing =
@@ -32,8 +38,11 @@ export async function writeChains(chains: Chain[]): Promise<void> {
 }
 
 /** Takes our chains away, whatever is in them and leads to them. @throws Error with what iptables says */
-export async function clearChains(chains: Chain[]): Promise<void> {
-	await restore(chains, ({ name }) => [`-X ${name}`]);
+export async function clearChains(
+	chains: Chain[],
+	family: Family = "iptables",
+): Promise<void> {
+	await restore(family, chains, ({ name }) => [`-X ${name}`]);
 }
 
 /**
@@ -41,14 +50,16 @@ export async function clearChains(chains: Chain[]): Promise<void> {
  * @param rest what iptables-restore is to do for a chain; gets the table as iptables-save tells it
  */
 async function restore(
+	family: Family,
 	chains: Chain[],
 	rest: (chain: Chain, standing: string) => string[],
 ): Promise<void> {
-	const saved = (await command("iptables-save")).split(/^\*/m);
+	const saved = (await command(`${family}-save`)).split(/^\*/m);
 	const text = (["filter", "nat", "raw"] as const).flatMap((table) => {
 		const standing = saved.find((each) => each.startsWith(`${table}\n`)) ?? "";
 		if (table === "raw" && !standing) return []; // nobody has rules there, and the kernel may not have it
 		const own = chains.filter((chain) => (chain.table ?? "filter") === table);
+		if (own.length === 0) return [];
 		const names = own.map(({ name }) => name);
 		return [
 			`*${table}`,
@@ -63,7 +74,7 @@ async function restore(
 			"",
 		];
 	});
-	const child = spawn("iptables-restore", ["--noflush", "-w", "5"], {
+	const child = spawn(`${family}-restore`, ["--noflush", "-w", "5"], {
 		stdio: ["pipe", "ignore", "pipe"],
 		timeout: 10_000,
 	});
@@ -74,5 +85,5 @@ async function restore(
 	child.stdin.on("error", () => {}); // its exit tells more
 	child.stdin.end(text.join("\n"));
 	const [code] = await once(child, "close");
-	if (code !== 0) throw new Error(`iptables-restore: ${said.trim()}`);
+	if (code !== 0) throw new Error(`${family}-restore: ${said.trim()}`);
 }

@@ -4,8 +4,9 @@ import { exposures } from "../pipeline/state/exposed.ts";
 import { guestsOf } from "../pipeline/state/guests.ts";
 import { hostsKeptOut } from "../pipeline/state/moves.ts";
 import type { Alarm } from "./alarm.ts";
-import { ip, type Link } from "./commands.ts";
+import { command, ip, type Link } from "./commands.ts";
 import { clearChains, writeChains } from "./firewall.ts";
+import { apart } from "./guard/apart.ts";
 import { ends } from "./guard/ends.ts";
 import { forwarding } from "./guard/forwarding.ts";
 import { names } from "./guard/names.ts";
@@ -16,6 +17,8 @@ import { repeat } from "./repeat.ts";
 const REFRESH_MS = 30_000;
 /** How soon to try again what has failed. */
 const RETRY_MS = 1_000;
+/** What may stand in a rule as a device's name, to which Linux lets its owner give almost any: none that is read as more than one word, or as many. */
+const DEVICE = /^[\w.@][!#-&(-*,-[\]-~]{0,14}$/;
 /** What may stand in a rule as one. */
 const SUBNET = /^[\d./]+$/;
 
@@ -29,8 +32,11 @@ export async function guard(
 	signal: AbortSignal,
 ): Promise<void> {
 	let written: string | undefined;
+	let isApart: boolean | undefined;
 	const work = async () => {
-		written = await look(services, written);
+		const seen = await see(services);
+		written = await look(seen, written);
+		isApart = await keepApart(seen, isApart);
 	};
 	await repeat(work, {
 		signal,
@@ -38,7 +44,9 @@ export async function guard(
 		failure: "deployments are not guarded",
 		rest: (failed) => alarm.rest(failed ? RETRY_MS : REFRESH_MS, signal),
 	});
-	if (written) await look(services, written, true).catch(() => {});
+	if (!written) return;
+	const ending = async () => look(await see(services), written, true);
+	await ending().catch(() => {});
 }
 
 /**
@@ -47,11 +55,10 @@ export async function guard(
  * @returns those that do now
  */
 async function look(
-	services: Services,
+	seen: Seen,
 	written: string | undefined,
 	ending = false,
 ): Promise<string | undefined> {
-	const seen = await see(services);
 	const chains = [...names(seen), ...ends(seen), ...forwarding(seen)];
 	const rules = JSON.stringify(chains.map((chain) => chain.rules));
 	const isMember = seen.peers.length > 0 && !ending;
@@ -60,6 +67,28 @@ async function look(
 		return written; // soon they are back, and nobody gets through meanwhile
 	else if (written !== rules) await clearChains(chains);
 	return rules;
+}
+
+/**
+ * The same for IPv6, which hardly a host uses.
+ * @param isApart whether there are rules; undefined: an earlier run may have left some
+ * @returns whether there are any now
+ */
+async function keepApart(
+	seen: Seen,
+	isApart: boolean | undefined,
+): Promise<boolean> {
+	const chains = apart(seen);
+	if (seen.ipv6.length > 0) {
+		await writeChains(chains, "ip6tables");
+		return true;
+	}
+	if (isApart === false) return false;
+	// nothing is left where ip6tables is not there
+	const standing = await command("ip6tables-save").catch(() => "");
+	const isLeft = chains.some(({ name }) => standing.includes(`\n:${name} `));
+	if (isLeft) await clearChains(chains, "ip6tables");
+	return false;
 }
 
 async function see(services: Services): Promise<Seen> {
@@ -79,8 +108,8 @@ async function see(services: Services): Promise<Seen> {
 	const keptOut = await hostsKeptOut(store);
 	const bridges = docker
 		.filter(({ Driver }) => Driver === "bridge")
-		.map((network) => ({ name: network.Name, bridge: bridgeOf(network) }))
-		.filter(({ bridge }) => /^[\w.-]{1,15}$/.test(bridge))
+		.map((network) => ({ ...network, bridge: bridgeOf(network) }))
+		.filter(({ bridge }) => DEVICE.test(bridge))
 		.filter(({ bridge }) => bridge !== uplink);
 	return {
 		all,
@@ -94,7 +123,13 @@ async function see(services: Services): Promise<Seen> {
 			.flatMap(([, config]) => config.map(({ Subnet }) => Subnet ?? ""))
 			.filter((subnet) => SUBNET.test(subnet)),
 		bridges: bridges.map(({ bridge }) => bridge),
-		plain: bridges.find(({ name }) => name === "bridge")?.bridge,
+		ipv6: bridges
+			.filter(({ Labels }) => Labels?.["arpanet.network"])
+			.filter(({ IPAM }) =>
+				IPAM?.Config?.some(({ Subnet }) => Subnet?.includes(":")),
+			)
+			.map(({ bridge }) => bridge),
+		plain: bridges.find(({ Name }) => Name === "bridge")?.bridge,
 		exposed: await exposures(store),
 		guests: await guestsOf(store),
 		host: host.address,

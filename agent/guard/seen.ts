@@ -14,6 +14,8 @@ export interface Seen {
 	exposed: Exposure[];
 	/** Bridges of all of the engine's networks, whosever they are, but for one by which this host speaks to the others. */
 	bridges: string[];
+	/** Those among them of deployments' networks that have a range of IPv6. */
+	ipv6: string[];
 	/** That of Docker's own network `bridge`, where no container has a deployment's address. */
 	plain: string | undefined;
 	/** Containers in networks that are not of their deployment. */

@@ -409,10 +409,11 @@ function same(
 	{ deployment, name, implicit }: WantedNetwork,
 ): Entry<NetworkRecord> {
 	const { value } = entry;
-	const sameName = value.name === name || implicit; // a container that asks for none takes what there is
+	// a container that asks for none takes what there is, but none that is for all
+	const sameName = value.name === name || (implicit && !value.shared);
 	if (value.deployment === deployment && sameName) return entry;
 	const remedy =
-		value.deployment === deployment
+		value.deployment === deployment && !implicit
 			? `rename network ${name}`
 			: "choose another deployment id";
 	throw new HttpError(

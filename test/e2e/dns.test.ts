@@ -228,6 +228,49 @@ test.serial(
 	},
 );
 
+test.serial("another deployment is not reached by IPv6 either", async (t) => {
+	const made: string[] = [];
+	for (const [id, subnet] of Object.entries({
+		v6a: "fd00:a::/64",
+		v6b: "fd00:b::/64",
+	})) {
+		const labels = [`project=${id}`, "network=default"].flatMap((label) => [
+			"--label",
+			`com.docker.compose.${label}`,
+		]);
+		const ranges = ["--ipv6", "--subnet", subnet];
+		const network = `${id}_default`;
+		await ok(t, through("network", "create", ...ranges, ...labels, network));
+		for (const copy of [1, 2]) {
+			await run(t, `${id}_web_${copy}`);
+			made.push(`${id}_web_${copy}`);
+		}
+	}
+	const reaches = async (from: string, to: string) => {
+		const all = (await stage.engine.inspectContainer(to))?.NetworkSettings;
+		const [endpoint] = Object.values(all?.Networks ?? {});
+		const address = `${endpoint?.GlobalIPv6Address}`;
+		const ping = ["ping", "-6", "-c", "3", "-W", "1", address]; // bridges' own addresses are of no use at first
+		return (await stage.inside(from, ...ping)).code === 0;
+	};
+	for (const id of ["v6a", "v6b"]) {
+		const own = () => reaches(`${id}_web_2`, `${id}_web_1`);
+		t.true(await eventually(own, Boolean), "its own");
+	}
+	const reached = await eventually(
+		() => reaches("v6a_web_1", "v6b_web_1"),
+		(reached) => !reached,
+	);
+	t.false(reached, "another's");
+	await ok(t, through("rm", "-f", ...made));
+	await ok(t, through("network", "rm", "v6a_default", "v6b_default"));
+	const rules = await eventually(
+		async () => (await stage.host.exec("ip6tables-save")).stdout,
+		(text) => !text.includes("ARPANET"),
+	);
+	t.notRegex(rules, /ARPANET/);
+});
+
 test.serial("a copy has left DNS when docker stop signals it", async (t) => {
 	const script =
 		"trap 'echo TERM; nslookup leaver; exit 0' TERM; while :; do sleep 0.1; done";

@@ -8,6 +8,8 @@ import { showComplaints } from "./complaints.ts";
 import { eventually } from "./stage.ts";
 import { TlsCluster } from "./tls-cluster.ts";
 
+const WAITS = ["busybox", "sleep", "3600"];
+
 let cluster: TlsCluster;
 
 test.before(async () => {
@@ -178,7 +180,14 @@ test.serial(
 			t.is((await host.exec(program, args)).code, 0);
 		};
 		await cluster.run(t, "plain", h1); // on Docker's own bridge
-		for (const container of ["plain", "blue_a_1"]) {
+		const bridge = "com.docker.network.bridge.name=br@odd";
+		const odd = ["network", "create", "-o", bridge, "odd"];
+		t.is((await docker(h1, odd)).code, 0);
+		await docker(h1, ["run", "-d", "--name=odd", "--network=odd", ...WAITS]);
+		const isBarred = async () =>
+			(await h1.exec("iptables-save")).stdout.includes("-i br@odd -j DROP");
+		t.true(await eventually(isBarred, Boolean));
+		for (const container of ["plain", "odd", "blue_a_1"]) {
 			const pid = await cluster.cli(
 				t,
 				"inspect",
@@ -203,7 +212,8 @@ test.serial(
 		t.true(seen.includes("2222 2222"), "a host can");
 		t.false(seen.includes("1111 1111"), "a container cannot");
 		capture.kill("SIGINT");
-		await cluster.cli(t, "rm", "-f", "plain");
+		await cluster.cli(t, "rm", "-f", "plain", "odd");
+		await docker(h1, ["network", "rm", "odd"]);
 	},
 );
 

@@ -1,4 +1,5 @@
 import test from "ava";
+import { apart } from "../../agent/guard/apart.ts";
 import { forwarding } from "../../agent/guard/forwarding.ts";
 import { names } from "../../agent/guard/names.ts";
 import type { NetworkHere, Seen } from "../../agent/guard/seen.ts";
@@ -14,7 +15,7 @@ function network(scope: string, number: number): NetworkHere {
 
 function seen(...networks: NetworkHere[]): Seen {
 	return {
-		...{ all: networks, here: networks, lost: [], bridges: [] },
+		...{ all: networks, here: networks, lost: [], bridges: [], ipv6: [] },
 		plain: "docker0",
 		...{ exposed: [], guests: [], keptOut: [] },
 		...{ host: "10.0.0.1", peers: ["10.0.0.2"] },
@@ -74,4 +75,26 @@ test("of the overlay a host takes nothing at another address than the one that i
 		(rule) => /"\|(\w+)\|" -j DROP$/.exec(rule)?.[1],
 	);
 	t.deepEqual(matched, ["08000000000001", "08000000000102"]);
+});
+
+test("by IPv6 nothing gets from a deployment's network to any other of the engine's, or into it", (t) => {
+	const chains = apart({
+		...seen(),
+		...{ bridges: ["docker0", "br-a", "br-b"], ipv6: ["br-a"] },
+	});
+	t.deepEqual(
+		Object.fromEntries(chains.map((each) => [each.name, each.rules])),
+		{
+			"ARPANET-FORWARD": [
+				"-i br-a -o br-a -j RETURN",
+				"-i br-a -j ARPANET-OUT",
+				"-i docker0 -j ARPANET-IN",
+				"-i br-b -j ARPANET-IN",
+			],
+			"ARPANET-OUT": ["docker0", "br-a", "br-b"].map(
+				(to) => `-o ${to} -j DROP`,
+			),
+			"ARPANET-IN": ["-o br-a -j DROP"],
+		},
+	);
 });

@@ -465,3 +465,30 @@ test("a network's id beside its name is taken out, and one beside another's name
 	await t.throwsAsync(connect("own", Id), { message: /own has NetworkID/ });
 	t.is(await connect("own", "0".repeat(64)), undefined);
 });
+
+test("a deployment that has the id of a network for all is not put into it unasked", async (t) => {
+	const consul = await startConsul(); // others have one host
+	const engines = { h1: new EngineDouble(), h2: new EngineDouble() };
+	const plugins = ["deployment-id", "placement", "dhcp", "network"];
+	const allocator = new Allocator(consul.address, { engines, plugins });
+	t.teardown(async () => {
+		allocator.close();
+		await consul.stop();
+	});
+	await allocator.announce(Object.keys(engines));
+	await allocator.follow();
+	const { containers, networks } = allocator;
+	await networks.create({ Name: "front" }, {});
+	const create = (HostConfig = {}) =>
+		containers.create({
+			name: undefined,
+			headers: {},
+			onlyHost: undefined,
+			body: { Labels: { "arpanet.deployment": "shared-front" }, HostConfig },
+		});
+	await t.throwsAsync(create(), {
+		message: /shared-front belongs to network front .* another deployment id/,
+	});
+	const joined = await create({ NetworkMode: "front" });
+	t.is(joined?.Labels?.["arpanet.network"], "shared-front");
+});
