@@ -260,12 +260,21 @@ export function images(
 		return host ? naming(host, afterwards, given) : making(afterwards, given);
 	}
 
-	/** The host of a build in a network, if that is not the maker's own: there a local `FROM` is found. */
+	/**
+	 * The host of a build in a network, if that is not the maker's own: there a local `FROM` is found.
+	 * @throws HttpError 409 for a network of ours on several hosts
+	 */
 	async function networkHost(mode: string): Promise<string | undefined> {
 		if (OF_EACH_HOST.test(mode)) return undefined;
 		const [, container] = /^container:(.+)/.exec(mode) ?? [];
 		if (container) return locator.hostOf(container);
 		const known = await engines.networkIds.findHeard(mode);
+		if (known && known.hosts.length > 1) {
+			throw new HttpError(
+				409,
+				`network ${known.name} spans hosts ${known.hosts.join(", ")}: the address that an engine gives a build there may be a container's on another; build in a network of its own, or with --network host`,
+			);
+		}
 		const path = `/networks/${encodeURIComponent(mode)}`;
 		const has = whoHas(await cluster.answers(path)).map(({ host }) => host);
 		const made = await maker(engines);

@@ -305,7 +305,13 @@ test("a build is cancelled where it is made", async (t) => {
 
 test("a build in a network is done where images are made if that is there, else at its home or where it is", async (t) => {
 	const front = { name: "front", id: "f".repeat(64), home: true };
-	const store = storeOf({ "arpanet/network-ids/shared-front/three": front });
+	const ids = "arpanet/network-ids";
+	const wide = { name: "wide", id: "e".repeat(64) };
+	const store = storeOf({
+		[`${ids}/shared-front/three`]: front,
+		[`${ids}/shared-wide/one`]: { ...wide, home: true },
+		[`${ids}/shared-wide/two`]: wide,
+	});
 	const withNetworks =
 		(...names: string[]): FakeEngine =>
 		(_, { pathname }) =>
@@ -327,6 +333,10 @@ test("a build in a network is done where images are made if that is there, else 
 	for (const query of ["", "host", "default", "nowhere", "lan&version=2"]) {
 		t.is(await build(`networkmode=${query}`), "one", query);
 	}
+	t.is(await build("networkmode=wide&version=2"), "one");
+	await t.throwsAsync(build("networkmode=wide"), {
+		message: /network wide spans hosts one, two/,
+	});
 });
 
 test("an image is pushed from where it has the tag that is asked for", async (t) => {
