@@ -5,7 +5,11 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { checkEngine } from "../../cli/checks/engine.ts";
 import { checkHooks } from "../../cli/checks/hooks.ts";
-import { checkSelf, checkVersions } from "../../cli/checks/hosts.ts";
+import {
+	checkEncryption,
+	checkSelf,
+	checkVersions,
+} from "../../cli/checks/hosts.ts";
 import { checkIpv6 } from "../../cli/checks/ipv6.ts";
 import { checkPrograms } from "../../cli/checks/programs.ts";
 import { parseConfig } from "../../pipeline/config.ts";
@@ -138,6 +142,26 @@ for (const [what, here, all, said] of [
 		const found = checkSelf({ name: "here", address: here }, [...all]);
 		t.is(found.length, said ? 1 : 0);
 		if (said) t.regex(`${found[0]?.what}; ${found[0]?.remedy}`, said);
+	});
+}
+
+for (const [config, other, said] of [
+	[CONFIG, OTHER, undefined],
+	[ENCRYPTED, { ...OTHER, wireguard: "key" }, undefined],
+	[ENCRYPTED, { ...OTHER, state: undefined }, undefined],
+	[ENCRYPTED, OTHER, /other does not encrypt and this one does, .* true there/],
+	[
+		CONFIG,
+		{ ...OTHER, wireguard: "key" },
+		/other encrypts and this one does not, .* true here/,
+	],
+] as const) {
+	const us = config === ENCRYPTED ? "a host that encrypts" : "a host";
+	const them = other.wireguard ? "one that does" : "one that does not";
+	test(`${us} beside ${them}${other.state ? "" : " and is lost"}: ${said}`, (t) => {
+		const [found] = checkEncryption(config, [other]);
+		t.is(found?.level, said ? "fail" : undefined);
+		if (said) t.regex(`${found?.what}; ${found?.remedy}`, said);
 	});
 }
 
