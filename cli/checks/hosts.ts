@@ -66,7 +66,7 @@ export function checkSelf(
 		return [
 			fail(
 				`host: one at ${known} is announced as ${name}, and this one is at ${address}`,
-				"give each its own arpanet.host.name; if the address of this one has changed, restart arpanet",
+				`give each its own arpanet.host.name; if the address of this one has changed, restart arpanet, and make its containers anew, which ask for names at ${known}`,
 			),
 		];
 	}

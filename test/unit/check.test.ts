@@ -129,7 +129,7 @@ for (const [what, here, all, said] of [
 		"of a name that another has",
 		"127.0.0.1",
 		[known("here", "192.0.2.2"), OTHER],
-		/one at 192\.0\.2\.2 is announced as here.* 127\.0\.0\.1; give each its own/,
+		/one at 192\.0\.2\.2 is announced as here.* 127\.0\.0\.1; give each its own.* its containers anew, which ask for names at 192\.0\.2\.2$/,
 	],
 	[
 		"at another's address",
