@@ -8,6 +8,7 @@ import { boot, hostOf } from "./boot.ts";
 import { checkConsul } from "./checks/consul.ts";
 import { checkEngine } from "./checks/engine.ts";
 import { type Finding, ok } from "./checks/finding.ts";
+import { checkHooks } from "./checks/hooks.ts";
 import { checkHosts } from "./checks/hosts.ts";
 import { checkIpv6 } from "./checks/ipv6.ts";
 import {
@@ -61,6 +62,7 @@ export async function check(
 		checkTls(config),
 		checkConsul(config, dns ? servers : []),
 		checkHosts(config),
+		checkHooks(config),
 		checkAdapters(config),
 		checkListening(config),
 		checkExposure(config),

@@ -7,6 +7,9 @@ const packageFolder: string = findPackage(
 	dirname(fileURLToPath(import.meta.url)),
 );
 
+/** The powerstrip.yml that comes with arpanet. */
+export const shippedConfig: string = join(packageFolder, "powerstrip.yml");
+
 // dist/ holds no package.json, so the first one upwards is the package's own
 function findPackage(folder: string): string {
 	if (existsSync(join(folder, "package.json"))) return folder;
@@ -26,10 +29,7 @@ export function version(): string {
 export function findConfig(named: string | undefined): string {
 	if (named !== undefined) return named;
 	const usual = ["powerstrip.yml", "/etc/powerstrip/adapters.yml"];
-	return (
-		usual.find((file) => existsSync(file)) ??
-		join(packageFolder, "powerstrip.yml")
-	);
+	return usual.find((file) => existsSync(file)) ?? shippedConfig;
 }
 
 /** A program on PATH, or in the folder where this project's setup unpacks it; undefined if there is none. */

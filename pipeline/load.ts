@@ -196,8 +196,13 @@ async function importFrom(
 	try {
 		return (await import(pathToFileURL(target).href)) as { default?: unknown };
 	} catch (error) {
+		const code = (error as NodeJS.ErrnoException | undefined)?.code; // a module may throw anything
+		const remedy =
+			code === "ERR_UNKNOWN_FILE_EXTENSION"
+				? "; compile it, and name the JavaScript file"
+				: "";
 		throw new ConfigError(
-			`${where}: plugin "${name}" cannot be loaded: ${messageOf(error)}`,
+			`${where}: plugin "${name}" cannot be loaded: ${messageOf(error)}${remedy}`,
 			{ cause: error },
 		);
 	}

@@ -28,7 +28,13 @@ export async function checkHosts(config: Config): Promise<Finding[]> {
 			);
 		}
 		const versions = await checkVersions(config, others, cluster.tls);
-		return [...wrong, ...(await Promise.all(found)), ...versions];
+		const encryption = checkEncryption(config, others);
+		return [
+			...wrong,
+			...(await Promise.all(found)),
+			...versions,
+			...encryption,
+		];
 	} catch (error) {
 		if (error instanceof HttpError) return []; // that Consul does not answer another line says
 		throw error;
@@ -60,7 +66,7 @@ export function checkSelf(
 		return [
 			fail(
 				`host: one at ${known} is announced as ${name}, and this one is at ${address}`,
-				"give each its own arpanet.host.name; if the address of this one has changed, restart arpanet",
+				`give each its own arpanet.host.name; if the address of this one has changed, restart arpanet, and make its containers anew, which ask for names at ${known}`,
 			),
 		];
 	}
@@ -107,6 +113,30 @@ export async function checkVersions(
 		fail(
 			`hosts: ${young.name}'s Docker takes API 1.${young.oldest} and later, ${old.name}'s speaks 1.${old.newest} at most: no client can use both`,
 			`update Docker on ${old.name}; until then "min-api-version": "1.${old.newest}" in /etc/docker/daemon.json on ${young.name}`,
+		),
+	];
+}
+
+/** Either all hosts encrypt what goes between their containers, or none does. */
+export function checkEncryption(
+	{ arpanet }: Config,
+	others: KnownHost[],
+): Finding[] {
+	const names = others
+		.filter(
+			({ state, wireguard }) =>
+				state && (wireguard !== undefined) !== arpanet.encrypt,
+		)
+		.map(({ name }) => name)
+		.join(", ");
+	if (!names) return [];
+	const [they, we, where] = arpanet.encrypt
+		? ["does not encrypt", "does", "there"]
+		: ["encrypts", "does not", "here"];
+	return [
+		fail(
+			`hosts: ${names} ${they} and this one ${we}, so no packet of a container gets from one to the other`,
+			`set arpanet.encrypt: true ${where}, too`,
 		),
 	];
 }

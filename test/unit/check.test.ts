@@ -1,9 +1,15 @@
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { checkEngine } from "../../cli/checks/engine.ts";
-import { checkSelf, checkVersions } from "../../cli/checks/hosts.ts";
+import { checkHooks } from "../../cli/checks/hooks.ts";
+import {
+	checkEncryption,
+	checkSelf,
+	checkVersions,
+} from "../../cli/checks/hosts.ts";
 import { checkIpv6 } from "../../cli/checks/ipv6.ts";
 import { checkPrograms } from "../../cli/checks/programs.ts";
 import { parseConfig } from "../../pipeline/config.ts";
@@ -123,7 +129,7 @@ for (const [what, here, all, said] of [
 		"of a name that another has",
 		"127.0.0.1",
 		[known("here", "192.0.2.2"), OTHER],
-		/one at 192\.0\.2\.2 is announced as here.* 127\.0\.0\.1; give each its own/,
+		/one at 192\.0\.2\.2 is announced as here.* 127\.0\.0\.1; give each its own.* its containers anew, which ask for names at 192\.0\.2\.2$/,
 	],
 	[
 		"at another's address",
@@ -139,7 +145,72 @@ for (const [what, here, all, said] of [
 	});
 }
 
+for (const [config, other, said] of [
+	[CONFIG, OTHER, undefined],
+	[ENCRYPTED, { ...OTHER, wireguard: "key" }, undefined],
+	[ENCRYPTED, { ...OTHER, state: undefined }, undefined],
+	[ENCRYPTED, OTHER, /other does not encrypt and this one does, .* true there/],
+	[
+		CONFIG,
+		{ ...OTHER, wireguard: "key" },
+		/other encrypts and this one does not, .* true here/,
+	],
+] as const) {
+	const us = config === ENCRYPTED ? "a host that encrypts" : "a host";
+	const them = other.wireguard ? "one that does" : "one that does not";
+	test(`${us} beside ${them}${other.state ? "" : " and is lost"}: ${said}`, (t) => {
+		const [found] = checkEncryption(config, [other]);
+		t.is(found?.level, said ? "fail" : undefined);
+		if (said) t.regex(`${found?.what}; ${found?.remedy}`, said);
+	});
+}
+
 /** A host that lives at an address. */
 function known(name: string, address: string): KnownHost {
 	return { name, address, cpus: 1, memory: 1, state: { load: 0, address } };
+}
+
+const SHIPPED = readFileSync(
+	new URL("../../../powerstrip.yml", import.meta.url),
+	"utf8",
+);
+const VOLUMES = `  "POST */volumes/create":        {pre: [arpanet-pre]}\n`;
+
+for (const [what, file, said] of [
+	["as it comes", SHIPPED, undefined],
+	[
+		"of an adapter elsewhere",
+		SHIPPED.replaceAll("127.0.0.1:2378", "h:1"),
+		undefined,
+	],
+	[
+		"with a pattern for all",
+		SHIPPED.replace(VOLUMES, `  "* *": {pre: [arpanet-pre]}\n`),
+		undefined,
+	],
+	[
+		"from before volumes",
+		SHIPPED.replace(VOLUMES, ""),
+		/about "POST \*\/volumes\/create" \(pre\); copy .*powerstrip\.yml$/,
+	],
+	[
+		"that forgets versions",
+		SHIPPED.replace("POST */containers/create", "POST /containers/create"),
+		/about "POST \*\/containers\/create" \(pre, post\);/,
+	],
+	[
+		"of another's adapters",
+		SHIPPED.replaceAll("-hook", "").replace(
+			"arpanet-post: http",
+			"arpanet-post: https",
+		),
+		/"POST \*\/containers\/create" \(pre, post\), "POST .*, "DELETE/,
+	],
+] as const) {
+	test(`a powerstrip.yml ${what}: ${said ? "said" : "nothing is said"}`, async (t) => {
+		const [found, ...more] = await checkHooks(parseConfig(file, "ps.yml"));
+		t.deepEqual(more, []);
+		t.is(found?.level, said ? "warn" : undefined);
+		if (said) t.regex(`${found?.what}; ${found?.remedy}`, said);
+	});
 }

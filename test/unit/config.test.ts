@@ -376,6 +376,17 @@ test("a plugin that was compiled to CommonJS is loaded", async (t) => {
 	t.is(found?.plugin.name, "mine");
 });
 
+test("a plugin in TypeScript is to be compiled first, which is said", async (t) => {
+	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
+	t.teardown(() => rm(folder, { recursive: true }));
+	await writeFile(join(folder, "mine.tsx"), "");
+	const entry = { name: "./mine.tsx", config: {}, where: "ps.yml:7" };
+	await t.throwsAsync(findPlugins([entry], builtins, join(folder, "ps.yml")), {
+		message:
+			/^ps\.yml:7: plugin "\.\/mine\.tsx" cannot be loaded: Unknown file extension .*; compile it, and name the JavaScript file$/,
+	});
+});
+
 test("a plugin's schema may ask for one of its keys", async (t) => {
 	const folder = await mkdtemp(join(tmpdir(), "arpanet-unit-"));
 	t.teardown(() => rm(folder, { recursive: true }));
