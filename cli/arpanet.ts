@@ -113,7 +113,10 @@ host
 	.command("rm")
 	.description("forget a host that is gone for good")
 	.argument("<name>", "as arpanet hosts shows it")
-	.option("--force", "with all its containers: what they held is given back")
+	.option(
+		"--force",
+		"with all its containers and volumes: what they held is given back",
+	)
 	.action(async (which: string, { force = false }: { force?: boolean }) => {
 		const { removeHost } = await import("./hosts.ts");
 		print(await removeHost(await config(), which, force));

@@ -10,6 +10,7 @@ import {
 	type KnownHost,
 } from "../pipeline/state/hosts.ts";
 import { Store } from "../pipeline/state/store.ts";
+import { VOLUMES, type VolumeRecord } from "../pipeline/state/volumes.ts";
 import { hostOf } from "./boot.ts";
 import { table } from "./table.ts";
 
@@ -78,8 +79,8 @@ const REMOVAL_MS = 60_000;
 
 /**
  * Forgets a host that is gone for good: the agent that leads gives back what is left of it.
- * @param force although containers of it are on record
- * @throws HttpError 409 while it lives, when it comes back or, without `force`, while it has containers on record; 404 if it is not known; 503 if nobody leads
+ * @param force although containers or volumes of it are on record
+ * @throws HttpError 409 while it lives, when it comes back or, without `force`, while it has containers or volumes on record; 404 if it is not known; 503 if nobody leads
  */
 export async function removeHost(
 	config: Config,
@@ -92,12 +93,11 @@ export async function removeHost(
 		if (await store.get(beat)) {
 			throw new HttpError(409, `host ${name} lives; stop arpanet there first`);
 		}
-		const records = await new Containers(store).list();
-		const left = records.filter(({ value }) => value.facts.host === name);
-		if (left.length > 0 && !force) {
+		const left = await leftOn(store, name);
+		if (left && !force) {
 			throw new HttpError(
 				409,
-				`host ${name} has ${left.length} containers on record; start it and remove them, or give all back with --force if it never comes again`,
+				`host ${name} has ${left} on record; start it and remove them, or give all back with --force if it never comes again`,
 			);
 		}
 		await store.commit([
@@ -105,9 +105,23 @@ export async function removeHost(
 			{ verb: "update", key, value: { ...value, removed: true }, index },
 		]);
 		await forgotten(store, name);
-		const given = left.length > 0 ? `, and ${left.length} containers` : "";
-		return `${name} is forgotten${given}`;
+		return `${name} is forgotten${left ? `, and ${left}` : ""}`;
 	});
+}
+
+/** What is on a host alone, for people; a name of a volume that is given back is that of a new, empty one from then on. */
+async function leftOn(store: Store, host: string): Promise<string> {
+	const containers = (await new Containers(store).list()).filter(
+		({ value }) => value.facts.host === host,
+	);
+	const volumes = (await store.list<VolumeRecord>(VOLUMES))
+		.filter(({ value }) => value.host === host && !value.unclaimed)
+		.map(({ key }) => key.slice(VOLUMES.length));
+	const left = [
+		...(containers.length > 0 ? [`${containers.length} containers`] : []),
+		...(volumes.length > 0 ? [`volumes ${volumes.join(", ")}`] : []),
+	];
+	return left.join(" and ");
 }
 
 /**
