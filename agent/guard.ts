@@ -17,9 +17,9 @@ import { repeat } from "./repeat.ts";
 const REFRESH_MS = 30_000;
 /** How soon to try again what has failed. */
 const RETRY_MS = 1_000;
-/** What may stand in a rule as a device's name, to which Linux lets its owner give almost any: none that is read as more than one word, or as many. */
-const DEVICE = /^[\w.@][!#-&(-*,-[\]-~]{0,14}$/;
-/** What may stand in a rule as one. */
+/** A device's name that a rule may have: Linux allows almost any, but not all are one word there, and `+` is a pattern. */
+const DEVICE = /^[\w.@][^\s"'+\\]{0,14}$/;
+/** A subnet that a rule may have. */
 const SUBNET = /^[\d./]+$/;
 
 /**
