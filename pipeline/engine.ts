@@ -164,15 +164,24 @@ export class Engine {
 		return said === (labels[MADE] ?? "") ? others : labels;
 	}
 
-	/** What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. */
+	/**
+	 * What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. One that is
+	 * not there any more, or has lost its layers, says nothing: its containers live on, and a look at all of them must not end with it.
+	 */
 	#madeBy(image: string, timeout?: number): Promise<string | undefined> {
 		const known = this.#images.get(image);
 		if (known) return known;
 		const path = `/images/${encodeURIComponent(image)}/json`;
-		const saying = this.get<ImageInspect>(path, timeout).then((found) => {
-			const Labels = found?.Config?.Labels ?? {};
+		const asking = async () => {
+			const { status, text } = await this.#ask("GET", path, undefined, timeout);
+			if (status !== 200) {
+				this.#images.delete(image);
+				return undefined;
+			}
+			const Labels = (JSON.parse(text) as ImageInspect).Config?.Labels ?? {};
 			return withoutForged({ Labels }) && (Labels[MADE] ?? "");
-		});
+		};
+		const saying = asking();
 		this.#images.set(image, saying);
 		saying.catch(() => this.#images.delete(image));
 		return saying;

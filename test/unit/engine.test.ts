@@ -108,6 +108,24 @@ for (const [what, own, image, kept] of [
 	});
 }
 
+test("a container is ours whose image its engine cannot tell of, and is not said to be so once it can", async (t) => {
+	const Labels = { "arpanet.host": "h1", "arpanet.made": "1" };
+	let status = 500; // as of one whose layers are gone
+	const engine = await engineThat(t, ({ url = "" }, answer) => {
+		const isImage = url.startsWith("/images");
+		const text = isImage
+			? { message: "layer does not exist", Config: { Labels } }
+			: [{ Names: ["/web"], Labels, ImageID: "sha256:1" }];
+		answer.writeHead(isImage ? status : 200).end(JSON.stringify(text));
+	});
+	const list = async () => (await engine.listContainers("arpanet.host")).length;
+	t.is(await list(), 1);
+	status = 404; // removed by force
+	t.is(await list(), 1);
+	status = 200; // brought again
+	t.is(await list(), 0);
+});
+
 test("an engine's address may be one of IPv6", (t) => {
 	t.deepEqual(parseEngineUrl("tcp://[fd00::7]:2377"), {
 		host: "fd00::7",
