@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { imagePath } from "../../pipeline/docker.ts";
 import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
@@ -124,6 +125,25 @@ test("a container is ours whose image its engine cannot tell of, and is not said
 	t.is(await list(), 1);
 	status = 200; // brought again
 	t.is(await list(), 0);
+});
+
+test("of many images an engine is asked a few at once", async (t) => {
+	const rows = Array.from({ length: 100 }, (_, i) => ({
+		Names: [`/web${i}`],
+		Labels: { "arpanet.host": "h1", "arpanet.made": "1" },
+		ImageID: `sha256:${i}`,
+	}));
+	let [open, most] = [0, 0];
+	const engine = await engineThat(t, async ({ url = "" }, answer) => {
+		if (url.startsWith("/containers")) answer.end(JSON.stringify(rows));
+		most = Math.max(most, ++open);
+		await setTimeout(5);
+		open--;
+		if (!answer.writableEnded) answer.end("{}");
+	});
+	const listed = await engine.listContainers("arpanet.host");
+	t.deepEqual(listed, rows as never);
+	t.true(most > 1 && most <= 20, `${most}`);
 });
 
 test("an engine's address may be one of IPv6", (t) => {
