@@ -7,6 +7,7 @@ import {
 	type HostRecord,
 	type HostState,
 	hostKeys,
+	remedyOfTwins,
 } from "../pipeline/state/hosts.ts";
 import {
 	ignoreConflict,
@@ -183,7 +184,7 @@ class Announcer {
 		);
 		if (!twin) return;
 		throw new Error(
-			`${host.address} is host ${twin.name}'s address, too; if that was this host's name, set arpanet.host.name back to it; if it is gone for good: arpanet host rm ${twin.name}`,
+			`${host.address} is host ${twin.name}'s address, too; ${remedyOfTwins(twin.name)}`,
 		);
 	}
 

@@ -14,6 +14,7 @@ import { HttpError, messageOf } from "./errors.ts";
 import { LABEL_PREFIX, withoutForged } from "./facts.ts";
 import { HttpClient } from "./http-client.ts";
 import { stringify } from "./json.ts";
+import { inParallel } from "./parallel.ts";
 import { type Tls, tcpAddress } from "./tls.ts";
 
 /** How to dial an engine: its unix socket, or host and port. */
@@ -72,6 +73,8 @@ interface ImageInspect {
 	Config?: { Labels?: Record<string, string> | null } | null;
 }
 
+/** Images that an engine is asked of at once: it has others to answer. */
+const AT_ONCE = 16;
 /** No two containers that went through the chain have the same. */
 const MADE = `${LABEL_PREFIX}made`;
 
@@ -137,14 +140,10 @@ export class Engine {
 		const listed = (await this.get<ContainerSummary[]>(
 			filtered("/containers/json?all=1", label ? { label: [label] } : {}),
 		)) as ContainerSummary[];
-		const all = await Promise.all(
-			listed
-				.filter(({ Names }) => Names?.length > 0)
-				.map(async (each) => ({
-					...each,
-					Labels: await this.#own(each.Labels, each.ImageID),
-				})),
-		);
+		const all = listed.filter(({ Names }) => Names?.length > 0);
+		await inParallel(all, AT_ONCE, async (each) => {
+			each.Labels = await this.#own(each.Labels, each.ImageID);
+		});
 		const [key = ""] = label?.split("=") ?? [];
 		return all.filter(({ Labels }) => !key || Object.hasOwn(Labels, key));
 	}
@@ -164,15 +163,24 @@ export class Engine {
 		return said === (labels[MADE] ?? "") ? others : labels;
 	}
 
-	/** What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. */
+	/**
+	 * What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. One that is
+	 * not there any more, or has lost its layers, says nothing: its containers live on, and a look at all of them must not end with it.
+	 */
 	#madeBy(image: string, timeout?: number): Promise<string | undefined> {
 		const known = this.#images.get(image);
 		if (known) return known;
 		const path = `/images/${encodeURIComponent(image)}/json`;
-		const saying = this.get<ImageInspect>(path, timeout).then((found) => {
-			const Labels = found?.Config?.Labels ?? {};
+		const asking = async () => {
+			const { status, text } = await this.#ask("GET", path, undefined, timeout);
+			if (status !== 200) {
+				this.#images.delete(image);
+				return undefined;
+			}
+			const Labels = (JSON.parse(text) as ImageInspect).Config?.Labels ?? {};
 			return withoutForged({ Labels }) && (Labels[MADE] ?? "");
-		});
+		};
+		const saying = asking();
 		this.#images.set(image, saying);
 		saying.catch(() => this.#images.delete(image));
 		return saying;

@@ -56,8 +56,6 @@ export interface Facts {
 	address?: string;
 	/** Further names in DNS that it asked for when it was made, as links writes them: `cache:redis,pantry:db:10.32.1.7`. */
 	aliases?: string;
-	/** Who else may reach its service, as its label says; none without. */
-	expose?: string | undefined;
 	/** When its host is lost it is started elsewhere; none without. */
 	reschedule?: "on-host-failure";
 }

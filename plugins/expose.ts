@@ -1,6 +1,11 @@
 import { HttpError } from "../pipeline/errors.ts";
 import { isDnsLabel, lowerCase } from "../pipeline/facts.ts";
-import { definePlugin, type Facts } from "../pipeline/plugin.ts";
+import {
+	type AdoptContext,
+	type ConnectContext,
+	type CreateContext,
+	definePlugin,
+} from "../pipeline/plugin.ts";
 import { type Exposed, exposedKey } from "../pipeline/state/exposed.ts";
 
 const LABEL = "arpanet.expose";
@@ -19,24 +24,26 @@ export default definePlugin({
 	setup: (_, { store, networks }) => ({
 		create(context) {
 			const { body, facts } = context;
-			const asked = body.Labels?.[LABEL];
-			const exposed = exposedBy({ ...facts, expose: asked });
+			const exposed = exposedBy(body.Labels, context);
+			if (facts.deployment) {
+				// else Docker gives it what its image says, whose maker decides nothing here
+				body.Labels = { [LABEL]: "false", ...body.Labels };
+			}
 			if (!exposed) return; // keeps to itself
-			facts.expose = asked; // the label may later be the image's, whose maker decides nothing here
 			for (const { network, address } of context.networks) {
 				context.hold(exposedKey(network.value.scope, address), exposed);
 			}
 		},
 		connect(context) {
-			const { body, facts, network } = context;
-			const exposed = exposedBy(facts);
+			const { body, container, network } = context;
+			const exposed = exposedBy(container.Config.Labels, context);
 			const address = body.EndpointConfig?.IPAMConfig?.IPv4Address;
 			if (!exposed || !address) return; // keeps to itself
 			context.hold(exposedKey(network.value.scope, address), exposed);
 		},
 		async adopt(context) {
 			const { container, facts } = context;
-			const exposed = exposedBy(facts);
+			const exposed = exposedBy(container.Config.Labels, context);
 			if (!exposed) return; // keeps to itself
 			const keys = new Set<string>();
 			if (facts.network && facts.address)
@@ -50,11 +57,12 @@ export default definePlugin({
 });
 
 /** @throws HttpError 400 for a label that names no deployments */
-function exposedBy({
-	deployment,
-	service,
-	expose: label,
-}: Facts): Exposed | undefined {
+function exposedBy(
+	labels: Record<string, string> | null | undefined,
+	{ facts }: CreateContext | ConnectContext | AdoptContext,
+): Exposed | undefined {
+	const label = labels?.[LABEL];
+	const { deployment, service } = facts;
 	const says = lowerCase(label);
 	if (!label || says === "false" || !deployment || !service) return undefined;
 	if (says === "true") return { service, to: "all" };

@@ -2,7 +2,11 @@ import { networkInterfaces } from "node:os";
 import type { Config } from "../../pipeline/config.ts";
 import { parseEngineUrl } from "../../pipeline/engine.ts";
 import { HttpError, messageOf } from "../../pipeline/errors.ts";
-import type { HostRecord, KnownHost } from "../../pipeline/state/hosts.ts";
+import {
+	type HostRecord,
+	type KnownHost,
+	remedyOfTwins,
+} from "../../pipeline/state/hosts.ts";
 import type { Tls } from "../../pipeline/tls.ts";
 import { ask } from "../ask.ts";
 import { hostOf, openCluster } from "../boot.ts";
@@ -77,7 +81,7 @@ export function checkSelf(
 	return [
 		fail(
 			`host: ${address} is host ${twin.name}'s address, too`,
-			`set arpanet.host.address on one of them; if ${twin.name} was this host's name, set arpanet.host.name back to it; if it is gone for good: arpanet host rm ${twin.name}`,
+			remedyOfTwins(twin.name),
 		),
 	];
 }

@@ -4,7 +4,7 @@ import {
 	isUnheard,
 	whoHas,
 } from "../../pipeline/answers.ts";
-import { imagePath } from "../../pipeline/docker.ts";
+import { imagePath, isPredefined, isUnasked } from "../../pipeline/docker.ts";
 import { HttpError } from "../../pipeline/errors.ts";
 import {
 	type BringImage,
@@ -265,7 +265,7 @@ export function images(
 	 * @throws HttpError 409 for a network of ours on several hosts
 	 */
 	async function networkHost(mode: string): Promise<string | undefined> {
-		if (OF_EACH_HOST.test(mode)) return undefined;
+		if (isUnasked(mode) || isPredefined(mode)) return undefined;
 		const [, container] = /^container:(.+)/.exec(mode) ?? [];
 		if (container) return locator.hostOf(container);
 		const known = await engines.networkIds.findHeard(mode);
@@ -448,9 +448,6 @@ interface Image {
 	/** How many use it, on its host; -1 from an engine that does not say (before API 1.51). */
 	Containers?: number;
 }
-
-/** The networks that every engine has of its own. */
-const OF_EACH_HOST = /^(?:default|bridge|host|none)?$/;
 
 /** What an image is called that has no name. */
 const UNTAGGED = "<none>:<none>";

@@ -1,4 +1,5 @@
 import type { EndpointSettings } from "../docker.ts";
+import type { Engine } from "../engine.ts";
 import { HttpError } from "../errors.ts";
 import type { Services } from "../plugin.ts";
 
@@ -11,12 +12,12 @@ import type { Services } from "../plugin.ts";
  */
 export async function forgetIds(
 	endpoints: Record<string, EndpointSettings | null | undefined>,
-	{ networks }: Pick<Services, "networks">,
+	{ engine, networks }: Pick<Services, "engine" | "networks">,
 ): Promise<boolean> {
 	let any = false;
 	for (const [name, settings] of Object.entries(endpoints)) {
 		const id = settings?.NetworkID;
-		if (!id) continue;
+		if (!id || (await isForeign(name, id, engine))) continue;
 		const [named, meant] = [await networks.find(name), await networks.find(id)];
 		if (!named && !meant) continue; // neither is ours
 		if (meant && meant.key !== named?.key) {
@@ -29,4 +30,14 @@ export async function forgetIds(
 		any = true;
 	}
 	return any;
+}
+
+/** Whether an engine says, also without Consul, that a name and an id are those of a network that is none of ours. */
+async function isForeign(
+	name: string,
+	id: string,
+	engine: Engine,
+): Promise<boolean> {
+	const network = await engine.inspectNetwork(id).catch(() => undefined);
+	return network?.Name === name && !network.Labels?.["arpanet.network"];
 }

@@ -81,6 +81,11 @@ export function isHostRecord(key: string): boolean {
 	return key.startsWith(PREFIX) && key.endsWith("/record");
 }
 
+/** What to do where a host has the address of another. @param other its name */
+export function remedyOfTwins(other: string): string {
+	return `set arpanet.host.address on one of them; if ${other} was this host's name, set arpanet.host.name back to it; if it is gone for good: arpanet host rm ${other}`;
+}
+
 /** The hosts of the cluster, as a view that Consul keeps fresh. */
 export class Hosts {
 	readonly #self: HostRecord;

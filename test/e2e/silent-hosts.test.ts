@@ -437,12 +437,14 @@ test.serial(
 		renamed.stdout?.on("data", (chunk) => {
 			log += chunk;
 		});
-		await eventually(
+		const why =
+			/is host h3's address, too; set arpanet\.host\.address on one .* set arpanet\.host\.name back/;
+		const said = await eventually(
 			async () => log,
-			(said) =>
-				/is host h3's address, too; .* set arpanet\.host\.name back/.test(said),
+			(text) => why.test(text),
 			60,
 		);
+		t.regex(said, why);
 		await setTimeout(3_000); // for another try
 		const record = await fetch(`${h1.consul}/v1/kv/arpanet/hosts/h9/record`);
 		t.is(record.status, 404);

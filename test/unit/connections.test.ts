@@ -118,8 +118,8 @@ test.serial("an image does not open a service to others", async (t) => {
 	const all = await stage(t, "shy", {});
 	const { connect, endpoints, held, host, id, network } = all;
 	const container = host.docker.containers.get(id) as ContainerInspect;
-	const Labels = { ...container.Config.Labels, "arpanet.expose": "true" };
-	container.Config = { ...container.Config, Labels };
+	const Labels = { "arpanet.expose": "true", ...container.Config.Labels };
+	container.Config = { ...container.Config, Labels }; // Docker keeps what the create said
 	endpoints[network] = (await connect(50))?.EndpointConfig ?? {};
 	t.is((await held()).length, 1, "its lease");
 	const key = host.services.containers.key("shy_web_1");
@@ -127,3 +127,26 @@ test.serial("an image does not open a service to others", async (t) => {
 	await host.reconcile.adopt(container);
 	t.deepEqual(await host.store.keys("arpanet/exposed/shy"), []);
 });
+
+test.serial(
+	"what an earlier arpanet made goes on exposing what it was asked to",
+	async (t) => {
+		const { connect, endpoints, held, host, id, network } = await stage(
+			t,
+			"early",
+		);
+		const container = host.docker.containers.get(id) as ContainerInspect;
+		// one that knew of no more than this
+		const facts = "deployment,service,index,host,slot,network,address,made";
+		const Labels = { ...container.Config.Labels, "arpanet.facts": facts };
+		container.Config = { ...container.Config, Labels };
+		endpoints[network] = (await connect(50))?.EndpointConfig ?? {};
+		t.is((await held()).length, 2, "its lease, and who may reach it");
+		await consul.stop();
+		await consul.start();
+		await host.reconcile.sweep(
+			await host.docker.engine.listContainers("arpanet.host"),
+		);
+		t.is((await host.store.keys("arpanet/exposed/early")).length, 2);
+	},
+);

@@ -143,7 +143,9 @@ export class EngineDouble {
 				if (Mountpoint) await rm(Mountpoint, { recursive: true });
 			},
 			containerNamed: async (name: string) => this.#named(name),
-			inspectNetwork: async (name: string) => this.networks.get(name),
+			inspectNetwork: async (ref: string) =>
+				this.networks.get(ref) ??
+				[...this.networks.values()].find(({ Id }) => Id === ref),
 			networkNamed: async (name: string) => this.networks.get(name),
 			listNetworks: async () => [...this.networks.values()],
 			createNetwork: async (body: NetworkCreate) => {

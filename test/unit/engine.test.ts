@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { imagePath } from "../../pipeline/docker.ts";
 import { Engine, parseEngineUrl } from "../../pipeline/engine.ts";
@@ -107,6 +108,43 @@ for (const [what, own, image, kept] of [
 		t.is(asked.filter((path) => path.startsWith("/images")).length, 1);
 	});
 }
+
+test("a container is ours whose image its engine cannot tell of, and is not said to be so once it can", async (t) => {
+	const Labels = { "arpanet.host": "h1", "arpanet.made": "1" };
+	let status = 500; // as of one whose layers are gone
+	const engine = await engineThat(t, ({ url = "" }, answer) => {
+		const isImage = url.startsWith("/images");
+		const text = isImage
+			? { message: "layer does not exist", Config: { Labels } }
+			: [{ Names: ["/web"], Labels, ImageID: "sha256:1" }];
+		answer.writeHead(isImage ? status : 200).end(JSON.stringify(text));
+	});
+	const list = async () => (await engine.listContainers("arpanet.host")).length;
+	t.is(await list(), 1);
+	status = 404; // removed by force
+	t.is(await list(), 1);
+	status = 200; // brought again
+	t.is(await list(), 0);
+});
+
+test("of many images an engine is asked a few at once", async (t) => {
+	const rows = Array.from({ length: 100 }, (_, i) => ({
+		Names: [`/web${i}`],
+		Labels: { "arpanet.host": "h1", "arpanet.made": "1" },
+		ImageID: `sha256:${i}`,
+	}));
+	let [open, most] = [0, 0];
+	const engine = await engineThat(t, async ({ url = "" }, answer) => {
+		if (url.startsWith("/containers")) answer.end(JSON.stringify(rows));
+		most = Math.max(most, ++open);
+		await setTimeout(5);
+		open--;
+		if (!answer.writableEnded) answer.end("{}");
+	});
+	const listed = await engine.listContainers("arpanet.host");
+	t.deepEqual(listed, rows as never);
+	t.true(most > 1 && most <= 20, `${most}`);
+});
 
 test("an engine's address may be one of IPv6", (t) => {
 	t.deepEqual(parseEngineUrl("tcp://[fd00::7]:2377"), {

@@ -492,3 +492,27 @@ test("a deployment that has the id of a network for all is not put into it unask
 	const joined = await create({ NetworkMode: "front" });
 	t.is(joined?.Labels?.["arpanet.network"], "shared-front");
 });
+
+test("the id of a network that is none of ours is known without Consul", async (t) => {
+	const consul = await startConsul();
+	const allocator = new Allocator(consul.address);
+	t.teardown(() => allocator.close());
+	const { containers, docker } = allocator;
+	await consul.stop();
+	const asked: [string, Record<string, string>][] = [
+		["bridge", {}],
+		["own", { "arpanet.enabled": "false" }],
+	];
+	for (const [Name, Labels] of asked) {
+		const Id = `${docker.networks.size}e`.padEnd(64, "0");
+		docker.networks.set(Name, { Name, Id });
+		// as who makes a container anew from its inspection
+		const body = {
+			Labels,
+			HostConfig: { NetworkMode: Name },
+			NetworkingConfig: { EndpointsConfig: { [Name]: { NetworkID: Id } } },
+		};
+		const request = { name: "web", headers: {}, onlyHost: undefined, body };
+		t.is(await containers.create(request), undefined, Name);
+	}
+});
