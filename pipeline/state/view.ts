@@ -47,13 +47,17 @@ export class View<T, Gathered> {
 	 * @throws HttpError 503 when Consul does not answer
 	 */
 	async refresh(): Promise<Gathered> {
+		const told = this.#told;
 		for (;;) {
-			const told = this.#told;
+			const before = this.#told;
 			const entries = await this.#store.list<T>(this.#prefix);
-			if (told !== this.#told) continue; // which of the two is newer, nothing says
-			const gathered = this.#gather(entries);
-			if (this.#stop) this.#known = gathered;
-			return gathered;
+			if (before === this.#told) {
+				const gathered = this.#gather(entries);
+				if (this.#stop) this.#known = gathered;
+				return gathered;
+			}
+			// which of the two is newer, nothing says; but Consul was asked for what it told second when this had begun
+			if (this.#known && this.#told > told + 1) return this.#known;
 		}
 	}
 
