@@ -3,7 +3,7 @@ import type { Result } from "../../examples/images/tools.ts";
 import { type Arpanet, startArpanet } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { api, consulKeys, range, startApart } from "./adapters.ts";
-import { eventually, Stage } from "./stage.ts";
+import { eventually, Stage, until } from "./stage.ts";
 
 let stage: Stage;
 let arpanet: Arpanet;
@@ -177,13 +177,13 @@ test.serial(
 
 		const before = await stage.engine.inspectContainer("kept_web_1");
 		process.kill(Number(before?.State.Pid), "SIGKILL");
-		await eventually(
+		await until(
 			() => stage.engine.inspectContainer("kept_web_1"),
 			(now) =>
 				Boolean(now?.State.Running) && now?.State.Pid !== before?.State.Pid,
 		);
 		// Docker 26 tells of it before it is in its network
-		await eventually(() => addressOf("kept_web_1"), Boolean);
+		await until(() => addressOf("kept_web_1"), Boolean);
 		t.is(await addressOf("kept_web_1"), address);
 		t.deepEqual(await stage.leases("kept"), lease);
 	},

@@ -4,7 +4,7 @@ import { docker } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
 import { Cluster, filters, put, urlOf } from "./open-cluster.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 let cluster: Cluster;
 
@@ -264,7 +264,7 @@ test.serial(
 		const create = { Image: "busybox", Cmd: ["sleep", "1000"] };
 		const disabled = { ...create, Labels: { "arpanet.enabled": "false" } };
 		await put(h2, "foreign");
-		await eventually(keptNames, (kept) => kept.includes("foreign"));
+		await until(keptNames, (kept) => kept.includes("foreign"));
 		const id = await cluster.cli(
 			"ps",
 			"-q",

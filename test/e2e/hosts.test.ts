@@ -6,7 +6,7 @@ import { compose1, compose2, docker } from "../lab/clients.ts";
 import { type LabCluster, startCluster, startMember } from "../lab/cluster.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 const SHOP = join(projectRoot, "examples/shop/fig.yml");
 let lab: LabCluster;
@@ -291,7 +291,7 @@ test.serial(
 			new RegExp(`${other.name} .* drained`),
 		);
 		const before = (await perHost("abc_"))[1];
-		await eventually(
+		await until(
 			() => docker(any(), ["info"], { env: certified }),
 			({ stdout }) => stdout.includes("Hosts: 3"),
 			60,
@@ -308,7 +308,7 @@ test.serial(
 test.serial(
 	"all of it goes again through any gateway, and leaves nothing",
 	async (t) => {
-		await eventually(
+		await until(
 			() => docker(any(), ["info"], { env: certified }),
 			({ stdout }) => stdout.includes("Hosts: 3"),
 			60,

@@ -9,7 +9,7 @@ import { messageOf } from "../../pipeline/errors.ts";
 import { docker } from "../lab/clients.ts";
 import { showComplaints } from "./complaints.ts";
 import { Cluster, filters, put } from "./open-cluster.ts";
-import { eventually } from "./stage.ts";
+import { until } from "./stage.ts";
 
 let cluster: Cluster;
 
@@ -184,7 +184,7 @@ test.serial(
 		t.is(await see(), "/newer");
 		await cluster.cli("load", "-i", tar("older"));
 		const isOlder = (seen: string) => /No such file/.test(seen);
-		await eventually(see, isOlder);
+		await until(see, isOlder);
 		for (const _ of cluster.gateways) t.true(isOlder(await see()));
 		await cluster.cli("rmi", "-f", "aged:1");
 	},

@@ -10,7 +10,7 @@ import {
 	resolved,
 	untilResolved,
 } from "./members.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 /** DNS forgets a lost host, and knows one that is back, within ten seconds (docs/faults.md); Consul's elections take longer on a busy machine. */
 const LIMIT_S = 20;
@@ -267,7 +267,7 @@ test.serial(
 			10,
 		);
 		t.is(started.code, 0, started.stderr);
-		await eventually(
+		await until(
 			() => hostWith([cut], aside),
 			(host) => host === undefined,
 		);
@@ -308,7 +308,7 @@ test.serial(
 
 		t.teardown(() => cut.plug());
 		await cut.unplug();
-		await eventually(
+		await until(
 			() => addresses(rest, "rt"),
 			(found) => found.length === all.length,
 			60,

@@ -6,7 +6,7 @@ import { docker } from "../lab/clients.ts";
 import { startOpenCluster, startOpenMember } from "../lab/cluster.ts";
 import { loadImages } from "../lab/images.ts";
 import type { Host, Lab } from "../lab/lab.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 /** Three hosts, each with busybox, whose arpanets end and are started again. */
 export class Members {
@@ -64,7 +64,7 @@ export class Members {
 	/** Consul lets a server that was lost vote again only after a while; until then it can lose no other. */
 	async consulIsWhole(): Promise<void> {
 		const [host] = this.hosts;
-		await eventually(
+		await until(
 			async () => {
 				const answer = await fetch(
 					`${host.consul}/v1/operator/autopilot/health`,
@@ -78,7 +78,7 @@ export class Members {
 
 	/** Every agent has said that it lives. */
 	async allAreHeard(): Promise<void> {
-		await eventually(
+		await until(
 			() =>
 				Promise.all(
 					this.hosts.map(({ name }) => this.value(hostKeys(name).alive)),

@@ -5,7 +5,7 @@ import { startMember } from "../lab/cluster.ts";
 import { loadImages } from "../lab/images.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 import { TlsCluster } from "./tls-cluster.ts";
 
 const WAITS = ["busybox", "sleep", "3600"];
@@ -121,7 +121,7 @@ test.serial("a network is not another's because it says so", async (t) => {
 		t.false(masters.includes(bridge), "while it is looked at again");
 		return masters.length;
 	};
-	await eventually(look, (length) => length === devices.length); // blue's, too
+	await until(look, (length) => length === devices.length); // blue's, too
 	for (const end = Date.now() + 7_000; Date.now() < end; await sleep(200))
 		t.is(await look(), devices.length);
 	await cluster.cli(t, "network", "rm", "evil");
@@ -164,7 +164,7 @@ test.serial(
 				seen += chunk;
 			});
 		}
-		await eventually(
+		await until(
 			async () => seen,
 			(said) => said.includes("listening on"),
 		);
@@ -205,7 +205,7 @@ test.serial(
 		await speak(h2, 0x11, ["nsenter", "-t", pid, "-n"], further);
 		await h1.exec("ip", ["address", "del", `${further}/24`, "dev", "eth0"]);
 		await speak(h2, 0x22);
-		await eventually(
+		await until(
 			async () => seen,
 			(said) => said.includes("2222 2222"),
 		);
@@ -402,7 +402,7 @@ test.serial(
 			capture.stderr?.on("data", (chunk) => {
 				text += chunk;
 			});
-			await eventually(
+			await until(
 				async () => text,
 				(said) => said.includes("listening on"),
 			);
@@ -414,7 +414,7 @@ test.serial(
 				"-qO-",
 				`http://${b}/${payload}`,
 			);
-			await eventually(
+			await until(
 				async () => text,
 				(said) => said.includes(payload),
 				3,

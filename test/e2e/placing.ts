@@ -3,7 +3,7 @@ import { type Arpanet, LASTING } from "../lab/arpanet.ts";
 import { docker } from "../lab/clients.ts";
 import { startOpenCluster, startOpenMember } from "../lab/cluster.ts";
 import type { Host, Lab } from "../lab/lab.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 /** What a host's powerstrip.yml says of it. */
 const LABELS: Record<string, Record<string, string>> = {
@@ -52,7 +52,7 @@ export class Placing {
 			await start(this.hosts[2], third),
 		];
 		for (const gateway of this.gateways) {
-			await eventually(
+			await until(
 				() => docker(gateway, ["info"]),
 				({ stdout }) => stdout.includes("Hosts: 3"),
 				60,

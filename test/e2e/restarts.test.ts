@@ -5,7 +5,7 @@ import { docker } from "../lab/clients.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
 import { Members } from "./members.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 let members: Members;
 
@@ -61,7 +61,7 @@ test.serial(
 			}),
 		);
 		const to = ends[1] as string;
-		await eventually(
+		await until(
 			() => docker(first, ["exec", "ru_a_1", "ping", "-c", "1", to]),
 			({ code }) => code === 0,
 			30,

@@ -9,7 +9,7 @@ import { startOpenMember } from "../lab/cluster.ts";
 import type { Host } from "../lab/lab.ts";
 import { showComplaints } from "./complaints.ts";
 import { Cluster, filters, put, urlOf } from "./open-cluster.ts";
-import { eventually } from "./stage.ts";
+import { eventually, until } from "./stage.ts";
 
 let cluster: Cluster;
 
@@ -107,7 +107,7 @@ test.serial(
 			const state = `${h1.consul}/v1/kv/arpanet/hosts/h2/alive?raw`;
 			return (await (await fetch(state)).json()) as { engineless?: true };
 		};
-		await eventually(alive, ({ engineless }) => !engineless);
+		await until(alive, ({ engineless }) => !engineless);
 	},
 );
 
@@ -169,7 +169,7 @@ test.serial(
 			30,
 		);
 		t.is(made.status, 201, made.body.message);
-		await eventually(
+		await until(
 			() =>
 				cluster.api("GET", "/containers/json", undefined, cluster.gateways[0]),
 			({ body }) => !JSON.stringify(body).includes("Lost: host h2"),
@@ -299,11 +299,7 @@ test.serial(
 				.split("\n")
 				.filter((line) => line.includes(`"name":"${name}"`))
 				.filter((line) => line.includes('"Action":"start"')).length;
-		await eventually(
-			async () => starts("meanwhile") && starts("back"),
-			Boolean,
-			60,
-		);
+		await until(async () => starts("meanwhile") && starts("back"), Boolean, 60);
 		t.is(starts("back"), 1);
 		t.is(starts("meanwhile"), 1);
 		t.is(starts("away"), 1, "once, as it was followed before");
@@ -337,7 +333,7 @@ for (const [trouble, begin, end] of [
 			};
 			await begin(h3);
 			t.teardown(() => end(h3)); // also when this fails
-			await eventually(state, (line) => /no engine/.test(line ?? ""), 60);
+			await until(state, (line) => /no engine/.test(line ?? ""), 60);
 			// each gateway has heard of it
 			for (const gateway of cluster.gateways.slice(0, 2)) {
 				const body = { Image: "busybox", Env: ["constraint:node==h3"] };
@@ -362,7 +358,7 @@ for (const [trouble, begin, end] of [
 				t.is(status, 201, body.message);
 			}
 			await end(h3);
-			await eventually(state, (line) => / ready/.test(line ?? ""), 60);
+			await until(state, (line) => / ready/.test(line ?? ""), 60);
 			const names = [1, 2, 3, 4, 5, 6].map((i) => `downs-${i}`);
 			await cluster.cli("rm", ...names);
 			await cluster.cli("volume", "rm", ...names);
@@ -405,7 +401,7 @@ test.serial(
 			log += chunk;
 		});
 		const before = await state();
-		await eventually(
+		await until(
 			async () => log,
 			(said) => /another host, at \S+, is announced as h1/.test(said),
 			60,

@@ -2,6 +2,7 @@ import { Resolver } from "node:dns/promises";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { inspect } from "node:util";
 import test from "ava";
 import type { Result } from "../../examples/images/tools.ts";
 import type {
@@ -63,7 +64,7 @@ export class Stage {
 				),
 			);
 			for (const gateway of hosts > 1 ? gateways : []) {
-				await eventually(
+				await until(
 					() => docker(gateway, ["info"]),
 					({ stdout }) => stdout.includes(`Hosts: ${hosts}`),
 					60,
@@ -319,6 +320,17 @@ export async function eventually<T>(
 		if (satisfies(seen) || performance.now() > end) return seen;
 		await sleep(100);
 	}
+}
+
+/** Looks until what it sees satisfies. @throws Error telling what was seen last, when time is up */
+export async function until<T>(
+	look: () => Promise<T>,
+	satisfies: (seen: T) => boolean,
+	seconds = 20,
+): Promise<void> {
+	const seen = await eventually(look, satisfies, seconds);
+	if (satisfies(seen)) return;
+	throw new Error(`not so after ${seconds} s: ${inspect(seen)}`);
 }
 
 /** A container's address in a network, as Docker has it. */

@@ -1,7 +1,7 @@
 import test from "ava";
 import { FORMAT, FORMAT_KEY, Format } from "../../pipeline/state/format.ts";
 import { Store } from "../../pipeline/state/store.ts";
-import { eventually } from "../e2e/stage.ts";
+import { eventually, until } from "../e2e/stage.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 
 let consul: TestConsul;
@@ -62,7 +62,7 @@ test.serial(
 			running.store.commit([{ verb: "set", key, value: 1 }]);
 		await write("f/before");
 		await outside.commit([{ verb: "set", key: FORMAT_KEY, value: FORMAT + 1 }]);
-		await eventually(
+		await until(
 			async () => running.store.refusal,
 			(refusal) => refusal !== undefined,
 		);
@@ -79,7 +79,7 @@ test.serial(
 		await t.throwsAsync(later.format.begin(), { message: /go back to/ });
 
 		await outside.commit([{ verb: "set", key: FORMAT_KEY, value: FORMAT }]);
-		await eventually(
+		await until(
 			async () => running.store.refusal,
 			(refusal) => refusal === undefined,
 		);

@@ -10,7 +10,7 @@ import {
 	readLeader,
 } from "../../pipeline/state/leader.ts";
 import { Store } from "../../pipeline/state/store.ts";
-import { eventually } from "../e2e/stage.ts";
+import { eventually, until } from "../e2e/stage.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 
 const PROGRAM = fileURLToPath(new URL("contender.js", import.meta.url));
@@ -79,7 +79,7 @@ function contend(host: string): { child: ChildProcess; said: string[] } {
 }
 
 async function leads(host: string): Promise<void> {
-	await eventually(
+	await until(
 		() => readLeader(store),
 		(entry) => entry?.value.host === host,
 		30,
@@ -94,7 +94,7 @@ test.serial(
 		await leads("a");
 		const b = contend("b");
 		t.teardown(() => b.child.kill("SIGKILL"));
-		await eventually(
+		await until(
 			async () => a.said.length,
 			(count) => count > 3,
 		);
@@ -103,7 +103,7 @@ test.serial(
 		const before = (await readLeader(store))?.value.session as string;
 		await store.ask(() => store.consul.session.destroy(before)); // as Consul does 20 s later
 		await leads("b");
-		await eventually(
+		await until(
 			async () => b.said.length,
 			(count) => count > 3,
 		);

@@ -10,7 +10,7 @@ import {
 	hostKeys,
 } from "../../pipeline/state/hosts.ts";
 import { Store } from "../../pipeline/state/store.ts";
-import { eventually } from "../e2e/stage.ts";
+import { until } from "../e2e/stage.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator, type AllocatorOptions } from "./dhcp.ts";
 import { EngineDouble } from "./doubles.ts";
@@ -152,7 +152,7 @@ test("a container that is given back makes room, also for other gateways", async
 	const second = await place(two, "abc_web_2");
 	t.not(first, second);
 	await one?.remove("abc_web_1");
-	await eventually(
+	await until(
 		async () => two?.services.slots.use(first).count,
 		(count) => count === 0,
 	);
