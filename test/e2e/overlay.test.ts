@@ -414,13 +414,13 @@ test.serial(
 				"-qO-",
 				`http://${b}/${payload}`,
 			);
-			await until(
+			const captured = await eventually(
 				async () => text,
 				(said) => said.includes(payload),
 				3,
 			);
 			capture.kill("SIGINT");
-			return text;
+			return captured;
 		};
 		t.true((await seen()).includes(payload), "as it is");
 
