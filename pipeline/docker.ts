@@ -93,6 +93,8 @@ export interface NetworkCreate {
 	Internal?: boolean;
 	Attachable?: boolean;
 	CheckDuplicate?: boolean;
+	/** From API 1.48 on, which is Docker 28; true unless it is said. */
+	EnableIPv4?: boolean;
 	IPAM?: {
 		Driver?: string;
 		Config?: IpamRange[] | null;

@@ -103,9 +103,10 @@ async function joined(
 	return undefined;
 }
 
-/** Whether a network is an ordinary bridge, which can be woven over hosts; any other driver has its own ways. */
+/** Whether a network is an ordinary bridge, which can be woven over hosts by its IPv4; any other driver has its own ways. */
 function isBridge({
 	Driver,
+	EnableIPv4,
 	IPAM,
 	Scope,
 	Ingress,
@@ -117,6 +118,7 @@ function isBridge({
 	return (
 		ordinary &&
 		ownAddresses &&
+		EnableIPv4 !== false &&
 		Scope !== "swarm" &&
 		!Ingress &&
 		!ConfigOnly &&

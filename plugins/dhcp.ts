@@ -128,6 +128,7 @@ export default definePlugin<Config>({
 			async networkCreate({ body, facts }) {
 				if (!facts.deployment) return; // not ours
 				if (body.Driver && body.Driver !== "bridge") return; // the user's own driver has its own addresses
+				if (body.EnableIPv4 === false) return; // nor could its containers have ours
 
 				const { asked, rest, wanted } = rangeOf(body);
 				const scope = scopeOf(

@@ -233,7 +233,8 @@ test("a network that nobody says anything of is none of ours", (t) => {
 test("with several hosts a network that a user makes is for all", (t) => {
 	const shared = { Name: "front_door", Driver: "bridge" };
 	const macvlan = { Name: "lan", Driver: "macvlan" };
-	const facts = [shared, macvlan].map((body) => {
+	const without = { Name: "six", EnableIPv4: false, EnableIPv6: true };
+	const facts = [shared, macvlan, without].map((body) => {
 		const context = { body, facts: {}, headers: {} };
 		hooksWith({ alone: false }).networkCreate?.(context);
 		return context.facts;
@@ -244,6 +245,7 @@ test("with several hosts a network that a user makes is for all", (t) => {
 			composeNetwork: "default",
 			shared: true,
 		},
+		{},
 		{},
 	]);
 });

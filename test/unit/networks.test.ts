@@ -304,6 +304,13 @@ test("a range of IPv6 stays as the user gave it", async (t) => {
 	]);
 });
 
+test("a network without IPv4 has no subnet of ours, and stays as it was asked for", async (t) => {
+	const { networks, services } = newAllocator();
+	const asked = { ...composeNetwork("six-alone"), EnableIPv4: false };
+	t.deepEqual(await networks.create(asked, {}), asked);
+	t.is(await services.networks.byName("six-alone_default"), undefined);
+});
+
 test("a network that has another subnet since we read it is not taken down", async (t) => {
 	const plugins = ["deployment-id", "placement", "dhcp", "network"];
 	const [one, two] = [newAllocator({ plugins }), newAllocator({ plugins })];
