@@ -316,6 +316,17 @@ test.serial(
 				await cluster.addressOf(t, "cee", "shared"),
 			),
 		);
+		// as testcontainers makes them
+		const nameless = await cluster.cli(
+			t,
+			...["run", "-d", "--network", "shared", "--network-alias", "alias"],
+			...["-e", `constraint:node==${h2.name}`, "busybox", "sleep", "3600"],
+		);
+		const there = await cluster.addressOf(t, nameless, "shared");
+		const named = await cluster.cli(t, "inspect", "-f", "{{.Name}}", nameless);
+		for (const name of ["alias", named.slice(1), nameless.slice(0, 12)])
+			t.deepEqual(await cluster.comesToResolve("abc_a_1", name), [there], name);
+		await cluster.cli(t, "rm", "-f", nameless);
 
 		for (const gateway of cluster.gateways) {
 			const seen = await cluster.inspect(t, id.slice(0, 10), gateway);
