@@ -326,7 +326,19 @@ test.serial(
 		const named = await cluster.cli(t, "inspect", "-f", "{{.Name}}", nameless);
 		for (const name of ["alias", named.slice(1), nameless.slice(0, 12)])
 			t.deepEqual(await cluster.comesToResolve("abc_a_1", name), [there], name);
+		await cluster.cli(t, "network", "create", "further");
+		const late = ["--alias", "late", "further", nameless];
+		await cluster.cli(t, "network", "connect", ...late);
+		for (const [network, alias] of [
+			["shared", "alias"],
+			["further", "late"],
+		]) {
+			const format = `{{json (index .NetworkSettings.Networks "${network}").Aliases}}`;
+			const shown = await cluster.cli(t, "inspect", "-f", format, nameless);
+			t.deepEqual(JSON.parse(shown), [alias, nameless.slice(0, 12)]);
+		}
 		await cluster.cli(t, "rm", "-f", nameless);
+		await cluster.cli(t, "network", "rm", "further");
 
 		for (const gateway of cluster.gateways) {
 			const seen = await cluster.inspect(t, id.slice(0, 10), gateway);
