@@ -492,6 +492,10 @@ test.serial(
 
 test.serial("prune takes what no host uses, and nothing else", async (t) => {
 	await cluster.cli(t, "network", "create", "--label", "old", "unused");
+	for (const host of cluster.hosts) {
+		await cluster.run(t, `was-${host.name}`, host, "--network", "unused");
+		await cluster.cli(t, "rm", "-f", `was-${host.name}`);
+	}
 	const pruned = await cluster.cli(t, "network", "prune", "-f");
 	t.true(pruned.includes("unused"));
 	t.false(pruned.includes("shared"));
