@@ -2,6 +2,7 @@ import type { Cluster } from "../pipeline/cluster.ts";
 import { inTime } from "../pipeline/deadline.ts";
 import type { ContainerSummary } from "../pipeline/docker.ts";
 import { messageOf } from "../pipeline/errors.ts";
+import { asCalled } from "../pipeline/state/aliases.ts";
 import {
 	type ContainerRecord,
 	Containers,
@@ -144,8 +145,9 @@ function copyOf(
 	registered: Map<string, string>,
 	domain: string,
 ): Copy {
-	const { service, index, host = "-", network, address } = facts;
 	const container = key.slice(key.lastIndexOf("/") + 1);
+	const { service, index, host = "-" } = asCalled(facts, container);
+	const { network, address } = facts;
 	// a host that was lost still has the copy that was started elsewhere, with the same network and address
 	const local = containers.filter(
 		({ Labels }) => Labels["arpanet.host"] === facts.host,

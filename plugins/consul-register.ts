@@ -6,6 +6,7 @@ import { definePlugin, type Facts, type Hooks } from "../pipeline/plugin.ts";
 import {
 	Aliased,
 	aliasesByDeployment,
+	asCalled,
 	type NamedAlias,
 } from "../pipeline/state/aliases.ts";
 import { checksOn } from "../pipeline/state/catalog.ts";
@@ -13,13 +14,7 @@ import { LEAVING, type Leaving } from "../pipeline/state/leaving.ts";
 import { ignoreConflict } from "../pipeline/state/operations.ts";
 import { Ripening } from "../pipeline/state/ripening.ts";
 import type { CatalogService } from "../pipeline/state/store.ts";
-import {
-	asCalled,
-	checkId,
-	dnsId,
-	namesOf,
-	nodeFor,
-} from "./consul-register/entries.ts";
+import { checkId, dnsId, namesOf, nodeFor } from "./consul-register/entries.ts";
 import {
 	deregister,
 	leave,

@@ -34,7 +34,7 @@ const COPY = /^(.+)[_-](\d+)$/;
 export default definePlugin({
 	name: "deployment-id",
 	setup: (_, services) => ({
-		async create({ body, name, facts, headers }) {
+		async create({ body, name, recordName, facts, headers }) {
 			const labels = body.Labels ?? {};
 			const env = Object.fromEntries((body.Env ?? []).map(keyAndValue));
 			const fig = FIG_NAME.exec(name ?? "");
@@ -55,8 +55,10 @@ export default definePlugin({
 				labels["com.docker.compose.service"] ??
 				fig?.[2];
 			mustBeService(facts.service);
-			if (facts.service === undefined && name && isAlias(name)) {
-				facts.service = name;
+			// Docker makes a name up for one without: until that is known it is told from others by its record's
+			const own = name ?? recordName.slice(1);
+			if (facts.service === undefined && isAlias(own)) {
+				facts.service = own;
 				facts.serviceFrom = "name";
 			}
 			const given = labels["com.docker.compose.container-number"];

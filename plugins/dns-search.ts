@@ -94,14 +94,17 @@ export default definePlugin<Config>({
 					asked: settings.DnsSearch ?? [],
 					forAll: domains(forAll),
 				});
-				const own = settings.Dns ?? [];
-				settings.Dns = [
+				// who is made from another's inspect, as Watchtower does it, brings what that was given
+				const ours = new Set((await cluster.all()).map((each) => each.address));
+				const own = (settings.Dns ?? []).filter((each) => !ours.has(each));
+				const all = new Set([
 					...(servers.length > 0
 						? servers
 						: [...(await ends(joined, facts.host, networks)), host.address]),
 					// asked in turn: when Consul is away, what is not in it still resolves
 					...(own.length > 0 ? own : ofHost()),
-				];
+				]);
+				settings.Dns = [...all];
 				// A bare name goes through the search list first. With Docker's ndots:0 it would be asked
 				// as it stands, of Consul and of every name server of the host, before.
 				if (

@@ -8,6 +8,7 @@ import { Names } from "../../pipeline/lifecycle/names.ts";
 import type { Engines } from "../engines.ts";
 import type { EnginePool } from "../upstream.ts";
 import type { Views } from "../view/views.ts";
+import { showAliases } from "./aliases.ts";
 import { containerList } from "./list.ts";
 import { withNetworkIds } from "./network-ids.ts";
 import { type PortMap, portsOf } from "./ports.ts";
@@ -121,6 +122,7 @@ export function containers(
 		const body = JSON.parse(answer.text);
 		const ports = body.NetworkSettings?.Ports as PortMap | null;
 		if (ports) body.NetworkSettings.Ports = portsOf(ports, host.address);
+		await showAliases(body, store);
 		body.Node = {
 			ID: name,
 			Name: name,

@@ -12,6 +12,12 @@ interface Pruned {
 	NetworksDeleted: string[] | null;
 }
 
+/** A network of ours on another host than its home, by the id that it has there. */
+interface Copy {
+	host: string;
+	id: string;
+}
+
 /**
  * `networks/prune`: each engine prunes what is its own alone. A network of ours goes if no container is in it on any
  * host; whether the filters mean it, its home's engine says, which removes it then, and its agent takes down the rest.
@@ -81,31 +87,46 @@ export function pruneNetworks(engines: Engines): Treatment {
 		throwRefusal(told);
 		// one that is lost says nothing, and its networks stay
 		const deleted = told.flatMap(({ answer }) => answer ?? []);
-		for (const { home = "", scope } of await idle()) {
+		for (const { network, copies } of await idle()) {
+			const { home = "", scope } = network;
 			if (!hosts.includes(home)) continue;
 			const ours = { label: [`arpanet.network=${scope}`] };
-			deleted.push(...(await prune(home, path, query, ours)));
+			const gone = await prune(home, path, query, ours);
+			deleted.push(...gone);
+			if (gone.length > 0) await removeEach(copies);
 		}
 		const NetworksDeleted = deleted.length > 0 ? deleted : null;
 		return { status: 200, body: { NetworksDeleted } satisfies Pruned };
 	};
 
+	/** The home's agent would take them down as well, some seconds after the answer: till then they were listed. */
+	async function removeEach(copies: Copy[]): Promise<void> {
+		await Promise.allSettled(
+			copies.map(({ host, id }) =>
+				cluster.ask(host, (engine) => engine.remove(`/networks/${id}`)),
+			),
+		);
+	}
+
 	/** Networks of ours in which no container runs on any host. */
-	async function idle(): Promise<KnownNetwork[]> {
+	async function idle(): Promise<{ network: KnownNetwork; copies: Copy[] }[]> {
 		// without Consul, what was heard last must do
 		const known = await networkIds.anew().catch(() => networkIds.all());
 		const all = [...known.values()];
-		const unused = await Promise.all(
-			all.map(async ({ name, hosts }) => {
-				const path = `/networks/${encodeURIComponent(name)}`;
+		const found = await Promise.all(
+			all.map(async (network) => {
+				const path = `/networks/${encodeURIComponent(network.name)}`;
 				const answers = await cluster.answers<NetworkInspect>(path);
-				return hosts.every((host) => {
-					const found = answers.find((each) => each.host === host)?.answer;
-					return found && isEmpty(found);
-				});
+				const copies: Copy[] = [];
+				for (const host of network.hosts) {
+					const copy = answers.find((each) => each.host === host)?.answer;
+					if (!copy || !isEmpty(copy)) return undefined;
+					if (host !== network.home) copies.push({ host, id: copy.Id });
+				}
+				return { network, copies };
 			}),
 		);
-		return all.filter((_, position) => unused[position]);
+		return found.filter((each) => each !== undefined);
 	}
 }
 

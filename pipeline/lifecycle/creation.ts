@@ -219,7 +219,7 @@ export class Creation {
 		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
 		else holds.add(key, reasons);
 		const reschedule = rescheduleAsked(this.#body.Labels);
-		if (reschedule && context.facts.service) {
+		if (reschedule && context.facts.service && context.name) {
 			context.facts.reschedule = reschedule;
 			const connected = instead?.connected ?? {};
 			const kept: Body = { create: this.#body, connected };

@@ -75,7 +75,8 @@ export async function replacedBy(
 		if (!holder || holder === container.container) continue;
 		const record = await containers.get(holder);
 		if (!record) continue;
-		const known = { container: holder, ...record.value.facts };
+		const { facts, was } = record.value;
+		const known = { container: holder, ...facts, ...(was ? { was } : {}) };
 		if (isSuccessor(container, known)) return record;
 	}
 	return undefined;

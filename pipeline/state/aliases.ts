@@ -1,3 +1,4 @@
+import type { Facts } from "../plugin.ts";
 import { keyIn, type Operation } from "./operations.ts";
 import type { Entry, Store } from "./store.ts";
 
@@ -31,6 +32,12 @@ const ALIAS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 /** Whether Consul's DNS can answer for a name; one with a dot, for instance, is left to Docker's. */
 export function isAlias(name: string): boolean {
 	return ALIAS.test(name);
+}
+
+/** What a container's facts are in DNS. @param name that it has now */
+export function asCalled(facts: Facts, name: string): Facts {
+	const isOwn = facts.serviceFrom === "name" && isAlias(name);
+	return isOwn ? { ...facts, service: name } : facts;
 }
 
 /** The aliases of all deployments, by deployment: who looks at each of a host's containers need not go through those of all others. */

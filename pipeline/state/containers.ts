@@ -45,6 +45,8 @@ export interface ContainerRecord {
 	lacks?: true;
 	/** Counts rewrites while a create is under way: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
+	/** The name that it had before it was renamed: who is made under that takes its place. */
+	was?: string;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;
 }
@@ -281,7 +283,8 @@ export class Containers {
 		const held = await this.#store.some<Holding>(
 			entry.value.holds.filter(namesContainer),
 		);
-		const before = reasonsKey(this.name(entry.key));
+		const was = this.name(entry.key);
+		const before = reasonsKey(was);
 		const after = reasonsKey(name);
 		const reasons = await this.#store.get<Reasons>(before);
 		const holds = entry.value.holds.map((key) =>
@@ -292,7 +295,7 @@ export class Containers {
 			{
 				verb: "create",
 				key: this.key(name),
-				value: { ...entry.value, holds },
+				value: { ...entry.value, was, holds },
 			},
 			...(reasons && holds.includes(after)
 				? [
@@ -304,7 +307,7 @@ export class Containers {
 				({ key, value, index }): Operation => ({
 					verb: "update",
 					key,
-					value: { ...value, container: name },
+					value: { ...value, container: name, ...(isSlot(key) ? { was } : {}) },
 					index,
 				}),
 			),

@@ -2,6 +2,8 @@
 export interface Placed {
 	/** Name under which it is on record. */
 	container: string;
+	/** The name that it had before it was renamed. */
+	was?: string;
 	deployment?: string;
 	service?: string;
 	/** The client's number of the copy, which its successor has as well. */

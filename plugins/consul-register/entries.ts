@@ -5,7 +5,7 @@ import type {
 	Facts,
 	Services,
 } from "../../pipeline/plugin.ts";
-import { isAlias, type NamedAlias } from "../../pipeline/state/aliases.ts";
+import type { NamedAlias } from "../../pipeline/state/aliases.ts";
 import { nodeOf, setNode } from "../../pipeline/state/catalog.ts";
 import { toNumber } from "../../pipeline/state/leases.ts";
 import type { NetworkRecord } from "../../pipeline/state/networks.ts";
@@ -143,12 +143,6 @@ export function dnsId(id: string, scope: string): string {
 
 function shortId(id: string): string {
 	return id.slice(0, 12);
-}
-
-/** What a container's facts are in DNS. @param name that it has now */
-export function asCalled(facts: Facts, name: string): Facts {
-	const isOwn = facts.serviceFrom === "name" && isAlias(name);
-	return isOwn ? { ...facts, service: name } : facts;
 }
 
 /**

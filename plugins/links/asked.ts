@@ -3,10 +3,9 @@ import { readLabels } from "../../pipeline/facts.ts";
 import type {
 	ConnectContext,
 	CreateContext,
-	Facts,
 	Services,
 } from "../../pipeline/plugin.ts";
-import { type Alias, isAlias } from "../../pipeline/state/aliases.ts";
+import { type Alias, asCalled, isAlias } from "../../pipeline/state/aliases.ts";
 
 /** A name that a container asks for. */
 export type Asked = Alias & { alias: string };
@@ -65,7 +64,7 @@ async function serviceOf(
 	{ containers, locator }: Services,
 ): Promise<string | undefined> {
 	const record = await containers.get(target); // first: a container_name may look like a copy's
-	let found: Facts | undefined = record?.value.facts;
+	let found = record && asCalled(record.value.facts, target);
 	if (!found) {
 		for (const separator of ["_", "-"]) {
 			const prefix = `${deployment}${separator}`;
@@ -75,7 +74,9 @@ async function serviceOf(
 			}
 		}
 		const container = (await locator.find(target))?.container;
-		found = container && readLabels(container.Config.Labels);
+		found =
+			container &&
+			asCalled(readLabels(container.Config.Labels), container.Name.slice(1));
 	}
 	if (found && found.deployment !== deployment) return undefined;
 	if (found?.service) return found.service;

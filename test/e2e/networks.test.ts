@@ -316,6 +316,29 @@ test.serial(
 				await cluster.addressOf(t, "cee", "shared"),
 			),
 		);
+		// as testcontainers makes them
+		const nameless = await cluster.cli(
+			t,
+			...["run", "-d", "--network", "shared", "--network-alias", "alias"],
+			...["-e", `constraint:node==${h2.name}`, "busybox", "sleep", "3600"],
+		);
+		const there = await cluster.addressOf(t, nameless, "shared");
+		const named = await cluster.cli(t, "inspect", "-f", "{{.Name}}", nameless);
+		for (const name of ["alias", named.slice(1), nameless.slice(0, 12)])
+			t.deepEqual(await cluster.comesToResolve("abc_a_1", name), [there], name);
+		await cluster.cli(t, "network", "create", "further");
+		const late = ["--alias", "late", "further", nameless];
+		await cluster.cli(t, "network", "connect", ...late);
+		for (const [network, alias] of [
+			["shared", "alias"],
+			["further", "late"],
+		]) {
+			const format = `{{json (index .NetworkSettings.Networks "${network}").Aliases}}`;
+			const shown = await cluster.cli(t, "inspect", "-f", format, nameless);
+			t.deepEqual(JSON.parse(shown), [alias, nameless.slice(0, 12)]);
+		}
+		await cluster.cli(t, "rm", "-f", nameless);
+		await cluster.cli(t, "network", "rm", "further");
 
 		for (const gateway of cluster.gateways) {
 			const seen = await cluster.inspect(t, id.slice(0, 10), gateway);
@@ -469,6 +492,10 @@ test.serial(
 
 test.serial("prune takes what no host uses, and nothing else", async (t) => {
 	await cluster.cli(t, "network", "create", "--label", "old", "unused");
+	for (const host of cluster.hosts) {
+		await cluster.run(t, `was-${host.name}`, host, "--network", "unused");
+		await cluster.cli(t, "rm", "-f", `was-${host.name}`);
+	}
 	const pruned = await cluster.cli(t, "network", "prune", "-f");
 	t.true(pruned.includes("unused"));
 	t.false(pruned.includes("shared"));

@@ -315,6 +315,35 @@ test.serial(
 );
 
 test.serial(
+	"who is made under the name that another had takes its place, as by hand and with Portainer",
+	async (t) => {
+		const asked = ["-p", "7070:80", "-v", "shelf:/data"];
+		const ok = async (gateway: number, ...args: string[]) => {
+			const { code, stderr } = await cluster.at(gateway, ...args);
+			t.is(code, 0, stderr);
+		};
+		const host = await cluster.place("shelf", ...asked);
+		t.regex(host, /^h\d$/);
+		await ok(1, "start", "shelf");
+		await ok(2, "stop", "-t", "0", "shelf");
+		await ok(2, "rename", "shelf", "shelf-old");
+		t.is(await cluster.placeAt(3, "shelf", ...asked), host);
+		await ok(1, "start", "shelf");
+
+		// it is thought better of
+		await ok(1, "rm", "-f", "shelf");
+		await ok(2, "rename", "shelf-old", "shelf");
+		await ok(3, "start", "shelf");
+		t.regex(
+			await cluster.place("shelf2", ...asked),
+			/port 7070\/tcp is taken by shelf/,
+		);
+		await cluster.removeAll(t, "shelf");
+		await ok(1, "volume", "rm", "shelf");
+	},
+);
+
+test.serial(
 	"creates at once through all gateways: even, and no fixed port twice",
 	async (t) => {
 		const places = await Promise.all(

@@ -42,7 +42,11 @@ async function factsOf({
 			...(env && { Env: env }),
 			...(network && { HostConfig: { NetworkMode: network } }),
 		},
-		{ name, headers: header ? { "x-arpanet-deployment": header } : {} },
+		{
+			name,
+			recordName: name ?? ".4711",
+			headers: header ? { "x-arpanet-deployment": header } : {},
+		},
 	);
 	await hooks.create?.(context);
 	return JSON.parse(JSON.stringify(context.facts)); // what is undefined is not there
@@ -116,7 +120,7 @@ test(
 		labels: { "arpanet.deployment": "label" },
 		env: ["ARPANET_DEPLOYMENT=env"],
 	},
-	{ deployment: "label" },
+	{ deployment: "label", service: "4711", serviceFrom: "name" },
 );
 test(
 	is,
@@ -141,6 +145,12 @@ test(
 	"one that cannot says none",
 	{ name: "my.db", header: "head" },
 	{ deployment: "head" },
+);
+test(
+	is,
+	"one without a name is a service of its own until Docker has named it",
+	{ network: "abc_default" },
+	{ deployment: "abc", service: "4711", serviceFrom: "name" },
 );
 test(is, "any other network says nothing", { network: "bridge" }, {});
 test(

@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from "ava";
+import type { ContainerCreate } from "../../pipeline/docker.ts";
 import { startConsul, type TestConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
 
@@ -16,6 +17,16 @@ async function searchOf(
 	further: string[],
 	DnsSearch: string[] = [],
 ): Promise<string[]> {
+	const made = await settingsOf(t, deployment, further, { DnsSearch });
+	return made?.DnsSearch ?? [];
+}
+
+async function settingsOf(
+	t: ExecutionContext,
+	deployment: string,
+	further: string[],
+	asked: ContainerCreate["HostConfig"],
+): Promise<ContainerCreate["HostConfig"]> {
 	const plugins = "deployment-id placement dhcp network dns-search";
 	const host = new Allocator(consul.address, { plugins: plugins.split(" ") });
 	t.teardown(() => host.close());
@@ -31,10 +42,10 @@ async function searchOf(
 	}
 	const own = `${deployment}_default`;
 	const { body } = await host.create(deployment, undefined, {
-		HostConfig: { NetworkMode: own, DnsSearch },
+		HostConfig: { ...asked, NetworkMode: own },
 		NetworkingConfig: { EndpointsConfig: { [own]: {} } },
 	});
-	return body.HostConfig?.DnsSearch ?? [];
+	return body.HostConfig;
 }
 
 test.serial(
@@ -62,5 +73,15 @@ test.serial(
 			t.true(found.includes(asked));
 			t.true(found.length > 5);
 		}
+	},
+);
+
+test.serial(
+	"a container that is made from another's inspect asks the servers that it would ask without",
+	async (t) => {
+		const Dns = ["192.0.2.53"];
+		const first = await settingsOf(t, "again", [], { Dns });
+		t.true((first?.Dns?.length ?? 0) > 1);
+		t.deepEqual(await settingsOf(t, "again", [], first), first);
 	},
 );

@@ -87,7 +87,8 @@ test("whatever else is written as a link is an error for the user, or a name tha
 
 test("a link may name its container by id, on whatever host that is", async (t) => {
 	const Labels = { "arpanet.deployment": "abc", "arpanet.service": "redis" };
-	const found = { host: "h2", container: { Config: { Labels } } };
+	const container = { Name: "/cache", Config: { Labels } };
+	const found = { host: "h2", container };
 	const locator = {
 		find: async (ref: string) => (ref === "8be23c0912aa" ? found : undefined),
 	};
@@ -105,7 +106,7 @@ test("a link may name its container by id, on whatever host that is", async (t) 
 
 test("a link that leaves the deployment gives no name: by its own the other is found where both are in a network", async (t) => {
 	const of = (Labels: Record<string, string>) => ({
-		container: { Config: { Labels } },
+		container: { Name: "/other", Config: { Labels } },
 	});
 	const others: Record<string, unknown> = {
 		xyz_db_1: of({ "arpanet.deployment": "xyz", "arpanet.service": "db" }),
