@@ -6,13 +6,14 @@ import {
 	type ContainerSummary,
 	type EngineEvent,
 	filtered,
+	imagePath,
 	type NetworkCreate,
 	type NetworkInspect,
 	type VolumeCreate,
 } from "./docker.ts";
 import { HttpError, messageOf } from "./errors.ts";
-import { LABEL_PREFIX, withoutForged } from "./facts.ts";
 import { HttpClient } from "./http-client.ts";
+import { ImageLabels } from "./image-labels.ts";
 import { stringify } from "./json.ts";
 import { inParallel } from "./parallel.ts";
 import { type Tls, tcpAddress } from "./tls.ts";
@@ -69,14 +70,8 @@ export interface EngineInfo {
 	Labels: string[] | null;
 }
 
-interface ImageInspect {
-	Config?: { Labels?: Record<string, string> | null } | null;
-}
-
 /** Images that an engine is asked of at once: it has others to answer. */
 const AT_ONCE = 16;
-/** No two containers that went through the chain have the same. */
-const MADE = `${LABEL_PREFIX}made`;
 
 type Method = "GET" | "POST" | "DELETE";
 
@@ -93,8 +88,9 @@ export class Engine {
 	readonly url: string;
 	readonly #client: HttpClient;
 	readonly #isReturning: () => boolean;
-	/** By id, what images say of containers (`#madeBy`). */
-	readonly #images = new Map<string, Promise<string | undefined>>();
+	readonly #images = new ImageLabels((image, timeout) =>
+		this.#ask("GET", imagePath(image), undefined, timeout),
+	);
 
 	/**
 	 * @param url `unix:///var/run/docker.sock` or `tcp://host:port`
@@ -107,7 +103,7 @@ export class Engine {
 	}
 
 	/**
-	 * A container by id, unique id prefix or name, without what its image alone says of it (`#own`); undefined if there is none.
+	 * A container by id, unique id prefix or name, without what its image alone says of it; undefined if there is none.
 	 * @param ref of a name also as inspect writes it, `/abc_web_1`
 	 * @param timeout milliseconds without a byte
 	 */
@@ -121,7 +117,11 @@ export class Engine {
 			timeout,
 		);
 		if (!found?.Config?.Labels) return found;
-		const Labels = await this.#own(found.Config.Labels, found.Image, timeout);
+		const Labels = await this.#images.without(
+			found.Config.Labels,
+			found.Image,
+			timeout,
+		);
 		return { ...found, Config: { ...found.Config, Labels } };
 	}
 
@@ -134,7 +134,7 @@ export class Engine {
 	/**
 	 * All containers, stopped ones too, whose labels match (`key` or `key=value`) if one is named. Those without a name are none: Docker
 	 * 20.10 can go on listing a container that it has removed, and finds it no more when asked for it. Without what their images alone
-	 * say of them (`#own`).
+	 * say of them.
 	 */
 	async listContainers(label?: string): Promise<ContainerSummary[]> {
 		const listed = (await this.get<ContainerSummary[]>(
@@ -142,48 +142,10 @@ export class Engine {
 		)) as ContainerSummary[];
 		const all = listed.filter(({ Names }) => Names?.length > 0);
 		await inParallel(all, AT_ONCE, async (each) => {
-			each.Labels = await this.#own(each.Labels, each.ImageID);
+			each.Labels = await this.#images.without(each.Labels, each.ImageID);
 		});
 		const [key = ""] = label?.split("=") ?? [];
 		return all.filter(({ Labels }) => !key || Object.hasOwn(Labels, key));
-	}
-
-	/**
-	 * A container's labels without those of arpanet's own that it has from its image alone. Docker gives it what the image says, be that of
-	 * the container that it was committed from, or of one that its maker would have it taken for. What went through the chain says when it was made.
-	 */
-	async #own(
-		labels: Record<string, string>,
-		image: string | undefined,
-		timeout?: number,
-	): Promise<Record<string, string>> {
-		const others = withoutForged({ Labels: labels })?.Labels;
-		if (!others || !image) return labels;
-		const said = await this.#madeBy(image, timeout);
-		return said === (labels[MADE] ?? "") ? others : labels;
-	}
-
-	/**
-	 * What an image, which never changes, says of when a container was made; undefined for one that says nothing of arpanet's. One that is
-	 * not there any more, or has lost its layers, says nothing: its containers live on, and a look at all of them must not end with it.
-	 */
-	#madeBy(image: string, timeout?: number): Promise<string | undefined> {
-		const known = this.#images.get(image);
-		if (known) return known;
-		const path = `/images/${encodeURIComponent(image)}/json`;
-		const asking = async () => {
-			const { status, text } = await this.#ask("GET", path, undefined, timeout);
-			if (status !== 200) {
-				this.#images.delete(image);
-				return undefined;
-			}
-			const Labels = (JSON.parse(text) as ImageInspect).Config?.Labels ?? {};
-			return withoutForged({ Labels }) && (Labels[MADE] ?? "");
-		};
-		const saying = asking();
-		this.#images.set(image, saying);
-		saying.catch(() => this.#images.delete(image));
-		return saying;
 	}
 
 	/** A network by id, unique id prefix or name; undefined if there is none. */
