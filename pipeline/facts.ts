@@ -51,12 +51,14 @@ export function rescheduleAsked(
 export function withoutOurs(
 	labels: Record<string, string>,
 ): Record<string, string> {
+	// who copies what inspect says brings a service that was but the container's name
+	const isNamed = labels[`${LABEL_PREFIX}serviceFrom`] === "name";
 	return Object.fromEntries(
-		Object.entries(labels).filter(
-			([label]) =>
-				!label.startsWith(LABEL_PREFIX) ||
-				USER_LABELS.has(label.slice(LABEL_PREFIX.length)),
-		),
+		Object.entries(labels).filter(([label]) => {
+			if (!label.startsWith(LABEL_PREFIX)) return true;
+			const name = label.slice(LABEL_PREFIX.length);
+			return USER_LABELS.has(name) && !(isNamed && name === "service");
+		}),
 	);
 }
 

@@ -142,6 +142,19 @@ test("a port at one host's address is that host's", async (t) => {
 	t.is((await make("abc-web-1", "web", { HostConfig })).host, "h2");
 });
 
+test("what is made from another's inspect goes by its own name, unless the user has named its service", async (t) => {
+	const { h1 } = await stage(t);
+	const serviceOf = async (name: string, Labels?: Record<string, string>) => {
+		const { body } = await h1.create("abc", name, Labels ? { Labels } : {});
+		return { labels: body.Labels, service: body.Labels?.["arpanet.service"] };
+	};
+	const first = await serviceOf("web");
+	t.is(first.service, "web");
+	t.is((await serviceOf("front", first.labels)).service, "front");
+	const asked = await serviceOf("db-1", { "arpanet.service": "db" });
+	t.is((await serviceOf("db-2", asked.labels)).service, "db");
+});
+
 test("a hostname is a name in DNS", async (t) => {
 	const { h1, make } = await stage(t);
 	await make("abc-mq-1", "mq", { Hostname: "rabbit1" });
