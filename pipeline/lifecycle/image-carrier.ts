@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { type HostAnswer, isUnheard, whoHas } from "../answers.ts";
 import type { Cluster } from "../cluster.ts";
 import { imagePath } from "../docker.ts";
@@ -16,6 +17,7 @@ import {
 
 /** How long a host may stay silent that an image is copied to or from, or that named it last: it may have much to do. */
 const PATIENCE_MS = 10_000;
+const LOOK_MS = 50;
 
 /** As long as a client waits for a create. */
 const CREATE_MS = 30_000;
@@ -25,6 +27,13 @@ const CREATE_MS = 30_000;
  * @throws HttpError what the engines said while it was copied
  */
 export type BringImage = (image: string, host: string) => Promise<void>;
+
+/** Where an image is copied from. */
+interface Source {
+	host: string;
+	/** Whether a request under way may just have given the name to what the host has of it: a copy would undo that. */
+	undoes: boolean;
+}
 
 /**
  * A host that lacks an image, or has an older one of that name, gets it from where it was named last; if none has it, its
@@ -37,13 +46,13 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	const copying = new Map<string, Promise<void>>();
 
 	/**
-	 * The host to copy an image from; undefined where the host has it already, or nobody has.
+	 * What to copy an image from; undefined where the host has it already, or nobody has.
 	 * @throws HttpError 502 if the host itself does not answer
 	 */
 	async function sourceFor(
 		image: string,
 		host: string,
-	): Promise<string | undefined> {
+	): Promise<Source | undefined> {
 		const path = imagePath(image);
 		const [answer, known] = await Promise.all([
 			cluster.ask(host, (engine) => engine.get<ImageInspect>(path), asking),
@@ -51,10 +60,13 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		]);
 		const own: HostAnswer<ImageInspect>[] = [{ host, answer }];
 		const [here] = byName(image, own, known?.record);
-		const from = (source: Held | undefined) =>
-			source && here && contentOf(source.image) === contentOf(here.image)
-				? undefined
-				: source?.host;
+		const mayGive = known?.given.has(host) || known?.perhaps.has(host);
+		const from = (source: Held | undefined): Source | undefined => {
+			if (!source) return undefined;
+			if (!here) return { host: source.host, undoes: false };
+			if (contentOf(source.image) === contentOf(here.image)) return undefined;
+			return { host: source.host, undoes: mayGive === true };
+		};
 		if (known) {
 			const { record, given, perhaps } = known;
 			const elsewhere = [...perhaps].filter((each) => each !== host);
@@ -75,6 +87,19 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 			}
 		}
 		return from(await anywhere(image, path, known?.record));
+	}
+
+	/** The same, once the host gives no names any more; a build may do so for long, and is not waited for to its end. */
+	async function settledSourceFor(
+		image: string,
+		host: string,
+	): Promise<string | undefined> {
+		const until = performance.now() + PATIENCE_MS;
+		for (;;) {
+			const source = await sourceFor(image, host);
+			if (!source?.undoes || performance.now() > until) return source?.host;
+			await setTimeout(LOOK_MS);
+		}
 	}
 
 	/**
@@ -119,7 +144,7 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 	}
 
 	return async function bring(image, host): Promise<void> {
-		const source = await sourceFor(image, host);
+		const source = await settledSourceFor(image, host);
 		if (source === undefined) return;
 		const key = `${image} ${host}`;
 		const running = copying.get(key);

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { HttpError } from "../../pipeline/errors.ts";
 import { imageCarrier } from "../../pipeline/lifecycle/image-carrier.ts";
@@ -370,6 +371,33 @@ test("of an image that is named without a tag only the latest is copied", async 
 	t.deepEqual(
 		asked.one?.filter((each) => each.endsWith("/get")),
 		["GET /images/app%3Alatest/get"],
+	);
+});
+
+test("no copy goes over a name that its host is just giving, by a load: it would undo that", async (t) => {
+	const at = Date.parse("2027-01-01");
+	const key = "arpanet/images/app:1";
+	const request = "arpanet/tagging/two/load";
+	const values: Record<string, unknown> = {
+		[key]: { host: "one", id: NEW, at },
+		[request]: { host: "two", at: "" },
+	};
+	const engines = {
+		one: withImages([image(NEW, "app:1")]),
+		two: withImages([image(OLD, "app:1")]),
+	};
+	const { services, asked } = await startHosts(t, engines, storeOf(values));
+	const bringing = imageCarrier(services.cluster, new Images(services))(
+		"app:1",
+		"two",
+	);
+	await setTimeout(200);
+	values[key] = { host: "two", id: OLD, at: at + 1 };
+	delete values[request];
+	await bringing;
+	t.deepEqual(
+		asked.one?.filter((each) => each.endsWith("/get")),
+		[],
 	);
 });
 
