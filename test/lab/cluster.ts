@@ -72,7 +72,9 @@ async function orStop<T>(lab: Lab, work: () => Promise<T>): Promise<T> {
 	try {
 		return await work();
 	} catch (error) {
-		await lab.stop();
+		await lab.stop().catch((also) => {
+			throw new AggregateError([error, also], "did not start, nor stop");
+		});
 		throw error;
 	}
 }
