@@ -95,14 +95,16 @@ export default definePlugin<Config>({
 					forAll: domains(forAll),
 				});
 				// who is made from another's inspect, as Watchtower does it, brings what that was given
-				const ours = new Set((await cluster.all()).map((each) => each.address));
-				const own = (settings.Dns ?? []).filter((each) => !ours.has(each));
+				const hosts = servers.length > 0 ? [] : await cluster.all();
+				const ours = new Set(hosts.map((each) => each.address));
+				const asked = settings.Dns ?? [];
+				const own = asked.filter((each) => !ours.has(each));
 				const all = new Set([
 					...(servers.length > 0
 						? servers
 						: [...(await ends(joined, facts.host, networks)), host.address]),
 					// asked in turn: when Consul is away, what is not in it still resolves
-					...(own.length > 0 ? own : ofHost()),
+					...(asked.length > 0 ? own : ofHost()),
 				]);
 				settings.Dns = [...all];
 				// A bare name goes through the search list first. With Docker's ndots:0 it would be asked

@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { HttpError } from "../pipeline/errors.ts";
+import { formerSlots } from "../pipeline/lifecycle/former.ts";
 import {
 	type Candidate,
 	type ContainerContext,
@@ -223,9 +224,11 @@ export default definePlugin<PlacementConfig>({
 			const hosts = onlyHost
 				? [await cluster.hosts.get(onlyHost)]
 				: await cluster.all();
+			const own = { container: recordName, ...facts };
+			const former = await formerSlots(own, services);
 
 			// from here to the slot in one breath: the next create counts this one
-			const replaced = slots.of({ container: recordName, ...facts });
+			const replaced = [...slots.of(own), ...former];
 			const candidates = hosts.map((each) => candidate(each, replaced));
 			// others may share its namespaces, and its ports are known by its host
 			const before = replaced.find(

@@ -8,6 +8,7 @@ import {
 	type VolumeInspect,
 } from "../pipeline/docker.ts";
 import { HttpError, pastErrors } from "../pipeline/errors.ts";
+import { formerSlots } from "../pipeline/lifecycle/former.ts";
 import { inParallel } from "../pipeline/parallel.ts";
 import {
 	type CreateContext,
@@ -84,7 +85,7 @@ export default definePlugin({
 				const wanted = await Promise.all(names.map(look));
 				const draws = new Map<string, Set<string>>();
 				// what a container uses that takes another's place is where that was, or its host is lost
-				if (!isMadeAnew(context)) {
+				if (!(await isMadeAnew(context))) {
 					for (const { near, name } of wanted) {
 						if (near) addTo(draws, near, name);
 					}
@@ -196,8 +197,15 @@ export default definePlugin({
 		};
 
 		/** Whether a container takes another's place. */
-		function isMadeAnew({ recordName, facts }: CreateContext): boolean {
-			return services.slots.of({ container: recordName, ...facts }).length > 0;
+		async function isMadeAnew({
+			recordName,
+			facts,
+		}: CreateContext): Promise<boolean> {
+			const own = { container: recordName, ...facts };
+			return (
+				services.slots.of(own).length > 0 ||
+				(await formerSlots(own, services)).length > 0
+			);
 		}
 
 		/** Another create has claimed or moved what this one wanted. */

@@ -18,7 +18,7 @@ export async function showAliases(
 	const { deployment } = readLabels(Config.Labels);
 	if (!deployment) return; // Docker's own DNS has them
 	const known = await inTime(
-		new Aliased(store).read(deployment),
+		new Aliased(store).read(deployment, true),
 		PATIENCE_MS,
 		() => new Error("Consul does not answer in time"),
 	).catch(() => []);

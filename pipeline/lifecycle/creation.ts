@@ -219,7 +219,9 @@ export class Creation {
 		if (this.#previous || this.#unrecorded) holds.set(key, reasons);
 		else holds.add(key, reasons);
 		const reschedule = rescheduleAsked(this.#body.Labels);
-		if (reschedule && context.facts.service && context.name) {
+		const { service, serviceFrom } = context.facts;
+		const isNamed = context.name !== undefined || serviceFrom !== "name";
+		if (reschedule && service && isNamed) {
 			context.facts.reschedule = reschedule;
 			const connected = instead?.connected ?? {};
 			const kept: Body = { create: this.#body, connected };

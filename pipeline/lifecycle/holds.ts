@@ -8,6 +8,7 @@ import {
 import { keyIn, type Operation } from "../state/operations.ts";
 import type { Entry } from "../state/store.ts";
 import { type Identity, isSuccessor } from "../state/successors.ts";
+import { isStopped } from "./former.ts";
 
 /** What a container is to hold: written, had already, or taken over from the one that it replaces. */
 export class Holds {
@@ -65,8 +66,9 @@ export class Holds {
 export async function replacedBy(
 	container: Identity,
 	conflicts: readonly Operation[],
-	{ store, containers }: Pick<Services, "store" | "containers">,
+	services: Pick<Services, "store" | "containers" | "cluster">,
 ): Promise<Entry<ContainerRecord> | undefined> {
+	const { store, containers } = services;
 	const keys = conflicts
 		.map((operation) => keyIn(operation) ?? "")
 		.filter(isHandedOver);
@@ -76,8 +78,12 @@ export async function replacedBy(
 		const record = await containers.get(holder);
 		if (!record) continue;
 		const { facts, was } = record.value;
-		const known = { container: holder, ...facts, ...(was ? { was } : {}) };
-		if (isSuccessor(container, known)) return record;
+		if (isSuccessor(container, { container: holder, ...facts })) return record;
+		const isFormer =
+			was === container.container && facts.deployment === container.deployment;
+		if (isFormer && (await isStopped(holder, facts.host, services))) {
+			return record;
+		}
 	}
 	return undefined;
 }

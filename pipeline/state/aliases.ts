@@ -122,9 +122,9 @@ export class Aliased {
 		}
 	}
 
-	/** The aliases of a deployment. */
-	async read(deployment: string): Promise<NamedAlias[]> {
-		const found = await this.#store.list<Alias>(markOf(deployment));
+	/** The aliases of a deployment. @param stale also while Consul's servers have no leader, perhaps a moment old */
+	async read(deployment: string, stale = false): Promise<NamedAlias[]> {
+		const found = await this.#store.list<Alias>(markOf(deployment), stale);
 		if (found.length > 0) this.#seen.add(deployment);
 		else this.#seen.delete(deployment);
 		return aliasesIn(found);

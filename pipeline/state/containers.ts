@@ -45,7 +45,7 @@ export interface ContainerRecord {
 	lacks?: true;
 	/** Counts rewrites while a create is under way: a write that changes nothing would not move its ModifyIndex. */
 	waited?: number;
-	/** The name that it had before it was renamed: who is made under that takes its place. */
+	/** The name that it had before it was renamed: who is made under that takes its place if it does not run. */
 	was?: string;
 	/** Its host is lost, and this is why it is not started elsewhere. */
 	stays?: string;
@@ -284,6 +284,7 @@ export class Containers {
 			entry.value.holds.filter(namesContainer),
 		);
 		const was = this.name(entry.key);
+		const former = was.startsWith(".") ? {} : { was }; // Docker has named it only now
 		const before = reasonsKey(was);
 		const after = reasonsKey(name);
 		const reasons = await this.#store.get<Reasons>(before);
@@ -295,7 +296,7 @@ export class Containers {
 			{
 				verb: "create",
 				key: this.key(name),
-				value: { ...entry.value, was, holds },
+				value: { ...entry.value, ...former, holds },
 			},
 			...(reasons && holds.includes(after)
 				? [
@@ -307,7 +308,7 @@ export class Containers {
 				({ key, value, index }): Operation => ({
 					verb: "update",
 					key,
-					value: { ...value, container: name, ...(isSlot(key) ? { was } : {}) },
+					value: { ...value, container: name, ...(isSlot(key) ? former : {}) },
 					index,
 				}),
 			),

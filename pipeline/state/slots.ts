@@ -3,7 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Facts } from "../plugin.ts";
 import { type Operation, replacing } from "./operations.ts";
 import { parse, type Store } from "./store.ts";
-import { type Identity, marks } from "./successors.ts";
+import { formerMark, type Identity, marks } from "./successors.ts";
 import { addTo, type Placed, removeFrom, Use } from "./use.ts";
 import { followPrefix } from "./watch.ts";
 
@@ -234,6 +234,11 @@ export class Slots {
 		return [...new Set(slots)];
 	}
 
+	/** The slots of those of its deployment that had a container's name before they were renamed. */
+	former({ container, deployment }: Identity): Slot[] {
+		return [...(this.#marks.get(formerMark(container, deployment)) ?? [])];
+	}
+
 	/** The host of a container that uses a volume. */
 	hostOfVolume(name: string): string | undefined {
 		for (const { placed, host } of this.#known.values()) {
@@ -325,7 +330,7 @@ export class Slots {
 		const { use, numbers } = this.#of(host);
 		use.add(placed);
 		numbers.add(number);
-		for (const mark of marks(placed)) addTo(this.#marks, mark, slot);
+		for (const mark of marksOf(placed)) addTo(this.#marks, mark, slot);
 		return slot;
 	}
 
@@ -337,7 +342,8 @@ export class Slots {
 		slots.use.remove(slot.placed);
 		slots.numbers.delete(slot.number);
 		slots.lowest = Math.min(slots.lowest, slot.number);
-		for (const mark of marks(slot.placed)) removeFrom(this.#marks, mark, slot);
+		for (const mark of marksOf(slot.placed))
+			removeFrom(this.#marks, mark, slot);
 	}
 
 	#of(host: string): HostSlots {
@@ -347,6 +353,11 @@ export class Slots {
 		this.#hosts.set(host, slots);
 		return slots;
 	}
+}
+
+function marksOf(placed: Placed): string[] {
+	const { was, deployment } = placed;
+	return [...marks(placed), ...(was ? [formerMark(was, deployment)] : [])];
 }
 
 /** What stands under a copy's number. */

@@ -56,8 +56,8 @@ export class View<T, Gathered> {
 				if (this.#stop) this.#known = gathered;
 				return gathered;
 			}
-			// which of the two is newer, nothing says; but Consul was asked for what it told second when this had begun
-			if (this.#known && this.#told > told + 1) return this.#known;
+			// which of the two is newer, nothing says; under many writes that would go on
+			if (this.#told > told + 1) return this.#gather(entries);
 		}
 	}
 

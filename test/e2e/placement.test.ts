@@ -344,6 +344,42 @@ test.serial(
 );
 
 test.serial(
+	"one that runs under another name by now keeps its port and its address from who is made under the former one",
+	async (t) => {
+		const run = (name: string, ...args: string[]) =>
+			cluster.at(1, "run", "-d", "--name", name, ...args, "busybox", "top");
+		const ok = async (answer: ReturnType<typeof run>) => {
+			const { code, stderr } = await answer;
+			t.is(code, 0, stderr);
+		};
+		await ok(
+			cluster.at(1, "network", "create", "--subnet=172.29.5.0/24", "turns"),
+		);
+		const address = ["--network", "turns", "--ip", "172.29.5.10"];
+		for (const asked of [["-p", "7070:80"], address]) {
+			await ok(run("turn", ...asked));
+			await ok(cluster.at(2, "rename", "turn", "turn-live"));
+			const { code, stderr } = await run("turn", ...asked);
+			if (asked === address)
+				t.regex(stderr, /172\.29\.5\.10 is leased to turn-live/);
+			else t.is(code, 0, stderr);
+			const live = await cluster.hostOf("turn-live");
+			t.not(await cluster.hostOf("turn"), live);
+			await cluster.removeAll(t, "turn");
+		}
+		// nor is a stopped one's what another deployment makes
+		const by = ["-p", "7070:80", "-e"];
+		await ok(run("turn", ...by, "ARPANET_DEPLOYMENT=abc"));
+		await ok(cluster.at(1, "stop", "-t", "0", "turn"));
+		await ok(cluster.at(1, "rename", "turn", "turn-old"));
+		await ok(run("turn", ...by, "ARPANET_DEPLOYMENT=xyz"));
+		await ok(cluster.at(1, "start", "turn-old"));
+		await cluster.removeAll(t, "turn");
+		await ok(cluster.at(1, "network", "rm", "turns"));
+	},
+);
+
+test.serial(
 	"creates at once through all gateways: even, and no fixed port twice",
 	async (t) => {
 		const places = await Promise.all(

@@ -338,6 +338,25 @@ for (const NetworkMode of ["default", "host"]) {
 }
 
 test.serial(
+	"a copy of a service that its label names is started elsewhere, whoever named the copy",
+	async (t) => {
+		const host = new Allocator(consul.address);
+		t.teardown(() => host.close());
+		const asked = { "arpanet.reschedule": "on-host-failure" };
+		const madeOf = async (Labels: Record<string, string>) => {
+			const body = { Labels: { "arpanet.deployment": "abc", ...Labels } };
+			const headers = { "x-arpanet-request": crypto.randomUUID() };
+			const request = { name: undefined, body, headers, onlyHost: undefined };
+			const made = await host.containers.create(request);
+			return made?.Labels?.["arpanet.facts"]?.split(",") ?? [];
+		};
+		const copy = await madeOf({ ...asked, "arpanet.service": "web" });
+		t.true(copy.includes("reschedule"));
+		t.false((await madeOf(asked)).includes("reschedule"));
+	},
+);
+
+test.serial(
 	"a create that is refused for its label keeps no place",
 	async (t) => {
 		const host = new Allocator(consul.address);

@@ -26,9 +26,13 @@ async function settingsOf(
 	deployment: string,
 	further: string[],
 	asked: ContainerCreate["HostConfig"],
+	servers: string[] = [],
 ): Promise<ContainerCreate["HostConfig"]> {
 	const plugins = "deployment-id placement dhcp network dns-search";
-	const host = new Allocator(consul.address, { plugins: plugins.split(" ") });
+	const host = new Allocator(consul.address, {
+		plugins: plugins.split(" "),
+		configs: { "dns-search": { domain: "service.consul", servers } },
+	});
 	t.teardown(() => host.close());
 	for (const network of ["default", ...further]) {
 		const Labels = {
@@ -83,5 +87,17 @@ test.serial(
 		const first = await settingsOf(t, "again", [], { Dns });
 		t.true((first?.Dns?.length ?? 0) > 1);
 		t.deepEqual(await settingsOf(t, "again", [], first), first);
+	},
+);
+
+test.serial(
+	"a host's address that the user names as server is asked, and no other in its place",
+	async (t) => {
+		const Dns = ["10.213.0.1"];
+		const alone = await settingsOf(t, "mine", [], { Dns });
+		t.deepEqual(alone?.Dns, Dns);
+		const servers = ["192.0.2.53"];
+		const beside = await settingsOf(t, "beside", [], { Dns }, servers);
+		t.deepEqual(beside?.Dns, [...servers, ...Dns]);
 	},
 );

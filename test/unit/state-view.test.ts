@@ -74,3 +74,26 @@ test.serial(
 		t.deepEqual(view.known, ["after"]);
 	},
 );
+
+test.serial(
+	"a read is as new as what is asked for, also if a server that is behind tells twice meanwhile",
+	async (t) => {
+		const { store, view, write } = stage(t);
+		let tell = (_: Entry<never>[]) => {};
+		store.watch = (_, changed) => {
+			tell = changed;
+			return () => {};
+		};
+		view.follow();
+		let arrive = () => {};
+		store.arrived = new Promise((resolve) => {
+			arrive = resolve;
+		});
+		await write("new");
+		const reading = view.refresh();
+		tell([]);
+		tell([]);
+		arrive();
+		t.deepEqual(await reading, ["new"]);
+	},
+);
