@@ -52,7 +52,7 @@ export function withoutOurs(
 	labels: Record<string, string>,
 ): Record<string, string> {
 	// who copies what inspect says brings a service that was but the container's name
-	const isNamed = labels[`${LABEL_PREFIX}serviceFrom`] === "name";
+	const isNamed = readLabels(labels).serviceFrom === "name";
 	return Object.fromEntries(
 		Object.entries(labels).filter(([label]) => {
 			if (!label.startsWith(LABEL_PREFIX)) return true;

@@ -1,4 +1,4 @@
-import type { Services } from "../plugin.ts";
+import type { Facts, Services } from "../plugin.ts";
 import {
 	type ContainerRecord,
 	type Holding,
@@ -64,7 +64,7 @@ export class Holds {
 
 /** The record that holds what this container could not have, if it is its predecessor's. */
 export async function replacedBy(
-	container: Identity,
+	container: Identity & Pick<Facts, "host">,
 	conflicts: readonly Operation[],
 	services: Pick<Services, "store" | "containers" | "cluster">,
 ): Promise<Entry<ContainerRecord> | undefined> {
@@ -79,8 +79,11 @@ export async function replacedBy(
 		if (!record) continue;
 		const { facts, was } = record.value;
 		if (isSuccessor(container, { container: holder, ...facts })) return record;
+		// both may be started later, and with one address only an engine that has both refuses it
 		const isFormer =
-			was === container.container && facts.deployment === container.deployment;
+			was === container.container &&
+			facts.deployment === container.deployment &&
+			facts.host === container.host;
 		if (isFormer && (await isStopped(holder, facts.host, services))) {
 			return record;
 		}

@@ -1,6 +1,6 @@
 import { HttpError } from "../../pipeline/errors.ts";
 import type { Facts, Services } from "../../pipeline/plugin.ts";
-import type { NamedAlias } from "../../pipeline/state/aliases.ts";
+import type { Alias, NamedAlias } from "../../pipeline/state/aliases.ts";
 import { withoutId } from "../../pipeline/state/successors.ts";
 import { type Asked, isSame } from "./asked.ts";
 
@@ -57,7 +57,8 @@ export function mustMeanOne(
 	known: NamedAlias[],
 ): void {
 	const other = clashing(asked, known);
-	if (other) throw secondMeaning(asked.alias, asked.service, deployment, other);
+	const own = isNameless(asked) ? "this container" : asked.service;
+	if (other) throw secondMeaning(asked.alias, own, deployment, other);
 }
 
 /** An alias with which this one would have two meanings: a link's stands for one service. Network aliases may be shared. */
@@ -82,12 +83,20 @@ export function unclaimed(hostnames: Asked[], known: NamedAlias[]): Asked[] {
 
 function secondMeaning(
 	alias: string,
-	service: string,
+	own: string,
 	deployment: string,
 	other: NamedAlias,
 ): HttpError {
+	const meaning = isNameless(other)
+		? "a container that was made without a name (a network alias)"
+		: `service ${other.service} (${other.address ? "an alias" : "a link"} of ${other.container})`;
 	return new HttpError(
 		409,
-		`links: in deployment ${deployment} the name ${alias} already means service ${other.service} (${other.address ? "an alias" : "a link"} of ${other.container}), not ${service}; use another alias`,
+		`links: in deployment ${deployment} the name ${alias} already means ${meaning}, not ${own}; use another alias`,
 	);
+}
+
+/** Whether an alias is of a container that was known by its request alone: nobody knows it by that. */
+function isNameless({ service, container }: Alias): boolean {
+	return container === `.${service}`;
 }

@@ -367,6 +367,19 @@ test.serial(
 			t.not(await cluster.hostOf("turn"), live);
 			await cluster.removeAll(t, "turn");
 		}
+		// the engine of the one says that the other has the address by now: they may not be on two
+		await ok(run("turn", ...address));
+		await ok(cluster.at(1, "stop", "-t", "0", "turn"));
+		await ok(cluster.at(1, "rename", "turn", "turn-old"));
+		const place = await cluster.hostOf("turn-old");
+		const elsewhere = ["-e", `constraint:node!=${place}`];
+		const refused = await run("turn", ...address, ...elsewhere);
+		t.regex(refused.stderr, /172\.29\.5\.10 is leased to turn-old/);
+		await ok(run("turn", ...address));
+		t.is(await cluster.hostOf("turn"), place);
+		const both = await cluster.at(1, "start", "turn-old");
+		t.regex(both.stderr, /[Aa]ddress already in use/);
+		await cluster.removeAll(t, "turn");
 		// nor is a stopped one's what another deployment makes
 		const by = ["-p", "7070:80", "-e"];
 		await ok(run("turn", ...by, "ARPANET_DEPLOYMENT=abc"));

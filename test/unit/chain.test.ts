@@ -184,6 +184,17 @@ test("labels that only arpanet may write are taken away, the user's stay", (t) =
 	]);
 });
 
+test("a service that a label names is the user's, also where the image was committed from a container that was called by its name", (t) => {
+	const inherited = {
+		"arpanet.facts": "deployment,service",
+		"arpanet.service": "web",
+		"arpanet.serviceFrom": "name",
+	};
+	t.deepEqual(withoutForged({ Labels: inherited }), {
+		Labels: { "arpanet.service": "web" },
+	});
+});
+
 test("a body without labels has none to take away", (t) => {
 	t.is(withoutForged({}), undefined);
 	t.is(withoutForged({ Labels: null }), undefined);

@@ -5,6 +5,8 @@ import type { Services } from "../../pipeline/plugin.ts";
 import { unmark } from "../../pipeline/state/aliases.ts";
 import { Conflict, type Operation } from "../../pipeline/state/operations.ts";
 import { Use } from "../../pipeline/state/use.ts";
+import type { Asked } from "../../plugins/links/asked.ts";
+import { mustMeanOne } from "../../plugins/links/meaning.ts";
 import links from "../../plugins/links.ts";
 import { startConsul } from "./consul.ts";
 import { Allocator } from "./dhcp.ts";
@@ -235,4 +237,23 @@ test("that a deployment has aliases is not forgotten by who saw it before anothe
 	await host.remove("abc_web_2");
 	await store.commit([(await unmark("abc", store)) as Operation]);
 	t.deepEqual(await store.keys("arpanet/aliases/"), []);
+});
+
+test("who reads that a name is taken is not told the id of a request", (t) => {
+	const nameless = {
+		alias: "db",
+		service: "bdf358d8",
+		container: ".bdf358d8",
+		address: "10.32.0.2",
+	};
+	const link = { alias: "db", service: "pg", container: "app" };
+	const known = (each: Asked) => [{ key: "", index: 1, ...each }];
+	t.throws(() => mustMeanOne(link, "abc", known(nameless)), {
+		message:
+			"links: in deployment abc the name db already means a container that was made without a name (a network alias), not pg; use another alias",
+	});
+	t.throws(() => mustMeanOne(nameless, "abc", known(link)), {
+		message:
+			"links: in deployment abc the name db already means service pg (a link of app), not this container; use another alias",
+	});
 });
