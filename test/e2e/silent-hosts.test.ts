@@ -366,10 +366,38 @@ for (const [trouble, begin, end] of [
 	);
 }
 
+/** One more agent on h3, under another name. */
+async function agentAs(name: string) {
+	const [, , h3] = cluster.hosts;
+	const file = join(h3.dataDir, `as-${name}.yml`);
+	const own = await readFile(cluster.gateways[2].config, "utf8");
+	await writeFile(
+		file,
+		own.replace("name: h3", `name: ${name}`).replace(":2377", ":2387"),
+	);
+	const agent = h3.spawn("node", [arpanetProgram, "agent", "-c", file], {
+		stdio: ["ignore", "pipe", "inherit"],
+	});
+	const ended = once(agent, "exit");
+	let log = "";
+	agent.stdout?.on("data", (chunk) => {
+		log += chunk;
+	});
+	return {
+		log: () => log,
+		check: () => h3.exec("node", [arpanetProgram, "check", "-c", file]),
+		/** @returns its exit code and signal */
+		stop() {
+			agent.kill();
+			return ended;
+		},
+	};
+}
+
 test.serial(
 	"a host that has another's name by mistake takes nothing from it, and is told so",
 	async (t) => {
-		const [h1, , h3] = cluster.hosts;
+		const [h1] = cluster.hosts;
 		const made = await cluster.api("POST", "/containers/create?name=twin-1", {
 			Image: "busybox",
 			Labels: { "arpanet.deployment": "twin", "arpanet.service": "web" },
@@ -386,57 +414,30 @@ test.serial(
 			const { address } = (await record.json()) as { address: string };
 			return { address, copies: ((await nodes.json()) as object[]).length };
 		};
-		const file = join(h3.dataDir, "twin.yml");
-		const own = await readFile(cluster.gateways[2].config, "utf8");
-		await writeFile(
-			file,
-			own.replace("name: h3", "name: h1").replace(":2377", ":2387"),
-		);
-		const twin = h3.spawn("node", [arpanetProgram, "agent", "-c", file], {
-			stdio: ["ignore", "pipe", "inherit"],
-		});
-		const ended = once(twin, "exit");
-		let log = "";
-		twin.stdout?.on("data", (chunk) => {
-			log += chunk;
-		});
 		const before = await state();
+		const twin = await agentAs("h1");
 		await until(
-			async () => log,
+			async () => twin.log(),
 			(said) => /another host, at \S+, is announced as h1/.test(said),
 			60,
 		);
 		await setTimeout(3_000); // for a look, as every agent takes when it starts
 		t.deepEqual(await state(), before);
-		const check = await h3.exec("node", [arpanetProgram, "check", "-c", file]);
+		const check = await twin.check();
 		t.regex(check.stdout, /^fail .*host: one at \S+ is announced as h1/m);
-		twin.kill();
-		t.deepEqual(await ended, [0, null], log);
+		t.deepEqual(await twin.stop(), [0, null], twin.log());
 	},
 );
 
 test.serial(
 	"a host that was given another name is told so, and what it has stays under the old one",
 	async (t) => {
-		const [h1, , h3] = cluster.hosts;
-		const file = join(h3.dataDir, "renamed.yml");
-		const own = await readFile(cluster.gateways[2].config, "utf8");
-		await writeFile(
-			file,
-			own.replace("name: h3", "name: h9").replace(":2377", ":2387"),
-		);
-		const renamed = h3.spawn("node", [arpanetProgram, "agent", "-c", file], {
-			stdio: ["ignore", "pipe", "inherit"],
-		});
-		const ended = once(renamed, "exit");
-		let log = "";
-		renamed.stdout?.on("data", (chunk) => {
-			log += chunk;
-		});
+		const [h1] = cluster.hosts;
+		const renamed = await agentAs("h9");
 		const why =
 			/is host h3's address, too; set arpanet\.host\.address on one .* set arpanet\.host\.name back/;
 		const said = await eventually(
-			async () => log,
+			async () => renamed.log(),
 			(text) => why.test(text),
 			60,
 		);
@@ -444,7 +445,6 @@ test.serial(
 		await setTimeout(3_000); // for another try
 		const record = await fetch(`${h1.consul}/v1/kv/arpanet/hosts/h9/record`);
 		t.is(record.status, 404);
-		renamed.kill();
-		t.deepEqual(await ended, [0, null], log);
+		t.deepEqual(await renamed.stop(), [0, null], renamed.log());
 	},
 );
