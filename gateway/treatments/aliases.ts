@@ -1,7 +1,7 @@
 import { inTime } from "../../pipeline/deadline.ts";
 import type { ContainerInspect } from "../../pipeline/docker.ts";
 import { readLabels } from "../../pipeline/facts.ts";
-import { Aliased } from "../../pipeline/state/aliases.ts";
+import { aliasesSeen } from "../../pipeline/state/aliases.ts";
 import type { Store } from "../../pipeline/state/store.ts";
 
 /** An inspect waits no longer for what Consul knows. */
@@ -18,7 +18,7 @@ export async function showAliases(
 	const { deployment } = readLabels(Config.Labels);
 	if (!deployment) return; // Docker's own DNS has them
 	const known = await inTime(
-		new Aliased(store).read(deployment, true),
+		aliasesSeen(deployment, store),
 		PATIENCE_MS,
 		() => new Error("Consul does not answer in time"),
 	).catch(() => []);

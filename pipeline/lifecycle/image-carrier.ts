@@ -17,6 +17,7 @@ import {
 
 /** How long a host may stay silent that an image is copied to or from, or that named it last: it may have much to do. */
 const PATIENCE_MS = 10_000;
+/** Between two looks whether a name is given. */
 const LOOK_MS = 50;
 
 /** As long as a client waits for a create. */
@@ -60,12 +61,12 @@ export function imageCarrier(cluster: Cluster, images: Images): BringImage {
 		]);
 		const own: HostAnswer<ImageInspect>[] = [{ host, answer }];
 		const [here] = byName(image, own, known?.record);
-		const mayGive = known?.given.has(host) || known?.perhaps.has(host);
+		const undoes = Boolean(known?.given.has(host) || known?.perhaps.has(host));
 		const from = (source: Held | undefined): Source | undefined => {
 			if (!source) return undefined;
 			if (!here) return { host: source.host, undoes: false };
 			if (contentOf(source.image) === contentOf(here.image)) return undefined;
-			return { host: source.host, undoes: mayGive === true };
+			return { host: source.host, undoes };
 		};
 		if (known) {
 			const { record, given, perhaps } = known;

@@ -54,6 +54,14 @@ export async function aliasesByDeployment(
 	return found;
 }
 
+/** The aliases of a deployment to be shown, perhaps a moment old: also while Consul's servers have no leader. */
+export async function aliasesSeen(
+	deployment: string,
+	store: Store,
+): Promise<NamedAlias[]> {
+	return aliasesIn(await store.list<Alias>(markOf(deployment), true));
+}
+
 function aliasesIn(entries: Entry<Alias>[]): NamedAlias[] {
 	return entries
 		.filter(({ key }) => !isMark(key))
@@ -122,9 +130,9 @@ export class Aliased {
 		}
 	}
 
-	/** The aliases of a deployment. @param stale also while Consul's servers have no leader, perhaps a moment old */
-	async read(deployment: string, stale = false): Promise<NamedAlias[]> {
-		const found = await this.#store.list<Alias>(markOf(deployment), stale);
+	/** The aliases of a deployment. */
+	async read(deployment: string): Promise<NamedAlias[]> {
+		const found = await this.#store.list<Alias>(markOf(deployment));
 		if (found.length > 0) this.#seen.add(deployment);
 		else this.#seen.delete(deployment);
 		return aliasesIn(found);
